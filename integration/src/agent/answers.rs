@@ -1,0 +1,216 @@
+//! What an agent answers to each path.
+
+use std::sync::Arc;
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Bytes, Frame, Incoming};
+use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::sync::mpsc;
+
+use super::{Stamp, State};
+
+/// Any body that an agent sends.
+type Sent = BoxBody<Bytes, Infallible>;
+
+/// What a client sends to `…/turn`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Turn {
+    /// The conversation that the client believes to be in: what the agent called it. Without one the session id of
+    /// `x-agent-session` names it, and without that the agent begins a new one.
+    pub conversation: Option<String>,
+    /// Which turn of the conversation this is, from 1.
+    pub turn: u32,
+}
+
+/// What an agent answers to `…/turn`, and to everything that has no answer of its own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reply {
+    /// The bundle that the agent really runs.
+    pub bundle: String,
+    /// The slot that the request was stamped with.
+    pub slot: String,
+    /// The bundle that the request was stamped with.
+    pub stamped: String,
+    /// The decision that the request was stamped with.
+    pub decision: String,
+    /// The agent's name of the conversation; empty outside of one.
+    pub conversation: String,
+    /// The turn, as the client sent it; 0 outside of a conversation.
+    pub turn: u32,
+    /// The agent does not know the conversation, or another turn of it would come next.
+    pub broken: bool,
+}
+
+pub(super) async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<Sent> {
+    let (stamp, attested) = {
+        let mut memory = state.memory();
+        (memory.note(&request), memory.attested.clone())
+    };
+    let path = request.uri().path().to_owned();
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let mut response = match path.rsplit('/').next().unwrap_or_default() {
+        "turn" => turn(&state, request, &stamp).await,
+        "stream" => stream(Arc::clone(&state), parameter(&query, "events").and_then(|n| n.parse().ok()).unwrap_or(3)),
+        "held" => {
+            Waiting::begin(&state).released().await;
+            identity(&state, &request, &stamp)
+        }
+        "public" => {
+            let mut response = identity(&state, &request, &stamp);
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=60"));
+            response
+        }
+        "redirect" => match parameter(&query, "to").and_then(|to| HeaderValue::try_from(to).ok()) {
+            Some(to) => {
+                let mut response = text(StatusCode::FOUND, String::new());
+                response.headers_mut().insert(LOCATION, to);
+                response
+            }
+            None => text(StatusCode::BAD_REQUEST, "redirect needs ?to=URL".to_owned()),
+        },
+        "status" => match parameter(&query, "code").and_then(|code| code.parse().ok()) {
+            Some(code) => text(code, format!("as asked: {code}")),
+            None => text(StatusCode::BAD_REQUEST, "status needs ?code=N".to_owned()),
+        },
+        _ => identity(&state, &request, &stamp),
+    };
+    if let Some(bundle) = attested.and_then(|bundle| HeaderValue::try_from(bundle).ok()) {
+        response.headers_mut().insert("x-agent-bundle-id", bundle);
+    }
+    response
+}
+
+async fn turn(state: &State, request: Request<Incoming>, stamp: &Stamp) -> Response<Sent> {
+    let decision = super::joined(request.headers(), "x-agent-decision");
+    let session = super::joined(request.headers(), "x-agent-session");
+    let body = match request.into_body().collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => return text(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")),
+    };
+    let asked: Turn = match serde_json::from_slice(&body) {
+        Ok(asked) => asked,
+        Err(error) => return text(StatusCode::BAD_REQUEST, format!("this is no turn: {error}")),
+    };
+
+    let mut memory = state.memory();
+    let name = asked.conversation.or_else(|| (!session.is_empty()).then_some(session));
+    let name = name.unwrap_or_else(|| format!("{}-{}", state.bundle, memory.conversations.len() + 1));
+    // The same turn twice is a client that did not get the first answer.
+    let broken = match memory.conversations.get(&name) {
+        None => asked.turn != 1,
+        Some(last) => asked.turn != *last && asked.turn != *last + 1,
+    };
+    // Even a broken conversation goes on from here, so that one hop counts once.
+    memory.conversations.insert(name.clone(), asked.turn);
+    drop(memory);
+
+    json(&Reply {
+        bundle: state.bundle.clone(),
+        slot: stamp.slot.clone(),
+        stamped: stamp.bundle.clone(),
+        decision,
+        conversation: name,
+        turn: asked.turn,
+        broken,
+    })
+}
+
+fn identity(state: &State, request: &Request<Incoming>, stamp: &Stamp) -> Response<Sent> {
+    json(&Reply {
+        bundle: state.bundle.clone(),
+        slot: stamp.slot.clone(),
+        stamped: stamp.bundle.clone(),
+        decision: super::joined(request.headers(), "x-agent-decision"),
+        conversation: String::new(),
+        turn: 0,
+        broken: false,
+    })
+}
+
+fn stream(state: Arc<State>, events: u32) -> Response<Sent> {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        for number in 1..=events {
+            if number > 1 {
+                tokio::select! {
+                    () = Waiting::begin(&state).released() => {}
+                    () = sender.closed() => return,
+                }
+            }
+            let event = format!("id: {number}\ndata: {}\n\n", state.bundle);
+            if sender.send(Bytes::from(event)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut response = Response::new(Events(receiver).boxed());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response
+}
+
+/// A request that waits for a release, counted for as long as it does.
+struct Waiting<'s> {
+    state: &'s State,
+    since: tokio::sync::watch::Receiver<u64>,
+}
+
+impl<'s> Waiting<'s> {
+    fn begin(state: &'s State) -> Self {
+        // First the mark, then the count: whoever sees the count may release at once.
+        let since = state.releases.subscribe();
+        state.memory().waiting += 1;
+        Self { state, since }
+    }
+
+    async fn released(mut self) {
+        // The sender lives as long as the state, which this borrows: there is always an end.
+        let _ = self.since.changed().await;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.state.memory().waiting -= 1;
+    }
+}
+
+/// The events of one stream, as they come.
+struct Events(mpsc::Receiver<Bytes>);
+
+impl Body for Events {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|event| event.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+/// A parameter of a query, as it stands there.
+fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+    query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+fn json(reply: &Reply) -> Response<Sent> {
+    match serde_json::to_vec(reply) {
+        Ok(body) => {
+            let mut response = Response::new(Full::new(Bytes::from(body)).boxed());
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Sent> {
+    let mut response = Response::new(Full::new(Bytes::from(body)).boxed());
+    *response.status_mut() = status;
+    response
+}

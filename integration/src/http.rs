@@ -1,0 +1,342 @@
+//! A small HTTP client over one connection, with nothing hidden: no pool, no redirects, no cookies, header values
+//! as bytes.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+/// How long one exchange may take, unless the call says otherwise.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.1 with keep-alive.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+}
+
+/// A request that can be sent any number of times.
+#[derive(Clone, Debug)]
+pub struct Call {
+    method: Method,
+    path: String,
+    authority: Option<String>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
+    limit: Duration,
+}
+
+impl Call {
+    /// A GET of a path (with its query, if any).
+    #[must_use]
+    pub fn get(path: &str) -> Self {
+        Self::new(Method::GET, path)
+    }
+
+    /// A POST to a path, with a body.
+    #[must_use]
+    pub fn post(path: &str, body: impl Into<Bytes>) -> Self {
+        Self { body: body.into(), ..Self::new(Method::POST, path) }
+    }
+
+    /// Any other method.
+    #[must_use]
+    pub fn new(method: Method, path: &str) -> Self {
+        Self { method, path: path.to_owned(), authority: None, headers: Vec::new(), body: Bytes::new(), limit: LIMIT }
+    }
+
+    /// The host that is asked for; without one it is the address that is connected to.
+    #[must_use]
+    pub fn host(mut self, authority: &str) -> Self {
+        self.authority = Some(authority.to_owned());
+        self
+    }
+
+    /// Adds a header; the same name twice makes two lines. The value may be any bytes that HTTP can carry.
+    ///
+    /// # Panics
+    /// Where name or value cannot be sent at all (a line break, an upper-case letter in the name).
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl AsRef<[u8]>) -> Self {
+        let value = HeaderValue::from_bytes(value.as_ref());
+        self.headers.push((HeaderName::from_static(name), value.expect("a value that HTTP can carry")));
+        self
+    }
+
+    /// How long the whole exchange may take.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Sends it over a fresh HTTP/1.1 connection.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub async fn send(&self, address: SocketAddr) -> Result<Answer, Fault> {
+        Line::new(address, Protocol::Http1).send(self).await
+    }
+
+    fn request(&self, address: SocketAddr, protocol: Protocol) -> Result<Request<Full<Bytes>>> {
+        let authority = self.authority.clone().unwrap_or_else(|| address.to_string());
+        let uri = match protocol {
+            Protocol::Http1 => Uri::try_from(&self.path),
+            Protocol::Http2 => Uri::try_from(format!("http://{authority}{}", self.path)),
+        };
+        let uri = uri.with_context(|| format!("{:?} is no path", self.path))?;
+        let mut request = Request::new(Full::new(self.body.clone()));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri;
+        if protocol == Protocol::Http1 {
+            request.headers_mut().insert(HOST, HeaderValue::try_from(authority)?);
+        }
+        for (name, value) in &self.headers {
+            request.headers_mut().append(name, value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nobody took the connection: the request was never sent.
+    NoConnection(String),
+    /// The connection broke, or the limit passed, after the request may have been seen.
+    Cut(String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoConnection(why) => write!(f, "no connection: {why}"),
+            Self::Cut(why) => write!(f, "no answer: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// A complete answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The first value of a header, as text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.headers(name).into_iter().next()
+    }
+
+    /// All values of a header, as text.
+    #[must_use]
+    pub fn headers(&self, name: &str) -> Vec<String> {
+        let values = self.headers.get_all(name).iter();
+        values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+    }
+
+    /// The body as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// Where it is something else; status and body are in the message.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_slice(&self.body).with_context(|| format!("{} with a body that is: {}", self.status, self.text()))
+    }
+}
+
+/// One connection, opened when it is first needed and again after it broke.
+#[derive(Debug)]
+pub struct Line {
+    address: SocketAddr,
+    protocol: Protocol,
+    open: Option<Connection>,
+}
+
+impl Line {
+    /// A line to an address; nothing is opened yet.
+    #[must_use]
+    pub fn new(address: SocketAddr, protocol: Protocol) -> Self {
+        Self { address, protocol, open: None }
+    }
+
+    /// Sends a call and reads the whole answer.
+    ///
+    /// # Errors
+    /// See [`Fault`]. After one the next call opens the connection again.
+    pub async fn send(&mut self, call: &Call) -> Result<Answer, Fault> {
+        let exchange = async {
+            let (head, body) = self.exchange(call).await?.into_parts();
+            let body = body.collect().await.map_err(|error| cut(&error))?.to_bytes();
+            Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+        };
+        let answer = tokio::time::timeout(call.limit, exchange).await;
+        let answer = answer.unwrap_or_else(|_| Err(Fault::Cut(format!("none within {:?}", call.limit))));
+        if answer.is_err() {
+            self.open = None;
+        }
+        answer
+    }
+
+    /// Sends a call and hands its body over piece by piece. The stream lives on this line: dropping the line, or
+    /// sending the next call over HTTP/1.1, ends it.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub async fn stream(&mut self, call: &Call) -> Result<Stream, Fault> {
+        let answer = tokio::time::timeout(call.limit, self.exchange(call)).await;
+        let answer = answer.unwrap_or_else(|_| Err(Fault::Cut(format!("none within {:?}", call.limit))));
+        let (head, body) = answer.inspect_err(|_| self.open = None)?.into_parts();
+        Ok(Stream { status: head.status.as_u16(), headers: head.headers, body, limit: call.limit })
+    }
+
+    async fn exchange(&mut self, call: &Call) -> Result<Response<Incoming>, Fault> {
+        let request = call.request(self.address, self.protocol);
+        let request = request.map_err(|error| Fault::NoConnection(format!("{error:#}")))?;
+        let reused = self.open.is_some();
+        match self.attempt(request.clone()).await {
+            // The server had closed a kept connection before anything was sent: every client tries again.
+            Err(error) if reused && (error.is_canceled() || error.is_closed()) => {}
+            other => return other.map_err(|error| error.fault()),
+        }
+        self.open = None;
+        self.attempt(request).await.map_err(|error| error.fault())
+    }
+
+    async fn attempt(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, SendError> {
+        let connection = match &mut self.open {
+            Some(open) => open,
+            none => none.insert(Connection::open(self.address, self.protocol).await.map_err(SendError::Connect)?),
+        };
+        let sent = match &mut connection.sender {
+            Sender::Http1(sender) => match sender.ready().await {
+                Ok(()) => sender.send_request(request).await,
+                Err(error) => Err(error),
+            },
+            Sender::Http2(sender) => match sender.ready().await {
+                Ok(()) => sender.send_request(request).await,
+                Err(error) => Err(error),
+            },
+        };
+        sent.map_err(SendError::Exchange)
+    }
+}
+
+/// The body of an answer that is still coming.
+#[derive(Debug)]
+pub struct Stream {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    body: Incoming,
+    limit: Duration,
+}
+
+impl Stream {
+    /// The next piece of the body, or `None` at its end.
+    ///
+    /// # Errors
+    /// Where the stream breaks, or nothing comes within the call's limit.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
+        loop {
+            let frame = tokio::time::timeout(self.limit, self.body.frame()).await;
+            let frame = frame.map_err(|_| Fault::Cut(format!("nothing more within {:?}", self.limit)))?;
+            match frame.transpose().map_err(|error| cut(&error))?.map(hyper::body::Frame::into_data) {
+                None => return Ok(None),
+                Some(Ok(data)) => return Ok(Some(data)),
+                Some(Err(_trailers)) => {}
+            }
+        }
+    }
+}
+
+enum SendError {
+    Connect(anyhow::Error),
+    Exchange(hyper::Error),
+}
+
+impl SendError {
+    fn is_canceled(&self) -> bool {
+        matches!(self, Self::Exchange(error) if error.is_canceled())
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(self, Self::Exchange(error) if error.is_closed())
+    }
+
+    fn fault(self) -> Fault {
+        match self {
+            Self::Connect(error) => Fault::NoConnection(format!("{error:#}")),
+            Self::Exchange(error) if error.is_canceled() => Fault::NoConnection(error.to_string()),
+            Self::Exchange(error) => cut(&error),
+        }
+    }
+}
+
+fn cut(error: &hyper::Error) -> Fault {
+    Fault::Cut(format!("{:#}", anyhow!("{error}").context("the exchange broke")))
+}
+
+#[derive(Debug)]
+struct Connection {
+    sender: Sender,
+    driver: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Connection {
+    async fn open(address: SocketAddr, protocol: Protocol) -> Result<Self> {
+        let stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
+        stream.set_nodelay(true)?;
+        let io = TokioIo::new(stream);
+        // A connection's end shows in the next call; the driver has nobody to tell.
+        Ok(match protocol {
+            Protocol::Http1 => {
+                let (sender, driver) = http1::handshake(io).await?;
+                Self { sender: Sender::Http1(sender), driver: tokio::spawn(async { _ = driver.await }) }
+            }
+            Protocol::Http2 => {
+                let (sender, driver) = http2::handshake(TokioExecutor::new(), io).await?;
+                Self { sender: Sender::Http2(sender), driver: tokio::spawn(async { _ = driver.await }) }
+            }
+        })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}

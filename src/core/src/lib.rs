@@ -1,0 +1,28 @@
+//! The rules of colorfast, pure: no host, no clock, no environment, no I/O, no entropy.
+//!
+//! ```text
+//!  operator ─▶ release (verbs → events → state) ─▶ snapshot ─▶ plan ─▶ decide ─▶ slot, stamps, pin
+//!                 sidecar only                     the wire      filter, and `why`
+//! ```
+//!
+//! The sidecar folds events into a [`release::State`] and renders a [`snapshot::Snapshot`] of it.
+//! The filter compiles that into a [`plan::Plan`] once, and [`decide::decide`]s every request by it.
+//! Both sides share these types over the wire, never each other.
+
+pub mod bundle;
+pub mod cookie;
+pub mod decide;
+pub mod error;
+pub mod ids;
+pub mod keys;
+pub mod names;
+pub mod pin;
+pub mod plan;
+pub mod plugin;
+pub mod release;
+pub mod rendezvous;
+pub mod settings;
+pub mod snapshot;
+pub mod time;
+pub mod weight;
+pub mod wire;

@@ -1,0 +1,144 @@
+//! Every name that colorfast puts outside itself: headers, properties, metrics, shared-data keys, paths, environment.
+
+use std::fmt::Display;
+
+use crate::ids::{BundleId, ServiceName, SlotName};
+
+/// Request header that routes match on: the chosen slot.
+pub const HEADER_SLOT: &str = "x-agent-slot";
+/// Request header: the id of the bundle in the chosen slot.
+pub const HEADER_BUNDLE: &str = "x-agent-bundle";
+/// Request header: why the slot was chosen.
+pub const HEADER_DECISION: &str = "x-agent-decision";
+/// Request and response header that carries the pin.
+pub const HEADER_PIN: &str = "x-agent-pin";
+/// Request header that carries a preview token.
+pub const HEADER_PREVIEW: &str = "x-agent-preview";
+/// Request header that names the session, unless the service's settings say otherwise.
+pub const HEADER_SESSION: &str = "x-agent-session";
+/// Where the listener's early mutation copies what a client sent under a name that we stamp.
+pub const HEADER_CLIENT_SENT: &str = "x-agent-client-sent";
+
+/// The cookie that carries the pin of `service`, unless its settings say otherwise.
+pub fn pin_cookie(service: &ServiceName) -> String {
+    format!("agent-pin-{service}")
+}
+
+/// Filter state (`wasm.colorfast.bundle` in access logs): the id of the bundle that serves the request.
+pub const PROPERTY_BUNDLE: &str = "colorfast.bundle";
+/// Filter state (`wasm.colorfast.slot` in access logs): the slot that serves the request.
+pub const PROPERTY_SLOT: &str = "colorfast.slot";
+/// What Envoy puts before the name of a property that a filter sets.
+pub const PROPERTY_PREFIX: &str = "wasm.";
+
+/// Path of discovery, under the sidecar's discovery address.
+pub const DISCOVERY_PATH: &str = "/v3/discovery:snapshots";
+/// Path of reports, under the sidecar's discovery address.
+pub const REPORTS_PATH: &str = "/v3/reports";
+/// The resource type of discovery.
+pub const SNAPSHOT_TYPE_URL: &str = "type.googleapis.com/colorfast.v1.Snapshot";
+
+/// Environment variable of the VM: bearer token of discovery.
+pub const ENV_TOKEN: &str = "COLORFAST_TOKEN";
+/// Environment variable of the VM: JSON object from service name to [`crate::keys::ServiceKeys`].
+pub const ENV_KEYS: &str = "COLORFAST_KEYS";
+
+/// Shared-data keys. All start with the format of what they hold, so that filters of two formats
+/// can share a VM id without reading each other's data.
+pub mod shared {
+    use super::{Display, ServiceName};
+
+    /// A random number that tells this process from any other of the same node id.
+    pub const PROCESS: &str = "cf1/process";
+    /// When this process was first configured, Unix milliseconds.
+    pub const STARTED: &str = "cf1/started";
+
+    fn of(service: &ServiceName, what: impl Display) -> String {
+        format!("cf1/{service}/{what}")
+    }
+
+    /// The whole discovery answer that the process decides by.
+    pub fn snapshot(service: &ServiceName) -> String {
+        of(service, "snapshot")
+    }
+
+    /// The version of [`snapshot`]; the only key that every request reads.
+    pub fn version(service: &ServiceName) -> String {
+        of(service, "version")
+    }
+
+    /// Who polls for the process, until when.
+    pub fn lease(service: &ServiceName) -> String {
+        of(service, "lease")
+    }
+
+    /// The hash of the answer that a leader is about to parse; cleared when it survived.
+    pub fn attempting(service: &ServiceName) -> String {
+        of(service, "attempting")
+    }
+
+    /// The newest assignment that a valid pin has named and no snapshot has brought yet.
+    pub fn wanted(service: &ServiceName) -> String {
+        of(service, "wanted")
+    }
+}
+
+/// Metric names, as `/stats` shows them behind `wasmcustom.`. The varying parts stand between fixed words,
+/// the bundle id last (it alone may hold dots), so that `stats_tags` expressions can cut them out.
+pub mod metric {
+    use super::{BundleId, Display, ServiceName, SlotName};
+
+    fn of(service: &ServiceName, what: impl Display) -> String {
+        format!("colorfast.service.{service}.{what}")
+    }
+
+    /// Counter: requests by slot and the reason of the decision.
+    pub fn requests(service: &ServiceName, slot: &SlotName, decision: &str) -> String {
+        of(service, format_args!("requests.slot.{slot}.decision.{decision}"))
+    }
+
+    /// Counter: requests that got no stamp, since no slot was live.
+    pub fn unrouted(service: &ServiceName) -> String {
+        of(service, "requests_unrouted")
+    }
+
+    /// Counter: tokens that were not honoured, by cause.
+    pub fn refused(service: &ServiceName, cause: &str) -> String {
+        of(service, format_args!("tokens_refused.cause.{cause}"))
+    }
+
+    /// Counter: requests that came with a header that only colorfast may set.
+    pub fn forged_headers(service: &ServiceName) -> String {
+        of(service, "forged_headers")
+    }
+
+    /// Counter: pins handed out.
+    pub fn pins_issued(service: &ServiceName) -> String {
+        of(service, "pins_issued")
+    }
+
+    /// Counter: waits by what was waited for and how they ended (`met` or `timeout`).
+    pub fn waits(service: &ServiceName, need: &str, end: &str) -> String {
+        of(service, format_args!("waits.need.{need}.end.{end}"))
+    }
+
+    /// Gauge: 1 where keys are known; 0 where requests are decided by hash and no pin is minted.
+    pub fn keyed(service: &ServiceName) -> String {
+        of(service, "keyed")
+    }
+
+    /// Gauge: the version of the snapshot decided by, within its epoch.
+    pub fn snapshot_version(service: &ServiceName) -> String {
+        of(service, "snapshot_version")
+    }
+
+    /// Counter: snapshots refused, whatever the cause; discovery tells the sidecar which.
+    pub fn snapshots_refused(service: &ServiceName) -> String {
+        of(service, "snapshots_refused")
+    }
+
+    /// Gauge, an info metric: 1 while `slot` runs `bundle`, else 0.
+    pub fn bundle_info(service: &ServiceName, slot: &SlotName, bundle: &BundleId) -> String {
+        of(service, format_args!("info.slot.{slot}.bundle.{bundle}"))
+    }
+}

@@ -1,0 +1,163 @@
+//! The plan: a snapshot compiled once, so that a request parses nothing.
+
+use std::collections::BTreeMap;
+
+use crate::error::FieldError;
+use crate::ids::{AssignmentId, Epoch, ServiceName, SlotName, SnapshotVersion};
+use crate::keys::{ServiceKeys, SidHasher};
+use crate::pin::{Claims, Signer};
+use crate::rendezvous::Place;
+use crate::settings::{HeaderCarrier, ServiceSettings};
+use crate::snapshot::{BundleRef, SlotSnapshot, Snapshot};
+
+/// Index of a slot within its plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotIndex(pub u8);
+
+/// What one service's requests are decided and stamped by. Immutable; a newer snapshot makes a newer plan.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Whose plan this is.
+    pub service: ServiceName,
+    /// The snapshot it was compiled from.
+    pub version: SnapshotVersion,
+    /// The settings of that snapshot.
+    pub settings: ServiceSettings,
+    /// Name of the pin cookie, where pins travel in one.
+    pub cookie: Option<String>,
+    slots: Vec<SlotPlan>,
+    /// The slots that take new sessions, and their places, side by side.
+    takers: Vec<SlotIndex>,
+    places: Vec<Place>,
+    honoured: Vec<(AssignmentId, SlotIndex)>,
+    newest_assignment: Option<AssignmentId>,
+    secrets: Option<Secrets>,
+}
+
+/// One slot of a plan: what a request to it is stamped with.
+#[derive(Debug, Clone)]
+pub struct SlotPlan {
+    /// The slot.
+    pub name: SlotName,
+    /// The bundle in it; none while idle.
+    pub bundle: Option<BundleRef>,
+    /// What a new pin names; none where none can be minted.
+    pub assignment: Option<AssignmentId>,
+    /// Request headers that carry versions of the bundle's parts.
+    pub headers: BTreeMap<crate::ids::HeaderName, String>,
+}
+
+/// The keys of a plan, their schedules done.
+#[derive(Debug, Clone)]
+pub struct Secrets {
+    /// Session ids to sids.
+    pub sid: SidHasher,
+    /// Pins.
+    pub signer: Signer,
+}
+
+impl Plan {
+    /// Compiles `snapshot`. Without `keys` the plan decides by hash, leaves pins alone and mints none.
+    ///
+    /// # Errors
+    /// Names the field of the snapshot, or of the keys, that breaks a rule.
+    pub fn compile(snapshot: &Snapshot, keys: Option<&ServiceKeys>) -> Result<Self, FieldError> {
+        snapshot.validate()?;
+        let index = |position: usize| SlotIndex(u8::try_from(position).unwrap_or(u8::MAX));
+        let slots = || snapshot.slots.iter().enumerate();
+        let takers: Vec<_> = slots().filter(|(_, slot)| slot.weight.takes_sessions()).collect();
+        let honoured = slots().filter(|(_, slot)| slot.phase.honours_pins());
+        Ok(Self {
+            service: snapshot.service.clone(),
+            version: snapshot.version(),
+            cookie: snapshot.settings.uses_cookie().then(|| snapshot.settings.cookie_name(&snapshot.service)),
+            settings: snapshot.settings.clone(),
+            places: takers.iter().map(|(_, slot)| Place::new(&snapshot.service, &slot.name, slot.weight)).collect(),
+            takers: takers.into_iter().map(|(position, _)| index(position)).collect(),
+            honoured: honoured.filter_map(|(position, slot)| Some((slot.assignment?, index(position)))).collect(),
+            newest_assignment: snapshot.newest_assignment,
+            slots: snapshot.slots.iter().map(SlotPlan::compile).collect(),
+            secrets: Secrets::compile(snapshot, keys)?,
+        })
+    }
+
+    /// The slot of an index that this plan gave.
+    pub fn slot(&self, index: SlotIndex) -> Option<&SlotPlan> {
+        self.slots.get(usize::from(index.0))
+    }
+
+    /// Every slot, in the order of the settings.
+    pub fn slots(&self) -> impl Iterator<Item = (SlotIndex, &SlotPlan)> {
+        (0u8..).map(SlotIndex).zip(&self.slots)
+    }
+
+    /// Whether this is a start without a sidecar: the snapshot of the configuration.
+    pub fn is_bootstrap(&self) -> bool {
+        self.version.epoch == Epoch::BOOTSTRAP
+    }
+
+    /// Whether keys are known, so that pins can be read and minted.
+    pub fn is_keyed(&self) -> bool {
+        self.secrets.is_some()
+    }
+
+    /// The token of a pin that a decision asked for.
+    pub fn mint(&self, claims: &Claims) -> Option<String> {
+        self.secrets.as_ref().map(|secrets| secrets.signer.mint(claims))
+    }
+
+    /// Whether pins travel in the header.
+    pub fn uses_header(&self) -> bool {
+        self.settings.pin.header == HeaderCarrier::Always
+    }
+
+    pub(crate) fn secrets(&self) -> Option<&Secrets> {
+        self.secrets.as_ref()
+    }
+
+    pub(crate) fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    pub(crate) fn taker(&self, place: usize) -> Option<SlotIndex> {
+        self.takers.get(place).copied()
+    }
+
+    pub(crate) fn honours(&self, assignment: AssignmentId) -> Option<SlotIndex> {
+        self.honoured.iter().find(|(honoured, _)| *honoured == assignment).map(|(_, slot)| *slot)
+    }
+
+    /// Whether the log has given `assignment` after this plan's snapshot was made.
+    pub(crate) fn is_newer(&self, assignment: AssignmentId) -> bool {
+        Some(assignment) > self.newest_assignment
+    }
+}
+
+impl SlotPlan {
+    fn compile(slot: &SlotSnapshot) -> Self {
+        Self {
+            name: slot.name.clone(),
+            bundle: slot.bundle.clone(),
+            assignment: slot.assignment,
+            headers: slot.headers.clone(),
+        }
+    }
+}
+
+impl Secrets {
+    fn compile(snapshot: &Snapshot, keys: Option<&ServiceKeys>) -> Result<Option<Self>, FieldError> {
+        let (Some(ring), Some(keys)) = (&snapshot.ring, keys) else { return Ok(None) };
+        let mut verifying = Vec::with_capacity(ring.verifying.len());
+        for id in &ring.verifying {
+            let key = keys.ring.get(id);
+            let key = key.ok_or_else(|| {
+                FieldError::new("keys.ring", format!("lacks key {id}, which the snapshot's ring names"))
+            })?;
+            verifying.push((*id, key));
+        }
+        let signer = Signer::new(&snapshot.service, ring.signing, verifying);
+        let signer = signer
+            .ok_or_else(|| FieldError::new("ring.verifying", format!("lacks the signing key {}", ring.signing)))?;
+        Ok(Some(Self { sid: SidHasher::new(&keys.sid), signer }))
+    }
+}

@@ -1,0 +1,212 @@
+//! The plugin configuration: what stands in the listener, and which service a request belongs to.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::FieldError;
+use crate::ids::ServiceName;
+use crate::plan::Plan;
+use crate::snapshot::Snapshot;
+
+/// The configuration of one filter in one listener. Never a key, never a setting: those come with snapshots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginConfig {
+    /// The services of the listener; the first that matches a request has it.
+    pub services: Vec<ServiceConfig>,
+    /// The Envoy cluster that reaches the sidecar's discovery address.
+    pub sidecar_cluster: String,
+    /// Whether the listener faces services of others: run tokens are removed from what leaves by it.
+    #[serde(default)]
+    pub egress: bool,
+}
+
+/// One service of a listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceConfig {
+    /// Its name at the sidecar.
+    pub name: ServiceName,
+    /// Which requests are its.
+    #[serde(default, rename = "match")]
+    pub matches: Match,
+    /// What to decide by until a sidecar has been heard.
+    #[serde(default)]
+    pub bootstrap: Option<Snapshot>,
+}
+
+/// Which requests belong to a service. An empty list matches everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Match {
+    /// Hosts without port, in lower case; `*.example.com` takes every host below `example.com`.
+    pub hosts: Vec<String>,
+    /// Prefixes of the path; `/chat` takes `/chat`, `/chat/x` and `/chat?x`, not `/chats`.
+    pub path_prefixes: Vec<String>,
+}
+
+/// Most services of one listener.
+const SERVICES_MAX: usize = 64;
+
+impl PluginConfig {
+    /// Checks what the types alone do not.
+    ///
+    /// # Errors
+    /// Names the first field that breaks a rule.
+    pub fn validate(&self) -> Result<(), FieldError> {
+        if self.services.is_empty() || self.services.len() > SERVICES_MAX {
+            let found = self.services.len();
+            return Err(FieldError::new("services", format!("has {found} entries, 1 to {SERVICES_MAX} are allowed")));
+        }
+        if self.sidecar_cluster.is_empty() {
+            return Err(FieldError::new(
+                "sidecar_cluster",
+                "is empty: name the cluster of the sidecar's discovery address",
+            ));
+        }
+        for (index, service) in self.services.iter().enumerate() {
+            let at = format!("services[{index}]");
+            if self.services.iter().take(index).any(|earlier| earlier.name == service.name) {
+                return Err(FieldError::new(format!("{at}.name"), format!("{} stands twice", service.name)));
+            }
+            service.validate(&at)?;
+        }
+        Ok(())
+    }
+
+    /// The index of the service that `host` (with or without port) and `path` belong to.
+    pub fn service_of(&self, host: &[u8], path: &[u8]) -> Option<usize> {
+        self.services.iter().position(|service| service.matches.takes(host, path))
+    }
+}
+
+impl ServiceConfig {
+    fn validate(&self, at: &str) -> Result<(), FieldError> {
+        for (index, host) in self.matches.hosts.iter().enumerate() {
+            if host.is_empty() || host.bytes().any(|b| b.is_ascii_uppercase() || matches!(b, b':' | b'/' | b' ')) {
+                let rule = format!("{host:?} is not a host in lower case without port, or *. and a domain");
+                return Err(FieldError::new(format!("{at}.match.hosts[{index}]"), rule));
+            }
+        }
+        for (index, prefix) in self.matches.path_prefixes.iter().enumerate() {
+            if !prefix.starts_with('/') {
+                let rule = format!("{prefix:?} does not begin with a slash");
+                return Err(FieldError::new(format!("{at}.match.path_prefixes[{index}]"), rule));
+            }
+        }
+        let Some(bootstrap) = &self.bootstrap else { return Ok(()) };
+        let inside = |error: FieldError| FieldError::new(format!("{at}.bootstrap.{}", error.field), error.rule);
+        if bootstrap.service != self.name {
+            let rule = format!("is {}, but it stands under the service {}", bootstrap.service, self.name);
+            return Err(inside(FieldError::new("service", rule)));
+        }
+        if bootstrap.epoch != crate::ids::Epoch::BOOTSTRAP {
+            return Err(inside(FieldError::new("epoch", "must be 0: a snapshot in a configuration comes from no log")));
+        }
+        Plan::compile(bootstrap, None).map(drop).map_err(inside)
+    }
+}
+
+impl Match {
+    fn takes(&self, host: &[u8], path: &[u8]) -> bool {
+        let host = without_port(host);
+        (self.hosts.is_empty() || self.hosts.iter().any(|pattern| host_matches(pattern.as_bytes(), host)))
+            && (self.path_prefixes.is_empty()
+                || self.path_prefixes.iter().any(|prefix| path_matches(prefix.as_bytes(), path)))
+    }
+}
+
+/// The host of an authority; a colon inside brackets belongs to an IPv6 address.
+fn without_port(authority: &[u8]) -> &[u8] {
+    match authority.iter().rposition(|b| *b == b':') {
+        Some(colon) if authority.last() != Some(&b']') => authority.get(..colon).unwrap_or(authority),
+        _ => authority,
+    }
+}
+
+fn host_matches(pattern: &[u8], host: &[u8]) -> bool {
+    match pattern.strip_prefix(b"*") {
+        None => host.eq_ignore_ascii_case(pattern),
+        Some(domain) => {
+            let split = host.len().checked_sub(domain.len()).filter(|at| *at > 0);
+            let tail = split.and_then(|at| host.get(at..));
+            tail.is_some_and(|tail| tail.eq_ignore_ascii_case(domain))
+        }
+    }
+}
+
+fn path_matches(prefix: &[u8], path: &[u8]) -> bool {
+    let Some(rest) = path.strip_prefix(prefix) else { return false };
+    prefix.ends_with(b"/") || matches!(rest.first(), None | Some(b'/' | b'?' | b'#'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(json: &str) -> PluginConfig {
+        serde_json::from_str(json).unwrap()
+    }
+
+    /// Two services behind one listener: the first match has the request; one of neither belongs to nobody.
+    #[test]
+    fn first_match_wins() {
+        let config = config(
+            r#"{"sidecar_cluster":"s","services":[
+                {"name":"chat","match":{"hosts":["chat.example.com","*.chat.example.com"],"path_prefixes":["/v1/"]}},
+                {"name":"code","match":{"path_prefixes":["/code"]}}]}"#,
+        );
+        assert_eq!(config.validate(), Ok(()));
+        let cases = [
+            ("chat.example.com", "/v1/turn", Some(0)),
+            ("CHAT.example.com:8443", "/v1/", Some(0)),
+            ("eu.chat.example.com", "/v1/turn", Some(0)),
+            (".chat.example.com", "/v1/turn", None),
+            ("badchat.example.com", "/v1/turn", None),
+            ("chat.example.com", "/v1", None),
+            ("chat.example.com", "/code/x", Some(1)),
+            ("anything", "/code", Some(1)),
+            ("[::1]:80", "/code?x=1", Some(1)),
+            ("[::1]", "/code", Some(1)),
+            ("anything", "/codex", None),
+            ("", "", None),
+        ];
+        for (host, path, wanted) in cases {
+            assert_eq!(config.service_of(host.as_bytes(), path.as_bytes()), wanted, "{host} {path}");
+        }
+    }
+
+    /// A bad configuration is refused with the field and the rule.
+    #[test]
+    fn refuses_bad_configurations_by_field() {
+        let slots =
+            r#"[{"name":"blue","phase":"live","weight":10000,"bundle":{"id":"v1"}},{"name":"green","phase":"idle"}]"#;
+        let with = |bootstrap: String| {
+            format!(r#"{{"sidecar_cluster":"s","services":[{{"name":"chat","bootstrap":{bootstrap}}}]}}"#)
+        };
+        let good = with(format!(r#"{{"format":1,"service":"chat","slots":{slots}}}"#));
+        assert_eq!(config(&good).validate(), Ok(()));
+        let cases = [
+            (r#"{"sidecar_cluster":"s","services":[]}"#.to_owned(), "services"),
+            (r#"{"sidecar_cluster":"","services":[{"name":"chat"}]}"#.to_owned(), "sidecar_cluster"),
+            (r#"{"sidecar_cluster":"s","services":[{"name":"a"},{"name":"a"}]}"#.to_owned(), "services[1].name"),
+            (
+                r#"{"sidecar_cluster":"s","services":[{"name":"a","match":{"hosts":["A.b"]}}]}"#.to_owned(),
+                "services[0].match.hosts[0]",
+            ),
+            (
+                r#"{"sidecar_cluster":"s","services":[{"name":"a","match":{"path_prefixes":["x"]}}]}"#.to_owned(),
+                "services[0].match.path_prefixes[0]",
+            ),
+            (with(format!(r#"{{"format":2,"service":"chat","slots":{slots}}}"#)), "services[0].bootstrap.format"),
+            (with(format!(r#"{{"format":1,"service":"code","slots":{slots}}}"#)), "services[0].bootstrap.service"),
+            (
+                with(format!(r#"{{"format":1,"epoch":5,"service":"chat","slots":{slots}}}"#)),
+                "services[0].bootstrap.epoch",
+            ),
+            (with(r#"{"format":1,"service":"chat","slots":[]}"#.to_owned()), "services[0].bootstrap.slots"),
+        ];
+        for (json, field) in cases {
+            assert_eq!(config(&json).validate().unwrap_err().field, field);
+        }
+    }
+}

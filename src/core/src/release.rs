@@ -1,0 +1,21 @@
+//! The release state: verbs are checked against it, events change it, snapshots show it.
+//!
+//! ```text
+//!  verb + state + circumstances ──check──▶ event ──append──▶ log ──fold──▶ state ──▶ snapshot
+//! ```
+//!
+//! The state is a pure fold over the log. Whatever a fold needs (times, numbers, choices) stands in the event.
+
+mod check;
+mod entry;
+mod event;
+mod phase;
+mod state;
+mod verb;
+
+pub use check::{Acknowledgements, Circumstances, Refusal};
+pub use entry::{Entry, EntryError, GENESIS_HASH, SCHEMA};
+pub use event::{Event, Left};
+pub use phase::Phase;
+pub use state::{FoldError, Live, ServiceState, SlotState, State};
+pub use verb::{Force, Pins, Verb};

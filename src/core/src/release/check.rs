@@ -1,0 +1,384 @@
+//! Which verb is allowed when, and what it then does.
+
+use crate::bundle::Bundle;
+use crate::error::FieldError;
+use crate::ids::{AssignmentId, BundleId, KeyId, ServiceName, SlotName};
+use crate::release::event::{Event, Left};
+use crate::release::phase::Phase;
+use crate::release::state::{ServiceState, SlotState, State};
+use crate::release::verb::{Force, Pins, Verb};
+use crate::settings::ServiceSettings;
+use crate::time::UnixMillis;
+use crate::weight::Weight;
+
+/// What a check must know beside the state.
+#[derive(Debug, Clone)]
+pub struct Circumstances<'a> {
+    /// When the verb is given.
+    pub now: UnixMillis,
+    /// Asked where weight would go to a new assignment.
+    pub acknowledgements: &'a dyn Acknowledgements,
+}
+
+/// What the members of a service have acknowledged.
+pub trait Acknowledgements: std::fmt::Debug {
+    /// The names of the members that have not acknowledged `version`; none where every member has.
+    fn lacking(&self, version: u64) -> Vec<String>;
+}
+
+/// No member, nobody to wait for.
+impl Acknowledgements for () {
+    fn lacking(&self, _: u64) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Why a verb was not carried out. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such service.
+    #[error("there is no service {0}: `colorfast service apply FILE` creates one")]
+    NoService(ServiceName),
+    /// There is no such slot.
+    #[error("there is no slot {slot}, only {}", names(.known))]
+    NoSlot {
+        /// The slot that was named.
+        slot: SlotName,
+        /// The slots that are.
+        known: Vec<SlotName>,
+    },
+    /// There is no such bundle.
+    #[error("there is no bundle {0}: `colorfast bundle add FILE` adds one")]
+    NoBundle(BundleId),
+    /// A bundle is immutable.
+    #[error("bundle {id} was added with other parts ({digest}): a bundle never changes, take another id")]
+    BundleExists {
+        /// The id.
+        id: BundleId,
+        /// What it stands for.
+        digest: String,
+    },
+    /// A value breaks a rule.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// The slot's phase does not allow it.
+    #[error("{slot} is {phase}, but {verb} needs {wanted}")]
+    WrongPhase {
+        /// The slot.
+        slot: SlotName,
+        /// Its phase.
+        phase: Phase,
+        /// The verb.
+        verb: &'static str,
+        /// What would do.
+        wanted: &'static str,
+    },
+    /// A ramp splits what a live slot takes.
+    #[error("no slot is live: `colorfast switch {0}` makes the first")]
+    NothingLive(SlotName),
+    /// More than everything.
+    #[error("the candidates would take {sum} parts of 10000: lower another one first")]
+    OverAll {
+        /// The sum.
+        sum: u32,
+    },
+    /// Nothing to step back from.
+    #[error("no slot is live, so there is nothing to roll back: `colorfast switch SLOT` makes the first")]
+    NothingToRollBack,
+    /// The slot is live already.
+    #[error("{0} is live already")]
+    AlreadyLive(SlotName),
+    /// No way back is known.
+    #[error("no slot was live before {live}: `colorfast rollback --to SLOT` names one")]
+    NoWayBack {
+        /// The slot that is live.
+        live: SlotName,
+    },
+    /// The way back is gone.
+    #[error("{slot} was live before, but {gone}: `colorfast rollback --to SLOT` names another")]
+    WayBackGone {
+        /// The slot.
+        slot: SlotName,
+        /// Why it is no target any more.
+        gone: &'static str,
+    },
+    /// Not every member knows the assignment.
+    #[error("{} not acknowledged that {slot} was staged (version {version}): wait, or `colorfast member forget`", have(.members))]
+    NotIntroduced {
+        /// The slot.
+        slot: SlotName,
+        /// The version to wait for.
+        version: u64,
+        /// The members that lack it.
+        members: Vec<String>,
+    },
+    /// It would be no rollback target any more.
+    #[error("{slot} is a rollback target until {} (Unix ms): wait, or --force --reason", .until.0)]
+    Quarantine {
+        /// The slot.
+        slot: SlotName,
+        /// The end of quarantine.
+        until: UnixMillis,
+    },
+    /// It may hold sessions.
+    #[error("{0} may still hold sessions, and these are not accounted: migrate it first, or --force --reason")]
+    NotAccounted(SlotName),
+    /// A slot in use cannot leave the settings.
+    #[error("settings.slots: lacks {slot}, which is {phase}: recycle it first")]
+    SlotInUse {
+        /// The slot.
+        slot: SlotName,
+        /// Its phase.
+        phase: Phase,
+    },
+}
+
+fn names(slots: &[SlotName]) -> String {
+    slots.iter().map(SlotName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn have(members: &[String]) -> String {
+    format!("{} {}", members.join(", "), if members.len() == 1 { "has" } else { "have" })
+}
+
+impl Refusal {
+    /// A stable word for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoService(_) => "no-service",
+            Self::NoSlot { .. } => "no-slot",
+            Self::NoBundle(_) => "no-bundle",
+            Self::BundleExists { .. } => "bundle-exists",
+            Self::Field(_) => "invalid-field",
+            Self::WrongPhase { .. } => "wrong-phase",
+            Self::NothingLive(_) => "nothing-live",
+            Self::OverAll { .. } => "weight-over-all",
+            Self::NothingToRollBack => "nothing-live",
+            Self::AlreadyLive(_) => "already-live",
+            Self::NoWayBack { .. } => "no-way-back",
+            Self::WayBackGone { .. } => "way-back-gone",
+            Self::NotIntroduced { .. } => "not-introduced",
+            Self::Quarantine { .. } => "quarantine",
+            Self::NotAccounted(_) => "not-accounted",
+            Self::SlotInUse { .. } => "slot-in-use",
+        }
+    }
+}
+
+impl State {
+    /// What `verb` on `service` does now, as an event to append; `None` where it would change nothing.
+    ///
+    /// # Errors
+    /// Says why it is refused.
+    pub fn check(&self, service: &ServiceName, verb: &Verb, at: &Circumstances<'_>) -> Result<Option<Event>, Refusal> {
+        let Some(state) = self.services.get(service) else {
+            return match verb {
+                Verb::Apply { settings } => create(settings).map(Some),
+                _ => Err(Refusal::NoService(service.clone())),
+            };
+        };
+        let check = Check { state, next_assignment: self.next_assignment, at };
+        match verb {
+            Verb::Apply { settings } => check.apply(settings),
+            Verb::AddBundle { id, manifest } => {
+                manifest
+                    .validate()
+                    .map_err(|error| FieldError::new(format!("manifest.{}", error.field), error.rule))?;
+                check.add_bundle(Bundle::new(id.clone(), manifest.clone()))
+            }
+            Verb::Stage { slot, bundle } => check.stage(slot, bundle).map(Some),
+            Verb::Ramp { slot, weight } if !weight.takes_sessions() => {
+                check.abort("ramp 0", slot, Pins::Keep).map(Some)
+            }
+            Verb::Ramp { slot, weight } => check.ramp(slot, *weight),
+            Verb::Abort { slot, pins } => check.abort("abort", slot, *pins).map(Some),
+            Verb::Switch { slot } => check.switch(slot).map(Some),
+            Verb::Rollback { to, pins } => check.rollback(to.as_ref(), *pins).map(Some),
+            Verb::Migrate { slot } => check.migrate(slot).map(Some),
+            Verb::Recycle { slot, force } => check.recycle(slot, force.as_ref()).map(Some),
+        }
+    }
+}
+
+fn create(settings: &ServiceSettings) -> Result<Event, Refusal> {
+    validate(settings)?;
+    Ok(Event::ServiceCreated { settings: settings.clone(), signing_key: KeyId(1) })
+}
+
+fn validate(settings: &ServiceSettings) -> Result<(), FieldError> {
+    settings.validate().map_err(|error| FieldError::new(format!("settings.{}", error.field), error.rule))
+}
+
+struct Check<'a> {
+    state: &'a ServiceState,
+    next_assignment: u64,
+    at: &'a Circumstances<'a>,
+}
+
+impl Check<'_> {
+    fn slot(&self, name: &SlotName) -> Result<&SlotState, Refusal> {
+        let known = || self.state.settings.slots.clone();
+        self.state.slots.get(name).ok_or_else(|| Refusal::NoSlot { slot: name.clone(), known: known() })
+    }
+
+    fn slot_in(
+        &self,
+        name: &SlotName,
+        verb: &'static str,
+        phases: &[Phase],
+        wanted: &'static str,
+    ) -> Result<&SlotState, Refusal> {
+        let slot = self.slot(name)?;
+        if phases.contains(&slot.phase) {
+            return Ok(slot);
+        }
+        Err(Refusal::WrongPhase { slot: name.clone(), phase: slot.phase, verb, wanted })
+    }
+
+    /// Weight goes to no assignment that a proxy might not know.
+    fn introduced(&self, name: &SlotName, slot: &SlotState) -> Result<(), Refusal> {
+        let members = self.at.acknowledgements.lacking(slot.introduced);
+        if members.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal::NotIntroduced { slot: name.clone(), version: slot.introduced, members })
+    }
+
+    fn quarantine_until(&self) -> UnixMillis {
+        self.at.now.plus_millis(u64::from(self.state.settings.quarantine_seconds.0) * 1000)
+    }
+
+    /// `slots` leave; each that breaks gets an assignment of its own.
+    fn leave(&self, slots: Vec<SlotName>, pins: Pins) -> Vec<Left> {
+        let numbers = self.next_assignment..;
+        let left = |(slot, number)| Left { slot, broken_by: (pins == Pins::Break).then_some(AssignmentId(number)) };
+        slots.into_iter().zip(numbers).map(left).collect()
+    }
+
+    fn apply(&self, settings: &ServiceSettings) -> Result<Option<Event>, Refusal> {
+        validate(settings)?;
+        let dropped =
+            |(name, slot): &(&SlotName, &SlotState)| slot.phase != Phase::Idle && !settings.slots.contains(name);
+        if let Some((name, slot)) = self.state.slots.iter().find(dropped) {
+            return Err(Refusal::SlotInUse { slot: name.clone(), phase: slot.phase });
+        }
+        let changes = *settings != self.state.settings;
+        Ok(changes.then(|| Event::SettingsApplied { settings: settings.clone() }))
+    }
+
+    fn add_bundle(&self, bundle: Bundle) -> Result<Option<Event>, Refusal> {
+        match self.state.bundles.get(&bundle.id) {
+            None => Ok(Some(Event::BundleAdded { bundle })),
+            Some(known) if known.digest == bundle.digest => Ok(None),
+            Some(known) => Err(Refusal::BundleExists { id: bundle.id, digest: known.digest.to_string() }),
+        }
+    }
+
+    fn stage(&self, slot: &SlotName, bundle: &BundleId) -> Result<Event, Refusal> {
+        self.slot_in(slot, "stage", &[Phase::Idle], "a slot that is idle: `colorfast recycle` frees one")?;
+        if !self.state.bundles.contains_key(bundle) {
+            return Err(Refusal::NoBundle(bundle.clone()));
+        }
+        let assignment = AssignmentId(self.next_assignment);
+        Ok(Event::Staged { slot: slot.clone(), bundle: bundle.clone(), assignment })
+    }
+
+    fn ramp(&self, name: &SlotName, weight: Weight) -> Result<Option<Event>, Refusal> {
+        let wanted = "a slot that is staged or a candidate";
+        let slot = self.slot_in(name, "ramp", &[Phase::Staged, Phase::Candidate], wanted)?;
+        if self.state.live().is_none() {
+            return Err(Refusal::NothingLive(name.clone()));
+        }
+        let others = self.state.candidates().filter(|(other, _)| *other != name);
+        let sum = others.fold(u32::from(weight), |sum, (_, other)| sum + u32::from(other.weight));
+        if sum > u32::from(Weight::ALL) {
+            return Err(Refusal::OverAll { sum });
+        }
+        self.introduced(name, slot)?;
+        let changes = slot.phase != Phase::Candidate || slot.weight != weight;
+        Ok(changes.then(|| Event::Ramped { slot: name.clone(), weight }))
+    }
+
+    fn abort(&self, verb: &'static str, slot: &SlotName, pins: Pins) -> Result<Event, Refusal> {
+        self.slot_in(slot, verb, &[Phase::Candidate], "a candidate")?;
+        let left = self.leave(vec![slot.clone()], pins).pop();
+        Ok(Event::Aborted { slot: left.unwrap_or(Left { slot: slot.clone(), broken_by: None }) })
+    }
+
+    fn switch(&self, name: &SlotName) -> Result<Event, Refusal> {
+        if self.slot(name)?.phase == Phase::Live {
+            return Err(Refusal::AlreadyLive(name.clone()));
+        }
+        let wanted = "a slot that is staged, a candidate or draining";
+        let slot = self.slot_in(name, "switch", &[Phase::Staged, Phase::Candidate, Phase::Draining], wanted)?;
+        self.introduced(name, slot)?;
+        let was_live = self.state.live().map(|(live, _)| live.clone());
+        let others = self.state.candidates().map(|(other, _)| other.clone()).filter(|other| other != name);
+        Ok(Event::Switched {
+            slot: name.clone(),
+            quarantine_until: was_live.as_ref().map(|_| self.quarantine_until()),
+            draining: was_live.into_iter().chain(others).collect(),
+        })
+    }
+
+    fn rollback(&self, to: Option<&SlotName>, pins: Pins) -> Result<Event, Refusal> {
+        let candidates: Vec<_> = self.state.candidates().map(|(name, _)| name.clone()).collect();
+        let (live, _) = self.state.live().ok_or(Refusal::NothingToRollBack)?;
+        let in_ramp = !candidates.is_empty();
+        let target = match to {
+            Some(to) => self.named_target(to)?,
+            None if in_ramp => live,
+            None => self.way_back(live)?,
+        };
+        if target == live && !in_ramp {
+            return Err(Refusal::AlreadyLive(live.clone()));
+        }
+        let left = candidates.into_iter().chain(std::iter::once(live.clone())).filter(|slot| slot != target).collect();
+        Ok(Event::RolledBack {
+            left: self.leave(left, pins),
+            live: target.clone(),
+            quarantine_until: (pins == Pins::Keep).then(|| self.quarantine_until()),
+        })
+    }
+
+    fn named_target<'a>(&self, to: &'a SlotName) -> Result<&'a SlotName, Refusal> {
+        let phases = [Phase::Staged, Phase::Candidate, Phase::Draining, Phase::Live];
+        self.slot_in(to, "rollback --to", &phases, "a slot that is staged, a candidate, draining or live")?;
+        Ok(to)
+    }
+
+    fn way_back(&self, live: &SlotName) -> Result<&SlotName, Refusal> {
+        let former = self.state.history.last().ok_or_else(|| Refusal::NoWayBack { live: live.clone() })?;
+        let gone = |gone| Refusal::WayBackGone { slot: former.slot.clone(), gone };
+        let slot = self.state.slots.get(&former.slot).ok_or_else(|| gone("the settings name it no more"))?;
+        match slot.phase {
+            Phase::Idle => Err(gone("it was recycled")),
+            Phase::Condemned => Err(gone("it is condemned")),
+            _ if slot.assignment != Some(former.assignment) => Err(gone("it was staged anew since then")),
+            _ => Ok(&former.slot),
+        }
+    }
+
+    fn migrate(&self, slot: &SlotName) -> Result<Event, Refusal> {
+        self.slot_in(slot, "migrate", &[Phase::Draining], "a slot that is draining")?;
+        let left = self.leave(vec![slot.clone()], Pins::Break).pop();
+        Ok(Event::Migrated { slot: left.unwrap_or(Left { slot: slot.clone(), broken_by: None }) })
+    }
+
+    fn recycle(&self, name: &SlotName, force: Option<&Force>) -> Result<Event, Refusal> {
+        if let Some(force) = force
+            && force.reason.trim().is_empty()
+        {
+            return Err(FieldError::new("force.reason", "is empty: say why, it is kept in the log").into());
+        }
+        let wanted = "a slot that is draining, condemned or staged";
+        let slot = self.slot_in(name, "recycle", &[Phase::Draining, Phase::Condemned, Phase::Staged], wanted)?;
+        if slot.phase == Phase::Draining && force.is_none() {
+            if let Some(until) = slot.quarantine_until.filter(|until| *until > self.at.now) {
+                return Err(Refusal::Quarantine { slot: name.clone(), until });
+            }
+            return Err(Refusal::NotAccounted(name.clone()));
+        }
+        Ok(Event::Recycled { slot: name.clone(), force: force.cloned() })
+    }
+}

@@ -1,0 +1,66 @@
+//! Phases of a slot.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What a slot is doing.
+///
+/// ```text
+///            stage          ramp            switch
+///   idle ──────────▶ staged ─────▶ candidate ─────▶ live
+///    ▲                 │ switch        │ ramp 0, abort │ switch away, rollback --keep-pins
+///    │                 └──────────▶ live              ▼
+///    │ recycle      recycle         └───────────▶ draining ──switch──▶ live
+///    ├───────────── condemned ◀──rollback, migrate────┘
+///    └────────────────────────────────recycle─────────┘
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Runs nothing.
+    Idle,
+    /// Runs a bundle that takes no session yet.
+    Staged,
+    /// Takes a share of the new sessions, is not live.
+    Candidate,
+    /// Takes the new sessions that no candidate takes.
+    Live,
+    /// Keeps the sessions it has, takes no new one.
+    Draining,
+    /// Its pins are broken: sessions leave it at their next request.
+    Condemned,
+}
+
+impl Phase {
+    /// Every phase, in the order of a slot's life.
+    pub const ALL: [Self; 6] = [Self::Idle, Self::Staged, Self::Candidate, Self::Live, Self::Draining, Self::Condemned];
+
+    /// Whether pins of the slot's assignment decide.
+    pub fn honours_pins(self) -> bool {
+        matches!(self, Self::Candidate | Self::Live | Self::Draining)
+    }
+
+    /// Whether the slot may have weight.
+    pub fn may_take_sessions(self) -> bool {
+        matches!(self, Self::Candidate | Self::Live)
+    }
+
+    /// The word for people and programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Staged => "staged",
+            Self::Candidate => "candidate",
+            Self::Live => "live",
+            Self::Draining => "draining",
+            Self::Condemned => "condemned",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}

@@ -1,0 +1,88 @@
+//! What an operator can ask for.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::Manifest;
+use crate::ids::{BundleId, SlotName};
+use crate::settings::ServiceSettings;
+use crate::weight::Weight;
+
+/// An operator's act on one service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case")]
+pub enum Verb {
+    /// Creates the service, or replaces its settings.
+    Apply {
+        /// The new settings, whole.
+        settings: ServiceSettings,
+    },
+    /// Adds a bundle, for good.
+    AddBundle {
+        /// Its release tag.
+        id: BundleId,
+        /// Its parts.
+        manifest: Manifest,
+    },
+    /// Puts a bundle into an idle slot.
+    Stage {
+        /// The slot.
+        slot: SlotName,
+        /// The bundle.
+        bundle: BundleId,
+    },
+    /// Gives a slot a share of the new sessions; 0 drains it.
+    Ramp {
+        /// The slot.
+        slot: SlotName,
+        /// The share.
+        weight: Weight,
+    },
+    /// Takes a candidate's share away.
+    Abort {
+        /// The slot.
+        slot: SlotName,
+        /// What becomes of its sessions.
+        pins: Pins,
+    },
+    /// Sends all new sessions to a slot.
+    Switch {
+        /// The slot.
+        slot: SlotName,
+    },
+    /// Steps back: out of a ramp, or to the slot that was live before.
+    Rollback {
+        /// The slot to step back to; absent, the one before by the log.
+        to: Option<SlotName>,
+        /// What becomes of the sessions of the slot that is left.
+        pins: Pins,
+    },
+    /// Makes the last sessions of a draining slot leave it.
+    Migrate {
+        /// The slot.
+        slot: SlotName,
+    },
+    /// Frees a slot.
+    Recycle {
+        /// The slot.
+        slot: SlotName,
+        /// Whether to do so over a refusal.
+        force: Option<Force>,
+    },
+}
+
+/// What becomes of the sessions of a slot that takes no new ones any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pins {
+    /// They stay until they end.
+    Keep,
+    /// They leave at their next request.
+    Break,
+}
+
+/// An operator's word that a refusal shall not count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Force {
+    /// Why; kept in the log.
+    pub reason: String,
+}

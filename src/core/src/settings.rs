@@ -1,0 +1,458 @@
+//! Service settings: all that changes a decision or a stamp.
+//!
+//! Unknown fields are refused, in the operator's file as in a snapshot: a proxy that does not know a setting
+//! must say so (NACK) rather than decide without it. Settings at their default are not written, so that a
+//! newer sidecar and an older proxy understand each other until somebody uses what is new.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::Part;
+use crate::error::FieldError;
+use crate::ids::{CookieName, HeaderName, ServiceName, SlotName};
+use crate::names;
+
+/// Most slots of one service.
+pub const SLOTS_MAX: usize = 8;
+/// Most session-id sources of one service.
+pub const SOURCES_MAX: usize = 8;
+
+/// The settings of one service. Every field has a default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceSettings {
+    /// The slots, 1 to 8.
+    #[serde(skip_serializing_if = "is_default_slots")]
+    pub slots: Vec<SlotName>,
+    /// Where a request names its session; the first source that has an id wins.
+    #[serde(skip_serializing_if = "is_default_sources")]
+    pub session_sources: Vec<SessionSource>,
+    /// How a request that names no session and carries no pin gets its slot.
+    #[serde(skip_serializing_if = "is_default")]
+    pub sessionless: Sessionless,
+    /// How pins are carried and how long they hold.
+    #[serde(skip_serializing_if = "is_default")]
+    pub pin: PinSettings,
+    /// Names of the headers that colorfast sets.
+    #[serde(skip_serializing_if = "is_default")]
+    pub headers: Headers,
+    /// Request headers that carry the version of a bundle's part to the agent: two slots can share
+    /// one upstream and differ only in these.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub part_headers: BTreeMap<Part, HeaderName>,
+    /// How long a slot that was live stays a rollback target at least.
+    #[serde(skip_serializing_if = "is_default")]
+    pub quarantine_seconds: QuarantineSeconds,
+    /// How long after the first configuration of a proxy its requests wait for a snapshot, at most.
+    #[serde(skip_serializing_if = "is_default")]
+    pub bootstrap_wait_ms: BootstrapWaitMs,
+}
+
+impl Default for ServiceSettings {
+    fn default() -> Self {
+        Self {
+            slots: default_slots(),
+            session_sources: default_sources(),
+            sessionless: Sessionless::default(),
+            pin: PinSettings::default(),
+            headers: Headers::default(),
+            part_headers: BTreeMap::new(),
+            quarantine_seconds: QuarantineSeconds::default(),
+            bootstrap_wait_ms: BootstrapWaitMs::default(),
+        }
+    }
+}
+
+/// One place of a request where its session id may stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionSource {
+    /// A request header.
+    Header(HeaderName),
+    /// A cookie of the agent's own.
+    Cookie(CookieName),
+}
+
+/// What decides for a request that names no session and carries no pin.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sessionless {
+    /// A random draw by weight.
+    #[default]
+    Random,
+    /// A hash of the client's trusted address and its user agent.
+    Client,
+}
+
+/// How pins are carried and how long they hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PinSettings {
+    /// Whether the pin goes out in (and is read from) the header.
+    #[serde(skip_serializing_if = "is_default")]
+    pub header: HeaderCarrier,
+    /// When the pin goes out in (and is read from) a cookie.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cookie: CookieCarrier,
+    /// Name of the cookie; `agent-pin-<service>` where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cookie_name: Option<CookieName>,
+    /// Path attribute of the cookie.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cookie_path: CookiePath,
+    /// SameSite attribute of the cookie.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cookie_same_site: SameSite,
+    /// When the cookie is marked Secure.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cookie_secure: CookieSecure,
+    /// A pin holds this long from the session's beginning, whatever happens.
+    pub max_age_seconds: u32,
+    /// A pin holds this long from its last refresh; it is re-issued after a quarter of it.
+    pub idle_timeout_seconds: u32,
+}
+
+impl Default for PinSettings {
+    fn default() -> Self {
+        Self {
+            header: HeaderCarrier::default(),
+            cookie: CookieCarrier::default(),
+            cookie_name: None,
+            cookie_path: CookiePath::default(),
+            cookie_same_site: SameSite::default(),
+            cookie_secure: CookieSecure::default(),
+            max_age_seconds: 7 * 24 * 3600,
+            idle_timeout_seconds: 24 * 3600,
+        }
+    }
+}
+
+/// Whether the pin travels in a header.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeaderCarrier {
+    /// Yes.
+    #[default]
+    Always,
+    /// No.
+    Never,
+}
+
+/// When the pin travels in a cookie.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CookieCarrier {
+    /// Where the service has no source of session ids.
+    #[default]
+    Sessionless,
+    /// On every service.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// SameSite attribute of the pin cookie.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SameSite {
+    /// Sent on top-level navigation from elsewhere.
+    #[default]
+    Lax,
+    /// Sent from the same site only.
+    Strict,
+    /// Sent from everywhere; browsers demand Secure with it.
+    None,
+}
+
+/// When the pin cookie is marked Secure.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CookieSecure {
+    /// Where the downstream scheme is https.
+    #[default]
+    Auto,
+    /// Always: TLS ends before this proxy.
+    Always,
+}
+
+/// Path attribute of a cookie.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CookiePath(pub String);
+
+impl Default for CookiePath {
+    fn default() -> Self {
+        Self("/".to_owned())
+    }
+}
+
+/// Names of the headers that colorfast sets. Whoever changes one changes the listener's early mutation with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Headers {
+    /// The chosen slot.
+    pub slot: HeaderName,
+    /// The bundle in it.
+    pub bundle: HeaderName,
+    /// The reason.
+    pub decision: HeaderName,
+    /// The pin.
+    pub pin: HeaderName,
+    /// The preview token.
+    pub preview: HeaderName,
+}
+
+impl Headers {
+    /// Every header name with the field that holds it.
+    pub fn all(&self) -> [(&'static str, &HeaderName); 5] {
+        [
+            ("slot", &self.slot),
+            ("bundle", &self.bundle),
+            ("decision", &self.decision),
+            ("pin", &self.pin),
+            ("preview", &self.preview),
+        ]
+    }
+}
+
+impl Default for Headers {
+    fn default() -> Self {
+        Self {
+            slot: well_known(names::HEADER_SLOT),
+            bundle: well_known(names::HEADER_BUNDLE),
+            decision: well_known(names::HEADER_DECISION),
+            pin: well_known(names::HEADER_PIN),
+            preview: well_known(names::HEADER_PREVIEW),
+        }
+    }
+}
+
+/// Seconds of quarantine, one hour unless set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct QuarantineSeconds(pub u32);
+
+impl Default for QuarantineSeconds {
+    fn default() -> Self {
+        Self(3600)
+    }
+}
+
+/// Milliseconds that a fresh proxy's first requests wait, two seconds unless set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BootstrapWaitMs(pub u32);
+
+impl Default for BootstrapWaitMs {
+    fn default() -> Self {
+        Self(2000)
+    }
+}
+
+/// Longest wait of a fresh proxy's first requests.
+const BOOTSTRAP_WAIT_MAX_MS: u32 = 30_000;
+/// Ten years: longer ages are typing errors, and pins keep their times in 32 bits.
+const AGE_MAX_SECONDS: u32 = 10 * 366 * 24 * 3600;
+
+impl ServiceSettings {
+    /// Checks what the types alone do not.
+    ///
+    /// # Errors
+    /// Names the first field that breaks a rule.
+    pub fn validate(&self) -> Result<(), FieldError> {
+        if self.slots.is_empty() || self.slots.len() > SLOTS_MAX {
+            let found = self.slots.len();
+            return Err(FieldError::new("slots", format!("has {found} entries, 1 to {SLOTS_MAX} are allowed")));
+        }
+        for (index, slot) in self.slots.iter().enumerate() {
+            if self.slots.iter().take(index).any(|earlier| earlier == slot) {
+                return Err(FieldError::new(format!("slots[{index}]"), format!("{slot} stands twice")));
+            }
+        }
+        if self.session_sources.len() > SOURCES_MAX {
+            let found = self.session_sources.len();
+            return Err(FieldError::new(
+                "session_sources",
+                format!("has {found} entries, at most {SOURCES_MAX} are allowed"),
+            ));
+        }
+        self.pin.validate()?;
+        self.validate_headers()?;
+        if self.bootstrap_wait_ms.0 > BOOTSTRAP_WAIT_MAX_MS {
+            return Err(FieldError::new("bootstrap_wait_ms", format!("is over {BOOTSTRAP_WAIT_MAX_MS}")));
+        }
+        if self.quarantine_seconds.0 > AGE_MAX_SECONDS {
+            return Err(FieldError::new("quarantine_seconds", format!("is over {AGE_MAX_SECONDS} (ten years)")));
+        }
+        Ok(())
+    }
+
+    /// No two things may share a header, or one would overwrite the other.
+    fn validate_headers(&self) -> Result<(), FieldError> {
+        let set = self.headers.all().into_iter().map(|(field, name)| (format!("headers.{field}"), name));
+        let parts = self.part_headers.iter().map(|(part, name)| {
+            let part = serde_json::to_value(part).ok();
+            let part = part.as_ref().and_then(|part| part.as_str()).unwrap_or_default();
+            (format!("part_headers.{part}"), name)
+        });
+        let sources = self.session_sources.iter().enumerate().filter_map(|(index, source)| match source {
+            SessionSource::Header(name) => Some((format!("session_sources[{index}].header"), name)),
+            SessionSource::Cookie(_) => None,
+        });
+        let mut taken: BTreeMap<&str, String> = BTreeMap::new();
+        for (field, name) in set.chain(parts).chain(sources) {
+            if RESERVED_HEADERS.contains(&name.as_str()) {
+                return Err(FieldError::new(field, format!("{name} has a meaning of its own and cannot be used here")));
+            }
+            if let Some(earlier) = taken.insert(name.as_str(), field.clone()) {
+                return Err(FieldError::new(field, format!("{name} is already the name of {earlier}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether pins travel in a cookie.
+    pub fn uses_cookie(&self) -> bool {
+        match self.pin.cookie {
+            CookieCarrier::Always => true,
+            CookieCarrier::Never => false,
+            CookieCarrier::Sessionless => self.session_sources.is_empty(),
+        }
+    }
+
+    /// The name of the pin cookie.
+    pub fn cookie_name(&self, service: &ServiceName) -> String {
+        self.pin.cookie_name.as_ref().map_or_else(|| names::pin_cookie(service), |name| name.as_str().to_owned())
+    }
+}
+
+/// Headers that Envoy or HTTP itself reads.
+const RESERVED_HEADERS: [&str; 8] = [
+    "host",
+    "cookie",
+    "set-cookie",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "baggage",
+    names::HEADER_CLIENT_SENT,
+];
+
+impl PinSettings {
+    fn validate(&self) -> Result<(), FieldError> {
+        let ages =
+            [("pin.max_age_seconds", self.max_age_seconds), ("pin.idle_timeout_seconds", self.idle_timeout_seconds)];
+        for (field, seconds) in ages {
+            if !(1..=AGE_MAX_SECONDS).contains(&seconds) {
+                return Err(FieldError::new(
+                    field,
+                    format!("{seconds} is not within 1 to {AGE_MAX_SECONDS} (ten years)"),
+                ));
+            }
+        }
+        if self.idle_timeout_seconds > self.max_age_seconds {
+            let (idle, max) = (self.idle_timeout_seconds, self.max_age_seconds);
+            return Err(FieldError::new(
+                "pin.idle_timeout_seconds",
+                format!("{idle} is over pin.max_age_seconds, which is {max}"),
+            ));
+        }
+        let path = &self.cookie_path.0;
+        if !path.starts_with('/') || path.len() > 256 || !path.bytes().all(|b| (0x21..0x7f).contains(&b) && b != b';') {
+            return Err(FieldError::new(
+                "pin.cookie_path",
+                "is not a path: a slash, then at most 255 printable characters without ;",
+            ));
+        }
+        if self.cookie_same_site == SameSite::None && self.cookie_secure == CookieSecure::Auto {
+            return Err(FieldError::new(
+                "pin.cookie_secure",
+                "must be always where pin.cookie_same_site is none: browsers drop such a cookie",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn default_slots() -> Vec<SlotName> {
+    ["blue", "green"].iter().filter_map(|name| name.parse().ok()).collect()
+}
+
+fn default_sources() -> Vec<SessionSource> {
+    vec![SessionSource::Header(well_known(names::HEADER_SESSION))]
+}
+
+#[allow(clippy::expect_used, reason = "takes only the constants of `names`; a test reads each")]
+fn well_known(name: &str) -> HeaderName {
+    name.parse().expect("a header name of `names`")
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn is_default_slots(slots: &Vec<SlotName>) -> bool {
+    *slots == default_slots()
+}
+
+fn is_default_sources(sources: &Vec<SessionSource>) -> bool {
+    *sources == default_sources()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<ServiceSettings, String> {
+        let settings: ServiceSettings = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        settings.validate().map(|()| settings).map_err(|error| error.to_string())
+    }
+
+    /// Defaults are valid, and are not written, so that older proxies understand newer sidecars.
+    #[test]
+    fn defaults_are_valid_and_silent() {
+        let settings = read("{}").unwrap();
+        assert_eq!(settings, ServiceSettings::default());
+        assert_eq!(serde_json::to_string(&settings).unwrap(), "{}");
+        let explicit = serde_json::to_string(&settings.headers).unwrap();
+        assert_eq!(serde_json::from_str::<Headers>(&explicit).unwrap(), settings.headers);
+    }
+
+    /// Bad settings are refused with the field and the rule.
+    #[test]
+    fn refuses_bad_settings_by_field() {
+        let cases = [
+            (r#"{"slots":[]}"#, "slots: has 0"),
+            (r#"{"slots":["a","b","a"]}"#, "slots[2]: a stands twice"),
+            (r#"{"slots":["Blue"]}"#, "is not a slot name"),
+            (r#"{"colour":"red"}"#, "unknown field `colour`"),
+            (r#"{"pin":{"max_age":1}}"#, "unknown field `max_age`"),
+            (r#"{"pin":{"max_age_seconds":0}}"#, "pin.max_age_seconds: 0"),
+            (r#"{"pin":{"max_age_seconds":60}}"#, "pin.idle_timeout_seconds: 86400 is over"),
+            (r#"{"pin":{"cookie_path":"x"}}"#, "pin.cookie_path"),
+            (r#"{"pin":{"cookie_path":"/;secure"}}"#, "pin.cookie_path"),
+            (r#"{"pin":{"cookie_same_site":"none"}}"#, "pin.cookie_secure"),
+            (r#"{"headers":{"slot":"x-agent-bundle"}}"#, "headers.bundle: x-agent-bundle is already"),
+            (r#"{"headers":{"pin":"cookie"}}"#, "headers.pin: cookie has a meaning"),
+            (r#"{"headers":{"pin":"X-Pin"}}"#, "is not a header name"),
+            (r#"{"session_sources":[{"header":"x-agent-pin"}]}"#, "session_sources[0].header"),
+            (r#"{"part_headers":{"prompts":"x-agent-slot"}}"#, "part_headers.prompts: x-agent-slot is already"),
+            (r#"{"bootstrap_wait_ms":30001}"#, "bootstrap_wait_ms"),
+            (r#"{"quarantine_seconds":-1}"#, "invalid value"),
+        ];
+        for (json, wanted) in cases {
+            let error = read(json).unwrap_err();
+            assert!(error.contains(wanted), "{json}: {error}");
+        }
+    }
+
+    /// The pin goes out as cookie only where it must, unless the operator says otherwise.
+    #[test]
+    fn cookie_by_need() {
+        assert!(!read("{}").unwrap().uses_cookie());
+        assert!(read(r#"{"session_sources":[]}"#).unwrap().uses_cookie());
+        assert!(read(r#"{"pin":{"cookie":"always"}}"#).unwrap().uses_cookie());
+        assert!(!read(r#"{"session_sources":[],"pin":{"cookie":"never"}}"#).unwrap().uses_cookie());
+    }
+}

@@ -1,0 +1,4 @@
+//! What filter and sidecar say to each other.
+
+pub mod discovery;
+pub mod reports;

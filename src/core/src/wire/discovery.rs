@@ -1,0 +1,72 @@
+//! Discovery: xDS in its REST form, as JSON.
+//!
+//! The proxy asks with the version it holds; the sidecar holds the request open until there is something newer.
+//! The next request is the ACK (its `version_info` is the version just sent), or the NACK (`error_detail`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::ServiceName;
+use crate::snapshot::Resource;
+
+/// A proxy's request: what it holds, what it wants, what was wrong with what it got.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscoveryRequest {
+    /// The version that every worker of the proxy decides by at least; empty before the first.
+    #[serde(default)]
+    pub version_info: String,
+    /// The nonce of the response that this request answers; empty at first.
+    #[serde(default)]
+    pub response_nonce: String,
+    /// Exactly one service.
+    pub resource_names: Vec<ServiceName>,
+    /// [`crate::names::SNAPSHOT_TYPE_URL`]
+    pub type_url: String,
+    /// Who asks.
+    pub node: Node,
+    /// Why the response was not taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_detail: Option<Status>,
+}
+
+/// The proxy that asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Envoy's node id.
+    pub id: String,
+    /// What tells apart two proxies of one node id.
+    pub metadata: NodeMetadata,
+}
+
+/// Metadata of a [`Node`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeMetadata {
+    /// A number drawn once in the life of a process, as 16 hex digits.
+    pub process_id: String,
+}
+
+/// `google.rpc.Status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// A gRPC status code; 3 (invalid argument) for a snapshot that breaks a rule.
+    pub code: i32,
+    /// The field and the rule.
+    pub message: String,
+}
+
+impl Status {
+    /// The gRPC code of an invalid argument.
+    pub const INVALID_ARGUMENT: i32 = 3;
+}
+
+/// The sidecar's answer: 200 with one resource, or 304 when nothing became newer while the request was held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscoveryResponse {
+    /// Version of the resource.
+    pub version_info: String,
+    /// The snapshot of the service that was asked for, with its keys.
+    pub resources: Vec<Resource>,
+    /// [`crate::names::SNAPSHOT_TYPE_URL`]
+    pub type_url: String,
+    /// To be repeated by the next request.
+    pub nonce: String,
+}

@@ -1,0 +1,243 @@
+//! The control API's documents, shared by the server and the command line.
+
+use std::collections::BTreeMap;
+
+use colorfast_core::bundle::Bundle;
+use colorfast_core::ids::{AssignmentId, BundleId, ServiceName, SlotName};
+use colorfast_core::release::{Entry, Phase, Verb};
+use colorfast_core::settings::ServiceSettings;
+use colorfast_core::time::UnixMillis;
+use colorfast_core::weight::Weight;
+use serde::{Deserialize, Serialize};
+
+/// `POST /v1/services/{service}/verbs`: one act of an operator.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VerbRequest {
+    /// The version of the service that the operator has seen; a stale one is refused (409). Absent: whatever it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_version: Option<u64>,
+    /// The act.
+    #[serde(flatten)]
+    pub verb: Verb,
+}
+
+/// The answer to a verb: it is in the log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VerbResponse {
+    /// The version of the service now.
+    pub version: u64,
+    /// Whether the verb changed anything; a repeated one may not.
+    pub changed: bool,
+    /// The service after it.
+    pub status: ServiceStatus,
+    /// How far the proxies are.
+    pub confirmation: Confirmation,
+}
+
+/// `GET /v1/services/{service}/confirmations/{version}?wait_ms=N`: which members have obeyed a version.
+/// With `wait_ms` (at most 30,000) the answer is held until it differs from the one at its beginning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmation {
+    /// The version asked for.
+    pub version: u64,
+    /// The sum of it.
+    pub outcome: Outcome,
+    /// From the append to the last acknowledgement, where confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed_after_ms: Option<Millis>,
+    /// Every member that is asked, in order of name.
+    pub members: Vec<MemberProgress>,
+}
+
+/// A span of time: whole microseconds here, milliseconds with their fraction on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "f64", into = "f64")]
+pub struct Millis(pub u64);
+
+impl From<f64> for Millis {
+    fn from(millis: f64) -> Self {
+        Self((millis * 1000.0).round() as u64)
+    }
+}
+
+impl From<Millis> for f64 {
+    fn from(millis: Millis) -> f64 {
+        millis.0 as f64 / 1000.0
+    }
+}
+
+/// Whether the members have obeyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Every member has acknowledged.
+    Confirmed,
+    /// Some member has not yet; the others have, or may.
+    Pending,
+    /// There is no member.
+    NoMembers,
+}
+
+/// How far one member is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberProgress {
+    /// `<node id>/<process id>`.
+    pub member: String,
+    /// What it did.
+    pub progress: Progress,
+}
+
+/// What a member did about a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Progress {
+    /// It decides by the version, or by a newer one.
+    Acknowledged,
+    /// It has been heard since, but decides by an older version.
+    Lagging,
+    /// It has not been heard since.
+    Silent,
+    /// It refused the version.
+    Refused {
+        /// The field and the rule.
+        error: String,
+    },
+}
+
+/// `GET /v1/services/{service}`, and one element of `GET /v1/services`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// The service.
+    pub service: ServiceName,
+    /// The log.
+    pub epoch: UnixMillis,
+    /// The version of its snapshot.
+    pub version: u64,
+    /// Its slots, in the order of its settings.
+    pub slots: Vec<SlotStatus>,
+    /// The slot that `rollback` would step back to after a switch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way_back: Option<SlotName>,
+    /// Its proxies.
+    pub members: Vec<MemberStatus>,
+    /// Its settings.
+    pub settings: ServiceSettings,
+}
+
+/// One slot.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SlotStatus {
+    /// The slot.
+    pub slot: SlotName,
+    /// What it is doing.
+    pub phase: Phase,
+    /// When it came into this phase.
+    pub since: UnixMillis,
+    /// Its share of new sessions.
+    pub weight: Weight,
+    /// What it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<BundleId>,
+    /// What its pins name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assignment: Option<AssignmentId>,
+    /// Until when it is kept as a rollback target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine_until: Option<UnixMillis>,
+}
+
+/// One proxy of a service.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// `<node id>/<process id>`.
+    pub member: String,
+    /// Envoy's node id.
+    pub node: String,
+    /// Tells apart processes of one node id.
+    pub process: String,
+    /// The version that it decides by (`<epoch>.<version>`); empty before its first.
+    pub version_info: String,
+    /// Whether that is the newest.
+    pub current: bool,
+    /// When it was heard last.
+    pub last_seen: UnixMillis,
+    /// The version that it refused last, and why, while it has taken no newer one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<RefusedVersion>,
+    /// Its VM instances, by their hello.
+    pub instances: Vec<InstanceStatus>,
+}
+
+/// A snapshot that a member refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedVersion {
+    /// The version.
+    pub version: u64,
+    /// The field and the rule.
+    pub error: String,
+}
+
+/// One VM instance of a member.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    /// The instance.
+    pub instance: String,
+    /// Release of the filter.
+    pub filter_version: String,
+    /// The version that it decided by when it reported last.
+    pub version_info: String,
+    /// Whether it can read and mint pins.
+    pub keyed: bool,
+    /// When it reported last.
+    pub last_seen: UnixMillis,
+}
+
+/// `GET /v1/services/{service}/bundles`: every bundle, by id.
+pub type Bundles = BTreeMap<BundleId, Bundle>;
+
+/// `GET /v1/events?service=S&after=SEQ&limit=N`: entries of the log, oldest first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Events {
+    /// The entries.
+    pub entries: Vec<Entry>,
+    /// The last entry of the whole log.
+    pub head: u64,
+}
+
+/// `GET /v1/log/verification`: the whole log, read again and folded anew.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Verification {
+    /// Entries that are in order.
+    pub entries: u64,
+    /// The hash of the last of them.
+    pub hash: String,
+    /// What is wrong with the next one; absent where the log is whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// RFC 9457 problem document, `application/problem+json`; every error of the API has this form.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Problem {
+    /// A stable word: `urn:colorfast:problem:<code>`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What kind of problem this is.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// What was wrong, where, and what would be right.
+    pub detail: String,
+    /// The field that breaks a rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// The version of the service now (stale expectation, 409).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_version: Option<u64>,
+    /// The version that members must acknowledge first (not-introduced, 409).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaited_version: Option<u64>,
+    /// The members that have not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<String>,
+}

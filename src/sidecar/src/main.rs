@@ -1,0 +1,10 @@
+//! colorfast: the sidecar (`colorfast serve`) and the command line of the operator, one binary.
+
+mod api;
+mod cli;
+mod server;
+mod store;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}
