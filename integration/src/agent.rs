@@ -29,6 +29,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::names;
+
 pub use answers::{Reply, Turn};
 
 /// How many of the latest requests an agent remembers in full; the counts go on for ever.
@@ -74,7 +76,8 @@ pub struct Stamp {
 pub struct Seen {
     /// Path and query.
     pub path: String,
-    /// The headers that are ours to judge: all of `x-agent-…`, and `cookie`. Values are the bytes that came.
+    /// The headers that are ours to judge: all of `x-agent-…` (or `x_agent_…`), and `cookie`. Values are the bytes
+    /// that came.
     pub headers: Vec<(String, Vec<u8>)>,
 }
 
@@ -95,11 +98,8 @@ impl Agent {
     pub async fn start(bundle: &str) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let state = Arc::new(State {
-            bundle: bundle.to_owned(),
-            memory: Mutex::default(),
-            releases: watch::Sender::new(0),
-        });
+        let state =
+            Arc::new(State { bundle: bundle.to_owned(), memory: Mutex::default(), releases: watch::Sender::new(0) });
         let server = tokio::spawn(serve(listener, Arc::clone(&state)));
         Ok(Self { address, state, server })
     }
@@ -174,12 +174,13 @@ impl State {
 impl Memory {
     fn note(&mut self, request: &Request<Incoming>) -> Stamp {
         let headers = request.headers();
-        let stamp = Stamp { slot: joined(headers, "x-agent-slot"), bundle: joined(headers, "x-agent-bundle") };
+        let stamp = Stamp { slot: joined(headers, names::SLOT), bundle: joined(headers, names::BUNDLE) };
         *self.stamps.entry(stamp.clone()).or_default() += 1;
         if self.latest.len() == REMEMBERED {
             self.latest.pop_front();
         }
-        let ours = headers.iter().filter(|(name, _)| name.as_str().starts_with("x-agent-") || *name == "cookie");
+        let is_ours = |name: &str| name.replace('_', "-").starts_with("x-agent-") || name == "cookie";
+        let ours = headers.iter().filter(|(name, _)| is_ours(name.as_str()));
         self.latest.push_back(Seen {
             path: request.uri().path_and_query().map_or_else(String::new, ToString::to_string),
             headers: ours.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect(),

@@ -167,7 +167,8 @@ impl Answer {
     /// # Errors
     /// Where it is something else; status and body are in the message.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(&self.body).with_context(|| format!("{} with a body that is: {}", self.status, self.text()))
+        serde_json::from_slice(&self.body)
+            .with_context(|| format!("{} with a body that is: {}", self.status, self.text()))
     }
 }
 
@@ -270,8 +271,9 @@ impl Stream {
             let frame = frame.map_err(|_| Fault::Cut(format!("nothing more within {:?}", self.limit)))?;
             match frame.transpose().map_err(|error| cut(&error))?.map(hyper::body::Frame::into_data) {
                 None => return Ok(None),
-                Some(Ok(data)) => return Ok(Some(data)),
-                Some(Err(_trailers)) => {}
+                Some(Ok(data)) if !data.is_empty() => return Ok(Some(data)),
+                // Trailers, or the empty frame with which HTTP/2 ends a stream.
+                Some(_) => {}
             }
         }
     }

@@ -1,1 +1,34 @@
-//! Harness.
+//! Real Envoy, real sidecar, real load over loopback: what tests, demo and benchmark stand on.
+//!
+//! ```text
+//!   load ─ client ─ http ──▶ envoy (bootstrap.yaml, edited) ──▶ agent    one per bundle
+//!    │                        │  │                               │
+//!  report                     │  └──────▶ sidecar (+ its CLI)    └─ what came, with which stamps
+//!                             └─ access_log, stats
+//! ```
+//!
+//! Whatever is started is stopped: by its value's drop, and by a watchdog where the test process dies. Ports are
+//! chosen at run time; every wait is for a condition, with a deadline ([`wait`]). A test's body runs in
+//! [`scenario()`], which shows the logs of all processes where it fails.
+
+pub mod access_log;
+pub mod agent;
+pub mod client;
+pub mod envoy;
+pub mod http;
+pub mod load;
+pub mod names;
+pub mod paths;
+pub mod ports;
+pub mod process;
+pub mod report;
+mod scenario;
+pub mod sidecar;
+pub mod wait;
+
+pub use agent::Agent;
+pub use envoy::{Envoy, EnvoyConfig};
+pub use load::{Load, Plan};
+pub use report::Report;
+pub use scenario::scenario;
+pub use sidecar::Sidecar;

@@ -90,7 +90,8 @@ impl Process {
         match self.ended()? {
             None => Ok(()),
             Some(status) => {
-                Err(Never(format!("{} has ended by itself ({status}); its log ends:\n{}", self.name, self.tail())).into())
+                Err(Never(format!("{} has ended by itself ({status}); its log ends:\n{}", self.name, self.tail()))
+                    .into())
             }
         }
     }

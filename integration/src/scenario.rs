@@ -16,6 +16,6 @@ pub fn scenario(body: impl Future<Output = Result<()>>) {
     let outcome = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(body));
     let tails = process::take_tails();
     if let Err(error) = outcome {
-        panic!("{error:?}\n\n{}", tails.join("\n"));
+        panic!("{error:#}\n\n{}", tails.join("\n"));
     }
 }

@@ -155,7 +155,8 @@ impl Sidecar {
             command.env_remove(name);
         }
         command.stdin(Stdio::null()).kill_on_drop(true);
-        let said = format!("{:?}", command.as_std());
+        let said: Vec<_> = command.as_std().get_args().map(|argument| argument.to_string_lossy()).collect();
+        let said = format!("colorfast {}", said.join(" "));
         let output = tokio::time::timeout(COMMAND_LIMIT, command.output()).await;
         let output = output.with_context(|| format!("{said} has not ended within {COMMAND_LIMIT:?}"))?;
         let output = output.with_context(|| format!("cannot run {said}"))?;
@@ -163,7 +164,7 @@ impl Sidecar {
         Ok(Outcome {
             said,
             code: output.status.code(),
-            json: serde_json::from_slice(&output.stdout).ok(),
+            json: [&output.stdout, &output.stderr].into_iter().find_map(|text| serde_json::from_slice(text).ok()),
             stdout: text(&output.stdout),
             stderr: text(&output.stderr),
         })
@@ -218,7 +219,7 @@ pub struct Outcome {
     pub said: String,
     /// The exit code; `None` where a signal ended it.
     pub code: Option<i32>,
-    /// Standard output as JSON, where it is JSON.
+    /// The answer as JSON: of standard output, or of standard error where the command failed and said it there.
     pub json: Option<Value>,
     /// Standard output.
     pub stdout: String,
@@ -232,23 +233,25 @@ impl Outcome {
     /// # Errors
     /// Where it failed or answered no JSON; the whole exchange is in the message.
     pub fn ok(self) -> Result<Value> {
-        self.ended_with(0)
+        let told = self.told();
+        self.ended_with(0)?.json.with_context(|| format!("an answer that is no JSON: {told}"))
     }
 
-    /// The JSON answer of a command that must have ended with a code (2 usage, 1 refusal, 3 outage, 4 applied but
-    /// unconfirmed).
+    /// The same outcome, of a command that must have ended with a code: 2 usage, 1 refusal, 3 outage, 4 applied but
+    /// unconfirmed.
     ///
     /// # Errors
-    /// Where it ended otherwise or answered no JSON; the whole exchange is in the message.
-    pub fn ended_with(self, code: i32) -> Result<Value> {
-        match (self.code, self.json) {
-            (Some(ended), Some(json)) if ended == code => Ok(json),
-            (ended, _) => bail!(
-                "{} ended with {ended:?}, and {code} with JSON was expected\nstdout: {}\nstderr: {}",
-                self.said,
-                self.stdout,
-                self.stderr
-            ),
+    /// Where it ended otherwise; the whole exchange is in the message.
+    pub fn ended_with(self, code: i32) -> Result<Self> {
+        if self.code != Some(code) {
+            bail!("exit {code} was expected: {}", self.told());
         }
+        Ok(self)
+    }
+
+    fn told(&self) -> String {
+        let Self { said, code, stdout, stderr, .. } = self;
+        let code = code.map_or_else(|| "a signal".to_owned(), |code| code.to_string());
+        format!("{said}\nended with {code}\nstdout: {stdout}\nstderr: {stderr}")
     }
 }

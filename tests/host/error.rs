@@ -81,7 +81,7 @@ impl fmt::Display for Cause {
 }
 
 /// A call into a VM that failed. Unless it is [`Cause::Misuse`], the VM is dead from here on.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Error {
     /// What it was.
     pub cause: Cause,
@@ -89,8 +89,8 @@ pub struct Error {
     pub during: String,
     /// The host call that the guest made last.
     pub last_import: Option<&'static str>,
-    /// The host call that was refused last: most often what the guest panicked about.
-    pub complaint: Option<Complaint>,
+    /// The host call that this callback was refused last: most often what the guest panicked about.
+    pub complaint: Option<Box<Complaint>>,
     /// The last lines of the log, oldest first.
     pub log: Vec<LogLine>,
 }
@@ -120,6 +120,13 @@ impl fmt::Display for Error {
             write!(f, "\n  log [{}] {:?}: {}", line.context, line.level, line.text)?;
         }
         Ok(())
+    }
+}
+
+/// The same story as the display form: `unwrap` in a test shows it as written.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -159,8 +159,5 @@ fn range(pointer: u32, length: usize) -> Range<usize> {
 }
 
 fn outside(pointer: u32, length: u32) -> Stop {
-    Stop::Refused(
-        Status::InvalidMemoryAccess,
-        format!("{length} bytes at {pointer:#x} are outside the guest's memory"),
-    )
+    Stop::Refused(Status::InvalidMemoryAccess, format!("{length} bytes at {pointer:#x} are outside the guest's memory"))
 }

@@ -1,6 +1,8 @@
 //! Header maps with the behaviour of Envoy's: ordered, duplicates kept, names in lower case, values
 //! of any bytes.
 
+use std::fmt;
+
 /// An ordered list of headers.
 ///
 /// Built from arrays, vectors or slices of pairs of anything that is bytes:
@@ -12,7 +14,7 @@
 /// headers.replace("x-tag", "three");
 /// assert_eq!(headers.all("x-tag"), [b"three"]);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct HeaderMap {
     entries: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -36,11 +38,7 @@ impl HeaderMap {
     /// Every value of a header, in order.
     pub fn all(&self, name: impl AsRef<[u8]>) -> Vec<&[u8]> {
         let name = name.as_ref().to_ascii_lowercase();
-        self.entries
-            .iter()
-            .filter(|(key, _)| *key == name)
-            .map(|(_, value)| value.as_slice())
-            .collect()
+        self.entries.iter().filter(|(key, _)| *key == name).map(|(_, value)| value.as_slice()).collect()
     }
 
     /// Whether the header is there at all.
@@ -84,6 +82,14 @@ impl HeaderMap {
     /// The headers in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.entries.iter().map(|(name, value)| (name.as_slice(), value.as_slice()))
+    }
+}
+
+/// As lines that a person reads, whatever bytes the values hold.
+impl fmt::Debug for HeaderMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = |(name, value): (&[u8], &[u8])| format!("{}: {}", name.escape_ascii(), value.escape_ascii());
+        f.debug_list().entries(self.iter().map(line)).finish()
     }
 }
 

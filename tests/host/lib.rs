@@ -34,6 +34,7 @@
 mod abi;
 mod call;
 mod error;
+mod flow;
 mod guest;
 mod half;
 mod headers;
@@ -46,6 +47,8 @@ mod properties;
 mod shared_data;
 mod state;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod vm;
 mod wasm;
 mod worker;

@@ -48,12 +48,7 @@ impl Metrics {
     }
 
     /// Adds to a counter (upwards only, and never by nothing) or moves a gauge either way.
-    pub(crate) fn increment(
-        &mut self,
-        kind: MetricKind,
-        name: &str,
-        offset: i64,
-    ) -> Result<(), Status> {
+    pub(crate) fn increment(&mut self, kind: MetricKind, name: &str, offset: i64) -> Result<(), Status> {
         match kind {
             MetricKind::Counter if offset > 0 => {
                 *self.counters.entry(name.to_owned()).or_default() += offset.unsigned_abs();

@@ -129,18 +129,8 @@ impl Process {
     ///
     /// # Errors
     /// [`Status::CasMismatch`] where the key was written since `cas` was read.
-    pub fn set_shared_data(
-        &self,
-        key: &str,
-        value: impl AsRef<[u8]>,
-        cas: Option<u32>,
-    ) -> Result<(), Status> {
-        self.edit().shared_data.set(
-            Plugin::DEFAULT_VM_ID,
-            key.as_bytes(),
-            value.as_ref(),
-            cas.unwrap_or(0),
-        )
+    pub fn set_shared_data(&self, key: &str, value: impl AsRef<[u8]>, cas: Option<u32>) -> Result<(), Status> {
+        self.edit().shared_data.set(Plugin::DEFAULT_VM_ID, key.as_bytes(), value.as_ref(), cas.unwrap_or(0))
     }
 
     /// The keys of the shared data of the default `vm_id`, sorted.

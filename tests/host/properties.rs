@@ -15,9 +15,7 @@ impl Properties {
 
     /// Offers a value where the test offered none itself.
     pub(crate) fn set_default(&mut self, path: &[&str], value: &[u8]) {
-        self.values
-            .entry(path.join("\0").into_bytes())
-            .or_insert_with(|| value.to_vec());
+        self.values.entry(path.join("\0").into_bytes()).or_insert_with(|| value.to_vec());
     }
 
     /// Looks up a path as the guest wrote it: with or without a zero byte at its end.

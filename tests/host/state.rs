@@ -151,8 +151,7 @@ impl VmState {
 
     /// Whether the guest can speak for this context.
     pub(crate) fn knows(&self, context: u32) -> bool {
-        self.roots.contains_key(&context)
-            || self.streams.get(&context).is_some_and(|stream| !stream.finished)
+        self.roots.contains_key(&context) || self.streams.get(&context).is_some_and(|stream| !stream.finished)
     }
 
     /// The context that host calls are about.
@@ -220,9 +219,7 @@ impl VmState {
             MapKind::RequestHeaders => (stream.request.headers_visible, &mut stream.request.headers),
             MapKind::RequestTrailers => (stream.request.trailers_visible, &mut stream.request.trailers),
             MapKind::ResponseHeaders => (stream.response.headers_visible, &mut stream.response.headers),
-            MapKind::ResponseTrailers => {
-                (stream.response.trailers_visible, &mut stream.response.trailers)
-            }
+            MapKind::ResponseTrailers => (stream.response.trailers_visible, &mut stream.response.trailers),
             MapKind::CallResponseHeaders | MapKind::CallResponseTrailers => return None,
         };
         map.as_mut().filter(|_| visible)
@@ -232,21 +229,21 @@ impl VmState {
     pub(crate) fn buffer(&self, kind: BufferKind) -> Option<&[u8]> {
         let visible = |half: &Half| half.body_visible;
         match kind {
-            BufferKind::RequestBody => {
-                self.stream().map(|stream| &stream.request).filter(|half| visible(half)).map(|half| half.body.as_slice())
-            }
-            BufferKind::ResponseBody => {
-                self.stream().map(|stream| &stream.response).filter(|half| visible(half)).map(|half| half.body.as_slice())
-            }
-            BufferKind::CallResponseBody => {
-                self.call_response.as_ref().map(|response| response.body.as_slice())
-            }
+            BufferKind::RequestBody => self
+                .stream()
+                .map(|stream| &stream.request)
+                .filter(|half| visible(half))
+                .map(|half| half.body.as_slice()),
+            BufferKind::ResponseBody => self
+                .stream()
+                .map(|stream| &stream.response)
+                .filter(|half| visible(half))
+                .map(|half| half.body.as_slice()),
+            BufferKind::CallResponseBody => self.call_response.as_ref().map(|response| response.body.as_slice()),
             BufferKind::VmConfiguration => Some(&self.plugin.vm_config),
-            BufferKind::PluginConfiguration => self
-                .roots
-                .get(&self.context())
-                .filter(|root| root.configuring)
-                .map(|root| root.config.as_slice()),
+            BufferKind::PluginConfiguration => {
+                self.roots.get(&self.context()).filter(|root| root.configuring).map(|root| root.config.as_slice())
+            }
         }
     }
 

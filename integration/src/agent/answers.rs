@@ -1,6 +1,9 @@
 //! What an agent answers to each path.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -8,12 +11,10 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use serde::{Deserialize, Serialize};
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
 use super::{Stamp, State};
+use crate::names;
 
 /// Any body that an agent sends.
 type Sent = BoxBody<Bytes, Infallible>;
@@ -82,14 +83,14 @@ pub(super) async fn answer(state: Arc<State>, request: Request<Incoming>) -> Res
         _ => identity(&state, &request, &stamp),
     };
     if let Some(bundle) = attested.and_then(|bundle| HeaderValue::try_from(bundle).ok()) {
-        response.headers_mut().insert("x-agent-bundle-id", bundle);
+        response.headers_mut().insert(names::ATTESTED, bundle);
     }
     response
 }
 
 async fn turn(state: &State, request: Request<Incoming>, stamp: &Stamp) -> Response<Sent> {
-    let decision = super::joined(request.headers(), "x-agent-decision");
-    let session = super::joined(request.headers(), "x-agent-session");
+    let decision = super::joined(request.headers(), names::DECISION);
+    let session = super::joined(request.headers(), names::SESSION);
     let body = match request.into_body().collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) => return text(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")),
@@ -127,7 +128,7 @@ fn identity(state: &State, request: &Request<Incoming>, stamp: &Stamp) -> Respon
         bundle: state.bundle.clone(),
         slot: stamp.slot.clone(),
         stamped: stamp.bundle.clone(),
-        decision: super::joined(request.headers(), "x-agent-decision"),
+        decision: super::joined(request.headers(), names::DECISION),
         conversation: String::new(),
         turn: 0,
         broken: false,

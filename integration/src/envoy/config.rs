@@ -282,7 +282,9 @@ impl EnvoyConfig {
         let mut config = self.clone().edit_http(|hcm| {
             *at(hcm, "/access_log/0/typed_config/path")? = json!(log);
             match &wasm {
-                Some(path) => *at(wasm_filter(hcm)?, "/typed_config/config/vm_config/code/local/filename")? = json!(path),
+                Some(path) => {
+                    *at(wasm_filter(hcm)?, "/typed_config/config/vm_config/code/local/filename")? = json!(path)
+                }
                 None => list(hcm, "/http_filters")?.retain(|filter| filter["name"] != "colorfast"),
             }
             Ok(())

@@ -240,6 +240,7 @@ fn set_environment(command: &mut Command, config: &EnvoyConfig) {
 fn write_config(config: &EnvoyConfig, ports: &BTreeMap<String, SocketAddr>, folder: &Path) -> Result<PathBuf> {
     let file = folder.join("envoy.json");
     let document = config.rendered(ports, folder)?;
-    fs::write(&file, serde_json::to_vec_pretty(&document)?).with_context(|| format!("cannot write {}", file.display()))?;
+    fs::write(&file, serde_json::to_vec_pretty(&document)?)
+        .with_context(|| format!("cannot write {}", file.display()))?;
     Ok(file)
 }

@@ -25,6 +25,8 @@ pub struct View<'a> {
     pub pins: &'a [&'a [u8]],
     /// The client's trusted address and user agent, where the settings hash by them.
     pub client: Option<&'a [u8]>,
+    /// What an earlier pass of the same request came to, over an internal redirect. The pins have been taken off it.
+    pub kept: Option<Chosen>,
     /// What the caller could not fetch.
     pub without: NeedSet,
 }
@@ -40,6 +42,19 @@ pub enum Need {
     Memory(Sid),
     /// What the fleet remembers of a session.
     Fleet(Sid),
+}
+
+impl Need {
+    /// The word for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Snapshot(Why::Bootstrap) => "bootstrap",
+            Self::Snapshot(Why::Newer(_)) => "newer_snapshot",
+            Self::Body => "body",
+            Self::Memory(_) => "memory",
+            Self::Fleet(_) => "fleet",
+        }
+    }
 }
 
 /// Why a newer snapshot is needed.
@@ -125,6 +140,11 @@ pub enum Reason {
 impl Reason {
     /// Every reason, in the order of the rules.
     pub const ALL: [Self; 6] = [Self::Preview, Self::Run, Self::Pin, Self::Memory, Self::Hash, Self::Random];
+
+    /// Whether a request chosen so begins a session, and its answer hands out a pin.
+    pub fn begins_a_session(self) -> bool {
+        matches!(self, Self::Hash | Self::Random)
+    }
 
     /// The word for headers, logs and metrics.
     pub fn as_str(self) -> &'static str {
@@ -239,6 +259,14 @@ impl Refusals {
 ///
 /// `now` is the time of the decision; `draw` is one uniformly random number for this request, the same in every step.
 pub fn decide(plan: &Plan, view: &View<'_>, now: UnixMillis, draw: u64) -> Step {
+    if let Some(kept) = view.kept {
+        let pin = if kept.reason.begins_a_session() {
+            begin(plan, kept.slot, view.session_id, now.seconds(), draw)
+        } else {
+            PinAction::Keep
+        };
+        return Step::Decided(Decision { chosen: Some(kept), pin, refusals: Refusals::default() });
+    }
     let bootstrap = Need::Snapshot(Why::Bootstrap);
     if plan.is_bootstrap() && !view.without.contains(bootstrap) {
         return Step::Needs(bootstrap);

@@ -111,6 +111,11 @@ impl Plan {
         self.settings.pin.header == HeaderCarrier::Always
     }
 
+    /// The newest assignment that this plan's snapshot knew of.
+    pub fn newest_assignment(&self) -> Option<AssignmentId> {
+        self.newest_assignment
+    }
+
     pub(crate) fn secrets(&self) -> Option<&Secrets> {
         self.secrets.as_ref()
     }

@@ -15,9 +15,6 @@ pub struct PluginConfig {
     pub services: Vec<ServiceConfig>,
     /// The Envoy cluster that reaches the sidecar's discovery address.
     pub sidecar_cluster: String,
-    /// Whether the listener faces services of others: run tokens are removed from what leaves by it.
-    #[serde(default)]
-    pub egress: bool,
 }
 
 /// One service of a listener.

@@ -19,3 +19,6 @@ pub use event::{Event, Left};
 pub use phase::Phase;
 pub use state::{FoldError, Live, ServiceState, SlotState, State};
 pub use verb::{Force, Pins, Verb};
+
+#[cfg(test)]
+mod tests;

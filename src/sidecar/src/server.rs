@@ -1,7 +1,18 @@
 //! The sidecar: holds the release state, pushes it to proxies, obeys operators.
+//!
+//! ```text
+//!  control ──verb──▶ authority ──append──▶ Log        discovery ◀──poll── proxies
+//!     │                  │ publish                        │  ▲
+//!     │                  ▼                                │  │ newest snapshot
+//!     │               directory ──────────────────────────┼──┘
+//!     └─confirmation─▶ members ◀──held, refused───────────┘
+//! ```
+//!
+//! One task, the authority, writes the log. Everything else reads what it publishes and waits on watches.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What `colorfast serve` is told.
 #[derive(Debug, Clone)]
@@ -12,6 +23,20 @@ pub struct Options {
     pub discovery: SocketAddr,
     /// Where operators ask.
     pub control: SocketAddr,
+    /// How long a proxy stays a member after it was heard last.
+    pub member_ttl: Duration,
+    /// How logs are written.
+    pub log_format: LogFormat,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// Serves until SIGINT or SIGTERM.

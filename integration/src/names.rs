@@ -1,0 +1,19 @@
+//! The names on the wire, as users read them in the documentation.
+//!
+//! They are spelled out here on purpose: a test that took them from the code under test would not notice that one
+//! has changed.
+
+/// The session id that a request names.
+pub const SESSION: &str = "x-agent-session";
+/// The pin, on requests and answers.
+pub const PIN: &str = "x-agent-pin";
+/// The slot that a request was stamped with: what routes match on.
+pub const SLOT: &str = "x-agent-slot";
+/// The bundle that a request was stamped with.
+pub const BUNDLE: &str = "x-agent-bundle";
+/// Why that slot.
+pub const DECISION: &str = "x-agent-decision";
+/// Where early header mutation puts what a client sent under the names of the stamps.
+pub const CLIENT_SENT: &str = "x-agent-client-sent";
+/// What an agent says that it runs.
+pub const ATTESTED: &str = "x-agent-bundle-id";

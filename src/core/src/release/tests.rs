@@ -1,0 +1,415 @@
+//! The table of transitions, case by case, and what holds after any history.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::bundle::Manifest;
+use crate::ids::{AssignmentId, Epoch, ServiceName, SlotName};
+use crate::plan::Plan;
+use crate::settings::ServiceSettings;
+use crate::time::UnixMillis;
+use crate::weight::Weight;
+
+const GENESIS: u64 = 1_700_000_000_000;
+
+fn service() -> ServiceName {
+    "chat".parse().unwrap()
+}
+
+fn slot(name: &str) -> SlotName {
+    name.parse().unwrap()
+}
+
+/// A log and its state, driven by verbs.
+#[derive(Debug, Clone)]
+struct Story {
+    log: Vec<Entry>,
+    state: State,
+    now: UnixMillis,
+}
+
+impl Story {
+    fn begin() -> Self {
+        let mut story = Self { log: Vec::new(), state: State::default(), now: UnixMillis(GENESIS) };
+        story.append(None, Event::Genesis { epoch: Epoch(story.now) });
+        let slots = ["blue", "green", "red"].map(slot).to_vec();
+        story.does(Verb::Apply { settings: ServiceSettings { slots, ..ServiceSettings::default() } });
+        for id in ["v1", "v2", "v3"] {
+            let manifest = format!(r#"{{"code":"{id}","model":"m","prompts":"p"}}"#);
+            let manifest: Manifest = serde_json::from_str(&manifest).unwrap();
+            story.does(Verb::AddBundle { id: id.parse().unwrap(), manifest });
+        }
+        story
+    }
+
+    /// The usual beginning: blue is live with v1, green is staged with v2.
+    fn two_bundles() -> Self {
+        let mut story = Self::begin();
+        story.does(stage("blue", "v1"));
+        story.does(switch("blue"));
+        story.does(stage("green", "v2"));
+        story
+    }
+
+    fn append(&mut self, service: Option<ServiceName>, event: Event) {
+        let seq = self.log.len() as u64 + 1;
+        let entry = Entry { seq, schema: SCHEMA, at: self.now, service, principal: "operator".into(), event };
+        self.state.apply(&entry).unwrap();
+        self.log.push(entry);
+    }
+
+    fn tries(&mut self, verb: Verb) -> Result<(), Refusal> {
+        self.now = self.now.plus_millis(1_000);
+        let at = Circumstances { now: self.now, acknowledgements: &() };
+        if let Some(event) = self.state.check(&service(), &verb, &at)? {
+            self.append(Some(service()), event);
+        }
+        Ok(())
+    }
+
+    fn does(&mut self, verb: Verb) {
+        self.tries(verb).unwrap();
+    }
+
+    fn chat(&self) -> &ServiceState {
+        &self.state.services[&service()]
+    }
+
+    fn slot(&self, name: &str) -> &SlotState {
+        &self.chat().slots[&slot(name)]
+    }
+
+    fn phases(&self) -> [Phase; 3] {
+        ["blue", "green", "red"].map(|name| self.slot(name).phase)
+    }
+
+    fn honoured(&self) -> BTreeSet<AssignmentId> {
+        let slots = self.chat().slots.values().filter(|slot| slot.phase.honours_pins());
+        slots.filter_map(|slot| slot.assignment).collect()
+    }
+}
+
+fn stage(name: &str, bundle: &str) -> Verb {
+    Verb::Stage { slot: slot(name), bundle: bundle.parse().unwrap() }
+}
+
+fn ramp(name: &str, parts: u32) -> Verb {
+    Verb::Ramp { slot: slot(name), weight: Weight::try_from(parts).unwrap() }
+}
+
+fn switch(name: &str) -> Verb {
+    Verb::Switch { slot: slot(name) }
+}
+
+fn rollback(to: Option<&str>, pins: Pins) -> Verb {
+    Verb::Rollback { to: to.map(slot), pins }
+}
+
+fn recycle(name: &str, reason: Option<&str>) -> Verb {
+    Verb::Recycle { slot: slot(name), force: reason.map(|reason| Force { reason: reason.to_owned() }) }
+}
+
+/// The design's table of transitions: each verb from each phase, to the phase it says or to a refusal.
+#[test]
+fn every_verb_from_every_phase() {
+    use Phase::*;
+    let verbs: [(&str, Verb); 8] = [
+        ("stage", stage("green", "v3")),
+        ("ramp", ramp("green", 1_000)),
+        ("ramp 0", ramp("green", 0)),
+        ("abort", Verb::Abort { slot: slot("green"), pins: Pins::Keep }),
+        ("switch", switch("green")),
+        ("migrate", Verb::Migrate { slot: slot("green") }),
+        ("recycle", recycle("green", None)),
+        ("recycle --force", recycle("green", Some("drill"))),
+    ];
+    let rows: [(Phase, [Result<Phase, &str>; 8]); 6] = [
+        (Idle, [Ok(Staged), WRONG, WRONG, WRONG, WRONG, WRONG, WRONG, WRONG]),
+        (Staged, [WRONG, Ok(Candidate), WRONG, WRONG, Ok(Live), WRONG, Ok(Idle), Ok(Idle)]),
+        (Candidate, [WRONG, Ok(Candidate), Ok(Draining), Ok(Draining), Ok(Live), WRONG, WRONG, WRONG]),
+        (Live, [WRONG, WRONG, WRONG, WRONG, Err("already-live"), WRONG, WRONG, WRONG]),
+        (Draining, [WRONG, WRONG, WRONG, WRONG, Ok(Live), Ok(Condemned), Err("not-accounted"), Ok(Idle)]),
+        (Condemned, [WRONG, WRONG, WRONG, WRONG, WRONG, WRONG, Ok(Idle), Ok(Idle)]),
+    ];
+    const WRONG: Result<Phase, &str> = Err("wrong-phase");
+    for (phase, outcomes) in rows {
+        for ((name, verb), outcome) in verbs.iter().zip(outcomes) {
+            let mut story = green_in(phase);
+            let before = story.state.clone();
+            match story.tries(verb.clone()) {
+                Ok(()) => assert_eq!(Ok(story.slot("green").phase), outcome, "{name} from {phase}"),
+                Err(refusal) => {
+                    assert_eq!(Err(refusal.code()), outcome, "{name} from {phase}: {refusal}");
+                    assert_eq!(story.state, before, "{name} from {phase} was refused, yet changed something");
+                }
+            }
+        }
+    }
+}
+
+/// Blue is or was live; green is in `phase`.
+fn green_in(phase: Phase) -> Story {
+    let mut story = Story::two_bundles();
+    match phase {
+        Phase::Idle => story.does(recycle("green", None)),
+        Phase::Staged => {}
+        Phase::Candidate => story.does(ramp("green", 500)),
+        Phase::Live => story.does(switch("green")),
+        Phase::Draining => {
+            story.does(ramp("green", 500));
+            story.does(ramp("green", 0));
+        }
+        Phase::Condemned => {
+            story.does(ramp("green", 500));
+            story.does(rollback(None, Pins::Break));
+        }
+    }
+    assert_eq!(story.slot("green").phase, phase);
+    story
+}
+
+/// A ramp splits between live and candidates, never beyond everything, and never without a live slot.
+#[test]
+fn ramps_share_what_live_takes() {
+    let mut story = Story::begin();
+    story.does(stage("green", "v2"));
+    assert_eq!(story.tries(ramp("green", 1)).unwrap_err().code(), "nothing-live");
+    let mut story = Story::two_bundles();
+    story.does(ramp("green", 2_500));
+    story.does(stage("red", "v3"));
+    story.does(ramp("red", 7_500));
+    assert_eq!(["blue", "green", "red"].map(|name| story.slot(name).weight.parts()), [0, 2_500, 7_500]);
+    assert_eq!(story.tries(ramp("green", 2_501)).unwrap_err().code(), "weight-over-all");
+    story.does(ramp("red", 0));
+    assert_eq!(["blue", "green", "red"].map(|name| story.slot(name).weight.parts()), [7_500, 2_500, 0]);
+}
+
+/// A rollback in a ramp condemns the candidates and leaves live alone; one after a switch steps back by the log.
+#[test]
+fn rollback_steps_back() {
+    use Phase::*;
+    let mut story = Story::two_bundles();
+    story.does(ramp("green", 1_000));
+    story.does(rollback(None, Pins::Break));
+    assert_eq!(story.phases(), [Live, Condemned, Idle]);
+
+    let mut story = Story::two_bundles();
+    story.does(switch("green"));
+    story.does(rollback(None, Pins::Break));
+    assert_eq!(story.phases(), [Live, Condemned, Idle]);
+    assert_eq!(story.tries(rollback(None, Pins::Break)).unwrap_err().code(), "no-way-back");
+
+    let mut story = Story::two_bundles();
+    story.does(switch("green"));
+    story.does(stage("red", "v3"));
+    story.does(switch("red"));
+    assert_eq!(story.phases(), [Draining, Draining, Live]);
+    story.does(rollback(None, Pins::Keep));
+    assert_eq!(story.phases(), [Draining, Live, Draining]);
+    story.does(rollback(None, Pins::Keep));
+    assert_eq!(story.phases(), [Live, Draining, Draining]);
+    story.does(switch("red"));
+    story.does(rollback(Some("green"), Pins::Break));
+    assert_eq!(story.phases(), [Draining, Live, Condemned]);
+}
+
+/// A rollback out of a ramp does not forget what was live before live.
+#[test]
+fn ramps_do_not_cut_the_way_back() {
+    let mut story = Story::two_bundles();
+    story.does(switch("green"));
+    story.does(switch("blue"));
+    story.does(stage("red", "v3"));
+    story.does(ramp("red", 100));
+    story.does(rollback(None, Pins::Break));
+    story.does(rollback(None, Pins::Keep));
+    assert_eq!(story.slot("green").phase, Phase::Live);
+}
+
+/// A way back that is gone is refused with what became of it.
+#[test]
+fn rollback_refuses_what_cannot_serve() {
+    let mut story = Story::two_bundles();
+    story.does(switch("green"));
+    story.does(Verb::Migrate { slot: slot("blue") });
+    assert!(story.tries(rollback(None, Pins::Break)).unwrap_err().to_string().contains("it is condemned"));
+    story.does(recycle("blue", None));
+    assert!(story.tries(rollback(None, Pins::Break)).unwrap_err().to_string().contains("it was recycled"));
+    assert_eq!(story.tries(rollback(Some("blue"), Pins::Break)).unwrap_err().code(), "wrong-phase");
+    story.does(stage("blue", "v1"));
+    assert!(story.tries(rollback(None, Pins::Break)).unwrap_err().to_string().contains("staged anew"));
+    story.does(rollback(Some("blue"), Pins::Break));
+    assert_eq!(story.slot("blue").phase, Phase::Live);
+}
+
+/// Assignments: a broken one stays broken after recycle and stage of the same bundle, in this slot and in a third.
+#[test]
+fn broken_assignments_never_come_back() {
+    let mut story = Story::two_bundles();
+    story.does(switch("green"));
+    let broken = story.slot("green").assignment.unwrap();
+    story.does(rollback(None, Pins::Break));
+    assert!(!story.honoured().contains(&broken));
+    story.does(recycle("green", None));
+    story.does(stage("green", "v2"));
+    story.does(stage("red", "v2"));
+    story.does(switch("green"));
+    story.does(ramp("red", 5_000));
+    assert!(!story.honoured().contains(&broken));
+}
+
+/// A slot that was live is a rollback target until its quarantine is over; a word of force is kept in the log.
+#[test]
+fn quarantine_keeps_the_way_back() {
+    let mut story = Story::two_bundles();
+    story.does(switch("green"));
+    assert_eq!(story.tries(recycle("blue", None)).unwrap_err().code(), "quarantine");
+    story.now = story.now.plus_millis(3_600_000);
+    assert_eq!(story.tries(recycle("blue", None)).unwrap_err().code(), "not-accounted");
+    assert_eq!(story.tries(recycle("blue", Some(" "))).unwrap_err().code(), "invalid-field");
+    story.does(recycle("blue", Some("load test ended")));
+    let last = &story.log.last().unwrap().event;
+    assert!(matches!(last, Event::Recycled { force: Some(force), .. } if force.reason == "load test ended"));
+}
+
+/// Weight goes to no assignment that a member does not know yet; a step back never waits for that.
+#[test]
+fn weight_waits_for_acknowledgement() {
+    #[derive(Debug)]
+    struct Behind(u64);
+    impl Acknowledgements for Behind {
+        fn lacking(&self, version: u64) -> Vec<String> {
+            if version > self.0 { vec!["gateway/1".to_owned()] } else { Vec::new() }
+        }
+    }
+    let mut story = Story::two_bundles();
+    let staged = story.slot("green").introduced;
+    assert_eq!(staged, story.chat().version);
+    let check = |story: &Story, verb: Verb, known: u64| {
+        story.state.check(&service(), &verb, &Circumstances { now: story.now, acknowledgements: &Behind(known) })
+    };
+    for verb in [ramp("green", 100), switch("green")] {
+        let refusal = check(&story, verb.clone(), staged - 1).unwrap_err();
+        assert_eq!(refusal.code(), "not-introduced");
+        assert!(refusal.to_string().starts_with("gateway/1 has not acknowledged"), "{refusal}");
+        assert!(check(&story, verb, staged).is_ok());
+    }
+    story.does(switch("green"));
+    assert!(check(&story, rollback(None, Pins::Break), 0).is_ok());
+}
+
+/// Bundles are immutable: the same parts again change nothing, other parts under the id are refused.
+#[test]
+fn bundles_never_change() {
+    let mut story = Story::begin();
+    let version = story.chat().version;
+    let add = |code: &str| Verb::AddBundle {
+        id: "v1".parse().unwrap(),
+        manifest: serde_json::from_str(&format!(r#"{{"code":"{code}","model":"m","prompts":"p"}}"#)).unwrap(),
+    };
+    story.does(add("v1"));
+    assert_eq!(story.chat().version, version);
+    assert_eq!(story.tries(add("other")).unwrap_err().code(), "bundle-exists");
+}
+
+/// Settings cannot drop a slot in use, and a slot that they drop and name again is idle.
+#[test]
+fn settings_keep_slots_in_use() {
+    let mut story = Story::two_bundles();
+    let apply = |slots: &[&str]| Verb::Apply {
+        settings: ServiceSettings { slots: slots.iter().map(|name| slot(name)).collect(), ..Default::default() },
+    };
+    let refusal = story.tries(apply(&["blue", "red"])).unwrap_err();
+    assert_eq!(refusal.to_string(), "settings.slots: lacks green, which is staged: recycle it first");
+    story.does(apply(&["green", "blue"]));
+    story.does(apply(&["green", "blue", "red"]));
+    assert_eq!(story.phases(), [Phase::Live, Phase::Staged, Phase::Idle]);
+    let bad = Verb::Apply { settings: ServiceSettings { slots: Vec::new(), ..Default::default() } };
+    assert!(story.tries(bad).unwrap_err().to_string().starts_with("settings.slots: has 0"));
+}
+
+fn any_verb() -> impl Strategy<Value = Verb> {
+    let slot = || prop_oneof![Just("blue"), Just("green"), Just("red")];
+    let pins = || prop_oneof![Just(Pins::Keep), Just(Pins::Break)];
+    let bundle = prop_oneof![Just("v1"), Just("v2"), Just("v3")];
+    prop_oneof![
+        3 => (slot(), bundle).prop_map(|(slot, bundle)| stage(slot, bundle)),
+        3 => (slot(), 0..=10_000u32).prop_map(|(slot, parts)| ramp(slot, parts)),
+        3 => slot().prop_map(switch),
+        2 => (proptest::option::of(slot()), pins()).prop_map(|(to, pins)| rollback(to, pins)),
+        1 => (slot(), pins()).prop_map(|(name, pins)| Verb::Abort { slot: name.parse().unwrap(), pins }),
+        1 => slot().prop_map(|name| Verb::Migrate { slot: name.parse().unwrap() }),
+        2 => slot().prop_map(|slot| recycle(slot, Some("any"))),
+        1 => slot().prop_map(|slot| recycle(slot, None)),
+    ]
+}
+
+proptest! {
+    /// After any history: a snapshot that every proxy takes, one live slot from the first on, assignments that only
+    /// count up, and no broken one ever honoured again.
+    #[test]
+    fn any_history_keeps_the_rules(verbs in proptest::collection::vec(any_verb(), 1..60)) {
+        let mut story = Story::begin();
+        let mut ever: BTreeSet<AssignmentId> = BTreeSet::new();
+        let mut ended: BTreeSet<AssignmentId> = BTreeSet::new();
+        let mut was_live = false;
+        for verb in verbs {
+            let before = story.state.clone();
+            let refused = story.tries(verb).is_err();
+            prop_assert!(!refused || story.state == before);
+            let snapshot = story.state.snapshot(&service()).unwrap();
+            prop_assert!(Plan::compile(&snapshot, None).is_ok(), "{:?}", Plan::compile(&snapshot, None));
+            was_live |= story.chat().live().is_some();
+            prop_assert_eq!(story.chat().live().is_some(), was_live);
+            let honoured = story.honoured();
+            prop_assert!(honoured.is_disjoint(&ended), "a broken assignment came back");
+            let current: BTreeSet<_> = story.chat().slots.values().filter_map(|slot| slot.assignment).collect();
+            for fresh in current.difference(&ever) {
+                prop_assert!(ever.last().is_none_or(|newest| fresh > newest));
+            }
+            ended.extend(ever.difference(&current));
+            ever.extend(current);
+        }
+        // The state is a pure fold: the log alone makes it again.
+        let mut again = State::default();
+        story.log.iter().for_each(|entry| again.apply(entry).unwrap());
+        prop_assert_eq!(again, story.state);
+    }
+}
+
+/// A log that was not written by these rules is refused with the entry, and changes nothing.
+#[test]
+fn a_fold_refuses_what_cannot_follow() {
+    let story = Story::two_bundles();
+    let entry = |seq: u64, service: Option<ServiceName>, event: Event| Entry {
+        seq,
+        schema: SCHEMA,
+        at: story.now,
+        service,
+        principal: "operator".into(),
+        event,
+    };
+    let next = story.state.head + 1;
+    let staged = |assignment| Event::Staged {
+        slot: slot("red"),
+        bundle: "v3".parse().unwrap(),
+        assignment: AssignmentId(assignment),
+    };
+    let cases = [
+        (entry(next + 1, Some(service()), staged(u64::MAX)), "its number does not follow"),
+        (entry(next, Some("other".parse().unwrap()), staged(u64::MAX)), "there is no such service"),
+        (entry(next, Some(service()), staged(1)), "assignments must count up"),
+        (entry(next, None, Event::Genesis { epoch: Epoch(story.now) }), "it has no place here"),
+        (
+            entry(next, Some(service()), Event::Ramped { slot: slot("pink"), weight: Weight::ALL }),
+            "there is no such slot",
+        ),
+    ];
+    for (entry, cause) in cases {
+        let mut state = story.state.clone();
+        assert_eq!(state.apply(&entry).unwrap_err().cause, cause);
+        assert_eq!(state, story.state);
+    }
+}

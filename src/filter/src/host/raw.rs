@@ -1,0 +1,55 @@
+//! The imports, as the ABI (0.2.1) has them. Statuses are plain numbers: no value that a host returns is undefined.
+
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    pub fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
+    pub fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
+    pub fn proxy_set_effective_context(context: u32) -> u32;
+    pub fn proxy_continue_stream(stream: u32) -> u32;
+    pub fn proxy_get_buffer_bytes(buffer: u32, start: usize, max: usize, data: *mut *mut u8, size: *mut usize) -> u32;
+    pub fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
+    pub fn proxy_get_header_map_value(
+        map: u32,
+        key: *const u8,
+        key_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
+    pub fn proxy_replace_header_map_value(
+        map: u32,
+        key: *const u8,
+        key_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
+    pub fn proxy_add_header_map_value(
+        map: u32,
+        key: *const u8,
+        key_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
+    pub fn proxy_remove_header_map_value(map: u32, key: *const u8, key_size: usize) -> u32;
+    pub fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> u32;
+    pub fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
+    pub fn proxy_get_shared_data(
+        key: *const u8,
+        key_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+        cas: *mut u32,
+    ) -> u32;
+    pub fn proxy_set_shared_data(key: *const u8, key_size: usize, value: *const u8, value_size: usize, cas: u32)
+    -> u32;
+    pub fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
+    pub fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+    pub fn proxy_record_metric(id: u32, value: u64) -> u32;
+    pub fn proxy_call_foreign_function(
+        name: *const u8,
+        name_size: usize,
+        argument: *const u8,
+        argument_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
+}

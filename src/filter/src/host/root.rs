@@ -1,0 +1,68 @@
+//! What only a root context uses: its configuration, and HTTP calls to the sidecar (a call dies with the context that
+//! made it, so streams make none).
+
+use std::time::Duration;
+
+use proxy_wasm::types::Status;
+
+use super::headers::{Map, header};
+use super::{HostError, raw, receive};
+
+const BUFFER_CALL_RESPONSE: u32 = 4;
+const BUFFER_PLUGIN_CONFIGURATION: u32 = 7;
+
+/// A request to make.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// Envoy's cluster.
+    pub cluster: &'a str,
+    /// The path.
+    pub path: &'a str,
+    /// The bearer token, where there is one.
+    pub token: Option<&'a str>,
+    /// The body, JSON.
+    pub body: &'a [u8],
+    /// How long the answer may take.
+    pub timeout: Duration,
+}
+
+/// Sends the call; its answer comes by `on_http_call_response` with the token that this returns.
+///
+/// This goes through the SDK, since its dispatcher ends the VM on an answer to a call that it did not book.
+pub fn call(call: &Call<'_>) -> Result<u32, HostError> {
+    let bearer = call.token.map(|token| format!("Bearer {token}"));
+    let mut headers = vec![
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", call.path),
+        (":authority", call.cluster),
+        ("content-type", "application/json"),
+    ];
+    headers.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
+    proxy_wasm::hostcalls::dispatch_http_call(call.cluster, headers, Some(call.body), Vec::new(), call.timeout)
+        .map_err(|status: Status| HostError(status as u32))
+}
+
+/// The status of the answer being handled; `None` where the answer never came whole.
+pub fn response_status() -> Option<u16> {
+    let status = header(Map::CallResponse, ":status").ok()??;
+    std::str::from_utf8(&status).ok()?.parse().ok()
+}
+
+/// The body of the answer being handled, `size` bytes of it.
+pub fn response_body(size: usize) -> Result<Vec<u8>, HostError> {
+    buffer(BUFFER_CALL_RESPONSE, size)
+}
+
+/// The plugin configuration, while it is being handed over.
+pub fn plugin_configuration() -> Result<Vec<u8>, HostError> {
+    buffer(BUFFER_PLUGIN_CONFIGURATION, usize::MAX)
+}
+
+fn buffer(buffer: u32, size: usize) -> Result<Vec<u8>, HostError> {
+    // SAFETY: both pointers are valid for the call.
+    match receive(|data, length| unsafe { raw::proxy_get_buffer_bytes(buffer, 0, size, data, length) }) {
+        Err(HostError::NOT_FOUND) => Ok(Vec::new()),
+        body => body,
+    }
+}

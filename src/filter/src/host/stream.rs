@@ -1,0 +1,35 @@
+//! Time, ticks and the flow of streams.
+
+use std::time::Duration;
+
+use colorfast_core::time::UnixMillis;
+
+use super::{HostError, check, raw};
+
+/// The time; 0 where the host has none, which makes every pin one from the future.
+pub fn now() -> UnixMillis {
+    let mut nanoseconds = 0;
+    // SAFETY: the pointer is valid for the call.
+    let status = unsafe { raw::proxy_get_current_time_nanoseconds(&mut nanoseconds) };
+    UnixMillis(if status == 0 { nanoseconds / 1_000_000 } else { 0 })
+}
+
+/// Has the root context ticked at this period.
+pub fn set_tick_period(period: Duration) -> Result<(), HostError> {
+    let millis = u32::try_from(period.as_millis()).unwrap_or(u32::MAX);
+    // SAFETY: a plain number.
+    check(unsafe { raw::proxy_set_tick_period_milliseconds(millis) })
+}
+
+/// Makes the following calls act on another context of this VM; an error where it is gone.
+pub fn set_effective_context(context: u32) -> Result<(), HostError> {
+    // SAFETY: a plain number.
+    check(unsafe { raw::proxy_set_effective_context(context) })
+}
+
+/// Lets the paused request of the effective context go on, once the running callback has returned.
+pub fn resume_request() -> Result<(), HostError> {
+    const REQUEST: u32 = 0;
+    // SAFETY: a plain number.
+    check(unsafe { raw::proxy_continue_stream(REQUEST) })
+}

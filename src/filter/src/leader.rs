@@ -1,0 +1,259 @@
+//! The leader of a service: polls the sidecar for the process, validates what comes, and publishes it.
+
+use std::hash::{BuildHasher, Hasher};
+use std::rc::Rc;
+use std::time::Duration;
+
+use colorfast_core::ids::AssignmentId;
+use colorfast_core::names::{self, metric, shared};
+use colorfast_core::time::UnixMillis;
+use colorfast_core::wire::discovery::{DiscoveryRequest, Node, Status};
+
+use crate::host;
+use crate::lease::Lease;
+use crate::service::Service;
+use crate::vm::Vm;
+
+/// How often the lease is looked at.
+const LEASE_CHECK_MS: u64 = 500;
+/// How long the sidecar may hold a poll open. Its own limit is lower, so that this is met only when it is stuck.
+const POLL_TIMEOUT: Duration = Duration::from_secs(30);
+/// A call without any answer this long is given up: none is known to get lost.
+const POLL_LOST_MS: u64 = 40_000;
+/// A poll younger than this would have brought what is wanted.
+const POLL_FRESH_MS: u64 = 200;
+/// Delay after a failed poll: doubled from the first to the last, each time with jitter.
+const BACKOFF_MS: (u64, u64) = (50, 1_000);
+/// Longest text of a refusal.
+const REFUSAL_MAX: usize = 512;
+
+/// One root's part in leading one service.
+#[derive(Debug)]
+pub struct Leader {
+    service: Rc<Service>,
+    lease: Lease,
+    leads: bool,
+    lease_check_at: UnixMillis,
+    call: Option<Poll>,
+    poll_at: UnixMillis,
+    backoff_ms: u64,
+    nonce: String,
+    refusal: Option<Status>,
+    wanted: Option<AssignmentId>,
+}
+
+/// A poll that is out.
+#[derive(Debug)]
+struct Poll {
+    token: u32,
+    sent: UnixMillis,
+}
+
+/// Why an answer was not taken.
+enum Unusable {
+    /// It breaks a rule: the sidecar is told which.
+    Refused(String),
+    /// It brings nothing newer.
+    Stale,
+}
+
+impl Leader {
+    /// A root that may come to lead `service`.
+    pub fn new(service: Rc<Service>, owner: u64, generation: u64) -> Self {
+        Self {
+            lease: Lease::new(&service.name, owner, generation),
+            service,
+            leads: false,
+            lease_check_at: UnixMillis(0),
+            call: None,
+            poll_at: UnixMillis(0),
+            backoff_ms: BACKOFF_MS.0,
+            nonce: String::new(),
+            refusal: None,
+            wanted: None,
+        }
+    }
+
+    /// Takes or keeps the lease, and polls where no poll is out.
+    pub fn tick(&mut self, vm: &Vm, node: &Node, now: UnixMillis) {
+        if now >= self.lease_check_at || self.lease_check_at > now.plus_millis(LEASE_CHECK_MS) {
+            self.lease_check_at = now.plus_millis(LEASE_CHECK_MS);
+            let led = std::mem::replace(&mut self.leads, self.lease.hold(now));
+            if led != self.leads {
+                self.start_over();
+            }
+        }
+        if !self.leads {
+            return;
+        }
+        self.heed_wanted(vm, now);
+        if let Some(call) = &self.call
+            && now.since(call.sent) < POLL_LOST_MS
+        {
+            return;
+        }
+        if now >= self.poll_at || self.poll_at > now.plus_millis(BACKOFF_MS.1 * 2) {
+            self.poll(vm, node, now);
+        }
+    }
+
+    /// Handles the answer to a poll; `false` where the token is none of this leader's. An answer to a poll that was
+    /// given up, or that comes after the lease was lost, is dropped: whoever leads now asks for itself.
+    pub fn answer(&mut self, vm: &Vm, node: &Node, token: u32, body_size: usize, now: UnixMillis) -> bool {
+        if self.call.as_ref().is_none_or(|call| call.token != token) {
+            return false;
+        }
+        self.call = None;
+        if !self.lease.is_held() {
+            self.leads = false;
+            self.start_over();
+            return true;
+        }
+        match host::response_status() {
+            Some(200) => {
+                self.refusal = None;
+                self.backoff_ms = BACKOFF_MS.0;
+                match self.take(vm, body_size) {
+                    Ok(()) => self.poll(vm, node, now),
+                    Err(Unusable::Refused(error)) => {
+                        log::warn!("colorfast {}: snapshot refused: {error}", self.service.name);
+                        vm.metrics.count(&metric::snapshots_refused(&self.service.name), 1);
+                        let message: String = error.chars().take(REFUSAL_MAX).collect();
+                        self.refusal = Some(Status { code: Status::INVALID_ARGUMENT, message });
+                        self.poll(vm, node, now);
+                    }
+                    Err(Unusable::Stale) => self.back_off(vm, now),
+                }
+            }
+            // Nothing newer: said by the sidecar, or by silence.
+            Some(304 | 504) => {
+                self.refusal = None;
+                self.backoff_ms = BACKOFF_MS.0;
+                self.poll(vm, node, now);
+            }
+            _ => self.back_off(vm, now),
+        }
+        true
+    }
+
+    /// A valid pin has named an assignment that this process does not know: ask at once, once for each.
+    fn heed_wanted(&mut self, vm: &Vm, now: UnixMillis) {
+        let wanted = read_wanted(&self.service);
+        let known = self.service.current(&vm.metrics).and_then(|current| current.plan.newest_assignment());
+        if wanted <= known || wanted <= self.wanted {
+            return;
+        }
+        self.wanted = wanted;
+        if self.call.as_ref().is_some_and(|call| now.since(call.sent) > POLL_FRESH_MS) {
+            self.call = None;
+        }
+        self.poll_at = now;
+    }
+
+    fn start_over(&mut self) {
+        self.call = None;
+        self.nonce.clear();
+        self.refusal = None;
+        self.poll_at = UnixMillis(0);
+        self.backoff_ms = BACKOFF_MS.0;
+    }
+
+    fn poll(&mut self, vm: &Vm, node: &Node, now: UnixMillis) {
+        let Some(current) = self.service.current(&vm.metrics) else { return };
+        let holds = &current.plan;
+        let request = DiscoveryRequest {
+            version_info: if holds.is_bootstrap() { String::new() } else { holds.version.to_string() },
+            response_nonce: self.nonce.clone(),
+            resource_names: vec![self.service.name.clone()],
+            type_url: names::SNAPSHOT_TYPE_URL.to_owned(),
+            node: node.clone(),
+            error_detail: self.refusal.clone(),
+        };
+        let Ok(body) = serde_json::to_vec(&request) else { return };
+        let call = host::call(&host::Call {
+            cluster: &vm.config.sidecar_cluster,
+            path: names::DISCOVERY_PATH,
+            token: vm.token.as_deref(),
+            body: &body,
+            timeout: POLL_TIMEOUT,
+        });
+        match call {
+            Ok(token) => self.call = Some(Poll { token, sent: now }),
+            Err(_) => self.back_off(vm, now),
+        }
+    }
+
+    fn back_off(&mut self, vm: &Vm, now: UnixMillis) {
+        let jitter = vm.draw() % self.backoff_ms;
+        self.poll_at = now.plus_millis(self.backoff_ms / 2 + jitter);
+        self.backoff_ms = (self.backoff_ms * 2).min(BACKOFF_MS.1);
+    }
+
+    /// Validates an answer and publishes it.
+    ///
+    /// A snapshot that crashed the VM would crash every leader after it in turn. So its hash is written down before it
+    /// is looked at and cleared after; a leader that finds it written was not the first to try.
+    fn take(&mut self, vm: &Vm, body_size: usize) -> Result<(), Unusable> {
+        let answer = host::response_body(body_size)
+            .map_err(|error| Unusable::Refused(format!("the answer cannot be read: {error}")))?;
+        let key = shared::attempting(&self.service.name);
+        let hash = hash(&answer).to_le_bytes();
+        let mark = host::shared(&key).ok().flatten();
+        if mark.is_some_and(|mark| mark == hash) {
+            return Err(Unusable::Refused(
+                "quarantined: an earlier attempt to read this snapshot did not end".to_owned(),
+            ));
+        }
+        let _ = host::update_shared(&key, |_| Some(hash.to_vec()));
+        let taken = self.validate(vm, &answer);
+        let _ = host::update_shared(&key, |_| Some(Vec::new()));
+        taken
+    }
+
+    fn validate(&mut self, vm: &Vm, answer: &[u8]) -> Result<(), Unusable> {
+        self.nonce.clear();
+        if let Ok(envelope) = serde_json::from_slice::<Envelope>(answer) {
+            self.nonce = envelope.nonce;
+        }
+        let plan = self.service.compile(answer).map_err(Unusable::Refused)?;
+        let holds = self.service.current(&vm.metrics).map(|current| current.plan.version).unwrap_or_default();
+        if plan.version <= holds {
+            log::warn!(
+                "colorfast {}: snapshot {} is not above {holds}, which is held",
+                self.service.name,
+                plan.version
+            );
+            return Err(Unusable::Stale);
+        }
+        self.service
+            .publish(plan.version, answer)
+            .map_err(|error| Unusable::Refused(format!("it cannot be published: {error}")))
+    }
+}
+
+/// Only what a NACK must repeat, from an answer that may be wrong in every other way.
+#[derive(serde::Deserialize)]
+struct Envelope {
+    nonce: String,
+}
+
+/// Tells the leader, whichever VM it is in, that a newer assignment is about.
+pub fn want(service: &Service, assignment: AssignmentId) {
+    let key = shared::wanted(&service.name);
+    let _ = host::update_shared(&key, |current| {
+        let current = current.and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+        (current < Some(assignment.0)).then(|| assignment.0.to_le_bytes().to_vec())
+    });
+}
+
+fn read_wanted(service: &Service) -> Option<AssignmentId> {
+    let bytes = host::shared(&shared::wanted(&service.name)).ok()??;
+    Some(AssignmentId(u64::from_le_bytes(bytes.try_into().ok()?)))
+}
+
+/// A hash that is the same in every VM of the process.
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default().build_hasher();
+    hasher.write(bytes);
+    hasher.finish()
+}

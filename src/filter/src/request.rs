@@ -1,0 +1,146 @@
+//! One request on its way to a decision.
+
+use std::rc::Rc;
+
+use colorfast_core::cookie::Scheme;
+use colorfast_core::decide::{Decision, Need, NeedSet, PinAction, Step, View, Why, decide};
+use colorfast_core::names::metric;
+use colorfast_core::pin::Claims;
+use colorfast_core::plan::Plan;
+use colorfast_core::time::UnixMillis;
+
+use crate::host::{self, Map};
+use crate::leader;
+use crate::seen::Seen;
+use crate::service::{Current, Service};
+use crate::vm::Vm;
+
+/// How long a request waits for a snapshot that knows its pin's assignment.
+const NEWER_WAIT_MS: u64 = 500;
+
+/// A request that no decision has been made for yet.
+#[derive(Debug)]
+pub struct Request {
+    service: Rc<Service>,
+    seen: Seen,
+    arrived: UnixMillis,
+    draw: u64,
+    without: NeedSet,
+    waited_for: Option<Need>,
+}
+
+/// What one try to settle a request came to.
+#[derive(Debug)]
+pub enum Settled {
+    /// It goes on; its response hands out this pin.
+    Goes(Option<Claims>),
+    /// It waits.
+    Waits,
+}
+
+impl Request {
+    /// Reads the request of the running callback; `None` where no service has it, so that it passes untouched.
+    pub fn read(vm: &Vm) -> Option<Self> {
+        let headers = host::headers(Map::Request).ok()?;
+        let (mut authority, mut path) = (&b""[..], &b""[..]);
+        for (name, value) in headers.iter() {
+            match name {
+                b":authority" => authority = value,
+                b":path" => path = value,
+                _ => {}
+            }
+        }
+        let service = vm.services.get(vm.config.service_of(authority, path)?)?;
+        let current = service.current(&vm.metrics)?;
+        Some(Self {
+            service: Rc::clone(service),
+            seen: Seen::read(&headers, &current.plan),
+            arrived: host::now(),
+            draw: vm.draw(),
+            without: NeedSet::default(),
+            waited_for: None,
+        })
+    }
+
+    /// The service that has the request.
+    pub fn service(&self) -> &Rc<Service> {
+        &self.service
+    }
+
+    /// How the client reached the proxy.
+    pub fn scheme(&self) -> Scheme {
+        self.seen.scheme
+    }
+
+    /// Decides by the newest plan, stamps and strips; or tells that the request must wait.
+    /// The effective context is the request's.
+    pub fn settle(&mut self, vm: &Vm) -> Settled {
+        let now = host::now();
+        let Some(current) = self.service.current(&vm.metrics) else { return Settled::Waits };
+        let plan = &current.plan;
+        let pins: Vec<&[u8]> = self.seen.pins.iter().map(Vec::as_slice).collect();
+        let kept = self.seen.kept(plan);
+        let decision = loop {
+            let view = View {
+                session_id: self.seen.session_id.as_deref(),
+                pins: &pins,
+                client: self.seen.client.as_deref(),
+                kept,
+                without: self.without,
+            };
+            match decide(plan, &view, now, self.draw) {
+                Step::Decided(decision) => break decision,
+                Step::Needs(need) if self.may_wait(vm, plan, need, now) => {
+                    self.waited_for = Some(need);
+                    return Settled::Waits;
+                }
+                Step::Needs(need) => self.without = self.without.with(need),
+            }
+        };
+        let first_pass = kept.is_none();
+        if first_pass {
+            self.count(vm, &current, &decision);
+        }
+        match decision.chosen.and_then(|chosen| Some((plan.slot(chosen.slot)?, chosen.reason))) {
+            Some((slot, reason)) => self.seen.stamp(plan, slot, reason),
+            None => self.seen.clear(plan),
+        }
+        Settled::Goes(match decision.pin {
+            PinAction::Issue(claims) => Some(claims),
+            PinAction::Keep => None,
+        })
+    }
+
+    /// Whether what is needed may still come. Each kind of wait has its limit; what this filter cannot fetch is never
+    /// waited for.
+    fn may_wait(&self, vm: &Vm, plan: &Plan, need: Need, now: UnixMillis) -> bool {
+        match need {
+            Need::Snapshot(Why::Bootstrap) => now.since(vm.started) < u64::from(plan.settings.bootstrap_wait_ms.0),
+            Need::Snapshot(Why::Newer(assignment)) => {
+                if self.waited_for.is_none() {
+                    leader::want(&self.service, assignment);
+                }
+                now.since(self.arrived) < NEWER_WAIT_MS
+            }
+            Need::Body | Need::Memory(_) | Need::Fleet(_) => false,
+        }
+    }
+
+    fn count(&self, vm: &Vm, current: &Current, decision: &Decision) {
+        let (metrics, service) = (&vm.metrics, &self.service.name);
+        if let Some(need) = self.waited_for {
+            let end = if self.without.contains(need) { "timeout" } else { "met" };
+            metrics.count(&metric::waits(service, need.as_str(), end), 1);
+        }
+        if self.seen.is_stamped() {
+            metrics.count(&metric::forged_headers(service), 1);
+        }
+        for (refusal, times) in decision.refusals.iter() {
+            metrics.count(&metric::refused(service, refusal.as_str()), u32::from(times));
+        }
+        match decision.chosen {
+            Some(chosen) => current.counters.count(metrics, &current.plan, chosen.slot, chosen.reason),
+            None => metrics.count(&metric::unrouted(service), 1),
+        }
+    }
+}

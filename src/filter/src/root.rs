@@ -1,0 +1,129 @@
+//! One plugin configuration in one VM: made when the listener is, ticked, and asked for streams.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use colorfast_core::names;
+use colorfast_core::wire::discovery::{Node, NodeMetadata};
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::ContextType;
+
+use crate::host;
+use crate::leader::Leader;
+use crate::report::Reporter;
+use crate::stream::Stream;
+use crate::vm::{self, Vm};
+
+/// Bounds how late a waiting stream goes on, and a poll is made.
+const TICK: Duration = Duration::from_millis(20);
+/// Longest node id that is told to the sidecar.
+const NODE_ID_MAX: usize = 256;
+
+/// The root context.
+#[derive(Debug)]
+pub struct Root {
+    context: u32,
+    vm: Option<Rc<Vm>>,
+    /// When this configuration came, in milliseconds: newer ones pre-empt older ones that are being drained.
+    generation: u64,
+    /// What acts on the world. Made at the first tick: a canary VM is configured too, but never ticks.
+    agent: Option<Agent>,
+}
+
+/// A root that takes part: it may lead, and reports.
+#[derive(Debug)]
+struct Agent {
+    node: Node,
+    leaders: Vec<Leader>,
+    reporter: Reporter,
+}
+
+impl Root {
+    /// A root that is not configured yet.
+    pub fn new(context: u32) -> Self {
+        Self { context, vm: None, generation: 0, agent: None }
+    }
+
+    fn configure(&mut self) -> Result<(), String> {
+        let json =
+            host::plugin_configuration().map_err(|error| format!("plugin configuration: cannot be read: {error}"))?;
+        self.vm = Some(Rc::new(Vm::configure(&json)?));
+        self.agent = None;
+        self.generation = host::now().0;
+        for property in [names::PROPERTY_SLOT, names::PROPERTY_BUNDLE] {
+            // Without it an internal redirect is decided anew, which is right for all but sessions without an id.
+            if let Err(error) = host::declare_for_request(property) {
+                log::info!("colorfast: {property} does not outlast internal redirects: {error}");
+            }
+        }
+        host::set_tick_period(TICK).map_err(|error| format!("the tick period cannot be set: {error}"))
+    }
+}
+
+impl Agent {
+    fn new(vm: &Vm, generation: u64) -> Option<Self> {
+        let owner = vm::random()?;
+        let process = host::put_if_absent(names::shared::PROCESS, &vm::random()?.to_le_bytes()).ok()?;
+        let process = u64::from_le_bytes(process.try_into().ok()?);
+        let id = host::property(&["xds", "node", "id"]).unwrap_or_default();
+        let id: String = String::from_utf8_lossy(&id).chars().filter(|c| !c.is_control()).take(NODE_ID_MAX).collect();
+        let id = if id.is_empty() { "unnamed".to_owned() } else { id };
+        Some(Self {
+            node: Node { id, metadata: NodeMetadata { process_id: format!("{process:016x}") } },
+            leaders: vm.services.iter().map(|service| Leader::new(Rc::clone(service), owner, generation)).collect(),
+            reporter: Reporter::new(owner),
+        })
+    }
+}
+
+impl Context for Root {
+    fn on_http_call_response(&mut self, token: u32, _: usize, body_size: usize, _: usize) {
+        let (Some(vm), Some(agent)) = (&self.vm, &mut self.agent) else { return };
+        let now = host::now();
+        let Agent { node, leaders, reporter } = agent;
+        let answered = reporter.answer(token, body_size, now)
+            || leaders.iter_mut().any(|leader| leader.answer(vm, node, token, body_size, now));
+        if answered {
+            vm.waiting.settle_all(vm, self.context);
+        }
+    }
+}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _: usize) -> bool {
+        match self.configure() {
+            Ok(()) => true,
+            Err(error) => {
+                log::error!("colorfast: {error}");
+                false
+            }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        let Some(vm) = &self.vm else { return };
+        let now = host::now();
+        if self.agent.is_none() {
+            self.agent = Agent::new(vm, self.generation);
+        }
+        // Workers that have no request compile here, so that their next request finds the plan made.
+        for service in &vm.services {
+            let _ = service.current(&vm.metrics);
+        }
+        vm.waiting.settle_all(vm, self.context);
+        if let Some(Agent { node, leaders, reporter }) = &mut self.agent {
+            for leader in leaders {
+                leader.tick(vm, node, now);
+            }
+            reporter.tick(vm, node, now);
+        }
+    }
+
+    fn create_http_context(&self, context: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream::new(context, self.vm.clone())))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}

@@ -1,0 +1,87 @@
+//! One HTTP stream.
+
+use std::rc::Rc;
+
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::Action;
+
+use crate::request::Request;
+use crate::vm::Vm;
+use crate::waiting::{Progress, Stream as State};
+
+/// The context of one stream; absent a configuration it lets everything pass.
+#[derive(Debug)]
+pub struct Stream {
+    context: u32,
+    vm: Option<Rc<Vm>>,
+    state: State,
+}
+
+impl Stream {
+    /// The stream with this context id.
+    pub fn new(context: u32, vm: Option<Rc<Vm>>) -> Self {
+        Self { context, vm, state: State::default() }
+    }
+
+    /// Whether the stream may go on, after another try to settle it.
+    ///
+    /// Until it may, every callback must say `Pause`: with `allow_on_headers_stop_iteration` a body callback that says
+    /// `Continue` releases the stream to its default route. Without it no body callback comes while the stream waits.
+    fn advance(&self) -> Action {
+        let Some(vm) = &self.vm else { return Action::Continue };
+        let may_go_on = self.state.with(|progress| {
+            let waited = matches!(progress, Progress::Waiting(_));
+            let may_go_on = progress.settle(vm);
+            if waited && may_go_on {
+                vm.waiting.remove(self.context);
+            }
+            may_go_on
+        });
+        if may_go_on == Some(false) { Action::Pause } else { Action::Continue }
+    }
+}
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        let Some(vm) = &self.vm else { return Action::Continue };
+        let request = Request::read(vm);
+        self.state.with(|progress| *progress = request.map_or(Progress::Settled(None), Progress::Waiting));
+        let may_go_on = self.state.with(|progress| progress.settle(vm));
+        if may_go_on == Some(false) {
+            vm.waiting.add(self.context, &self.state);
+            return Action::Pause;
+        }
+        Action::Continue
+    }
+
+    fn on_http_request_body(&mut self, _: usize, _: bool) -> Action {
+        self.advance()
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        self.advance()
+    }
+
+    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+        let Some(vm) = &self.vm else { return Action::Continue };
+        let issue = self.state.with(|progress| match progress {
+            Progress::Settled(issue) => issue.take(),
+            Progress::New | Progress::Waiting(_) => None,
+        });
+        if let Some(issue) = issue.flatten() {
+            issue.hand_out(vm);
+        }
+        Action::Continue
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let waits = self.state.with(|progress| matches!(progress, Progress::Waiting(_)));
+        if let (Some(vm), Some(true)) = (&self.vm, waits) {
+            vm.waiting.remove(self.context);
+        }
+    }
+}

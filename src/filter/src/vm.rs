@@ -1,0 +1,116 @@
+//! What one root context and the streams under it share.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use colorfast_core::ids::ServiceName;
+use colorfast_core::keys::ServiceKeys;
+use colorfast_core::names;
+use colorfast_core::plugin::{PluginConfig, ServiceConfig};
+use colorfast_core::time::UnixMillis;
+
+use crate::host;
+use crate::metrics::Metrics;
+use crate::service::Service;
+use crate::waiting::Waiting;
+
+/// One plugin configuration in one VM.
+#[derive(Debug)]
+pub struct Vm {
+    /// The configuration.
+    pub config: PluginConfig,
+    /// The services, in the order of the configuration.
+    pub services: Vec<Rc<Service>>,
+    /// Bearer token of discovery.
+    pub token: Option<String>,
+    /// Metric ids.
+    pub metrics: Metrics,
+    /// Streams that wait for something.
+    pub waiting: Waiting,
+    /// When the process was first configured.
+    pub started: UnixMillis,
+    draws: Draws,
+}
+
+impl Vm {
+    /// Reads the plugin configuration and the environment.
+    ///
+    /// # Errors
+    /// A sentence that names the field or the variable and the rule.
+    pub fn configure(json: &[u8]) -> Result<Self, String> {
+        let config: PluginConfig =
+            serde_json::from_slice(json).map_err(|error| format!("plugin configuration: {error}"))?;
+        config.validate().map_err(|error| format!("plugin configuration: {error}"))?;
+        let mut keys = environment_keys()?;
+        let now = host::now();
+        let service = |service: &ServiceConfig| {
+            let made = Service::new(service, keys.remove(&service.name));
+            made.map(Rc::new).map_err(|error| format!("bootstrap snapshot of {}: {error}", service.name))
+        };
+        let services = config.services.iter().map(service).collect::<Result<_, _>>()?;
+        Ok(Self {
+            services,
+            config,
+            token: std::env::var(names::ENV_TOKEN).ok().filter(|token| !token.is_empty()),
+            metrics: Metrics::default(),
+            waiting: Waiting::default(),
+            started: first_configuration(now),
+            draws: Draws::seeded(now),
+        })
+    }
+
+    /// A uniformly random number.
+    pub fn draw(&self) -> u64 {
+        self.draws.next()
+    }
+}
+
+/// `COLORFAST_KEYS`: keys for the start without a sidecar, or for snapshots that come without.
+fn environment_keys() -> Result<BTreeMap<ServiceName, ServiceKeys>, String> {
+    match std::env::var(names::ENV_KEYS) {
+        Ok(json) if !json.is_empty() => {
+            // The parser's own words could repeat a piece of a key, so only the place is told.
+            serde_json::from_str(&json).map_err(|error| {
+                format!(
+                    "{}: not a JSON object of service names to keys (line {}, column {})",
+                    names::ENV_KEYS,
+                    error.line(),
+                    error.column()
+                )
+            })
+        }
+        _ => Ok(BTreeMap::new()),
+    }
+}
+
+/// When this process was first configured: by the first that asks, for all.
+fn first_configuration(now: UnixMillis) -> UnixMillis {
+    let first = host::put_if_absent(names::shared::STARTED, &now.0.to_le_bytes());
+    let first = first.ok().and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+    UnixMillis(first.unwrap_or(now.0))
+}
+
+/// SplitMix64 (Steele, Lea and Flood, 2014), seeded by the system: a random number costs no host call.
+/// What is drawn places sessions and names them; it guards nothing.
+#[derive(Debug)]
+struct Draws(Cell<u64>);
+
+impl Draws {
+    fn seeded(now: UnixMillis) -> Self {
+        Self(Cell::new(random().unwrap_or(now.0)))
+    }
+
+    fn next(&self) -> u64 {
+        let state = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0.set(state);
+        let bits = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    }
+}
+
+/// A number from the system's entropy.
+pub fn random() -> Option<u64> {
+    getrandom::u64().ok()
+}

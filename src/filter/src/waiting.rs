@@ -1,0 +1,85 @@
+//! Streams that wait: where the root finds them, and the one way in which they are settled.
+
+use std::rc::Rc;
+
+use hashbrown::HashMap;
+
+use crate::cell::SharedCell;
+use crate::host;
+use crate::request::{Request, Settled};
+use crate::response::Issue;
+use crate::vm::Vm;
+
+/// How far a stream is. It lives here and not in the stream's context, since the root settles it too.
+#[derive(Debug, Default)]
+pub enum Progress {
+    /// Its headers have not come.
+    #[default]
+    New,
+    /// It waits for something.
+    Waiting(Request),
+    /// It is decided, or of no service; its response may have a pin to hand out.
+    Settled(Option<Issue>),
+}
+
+/// The progress of one stream, shared by its context and the registry.
+pub type Stream = Rc<SharedCell<Progress>>;
+
+impl Progress {
+    /// Settles the stream as far as it can be: the one step that headers, bodies, answers and ticks all take. The
+    /// effective context is the stream's. Returns whether the stream may go on.
+    pub fn settle(&mut self, vm: &Vm) -> bool {
+        let Self::Waiting(request) = self else { return true };
+        match request.settle(vm) {
+            Settled::Waits => false,
+            Settled::Goes(claims) => {
+                let issue = claims.map(|claims| Issue {
+                    service: Rc::clone(request.service()),
+                    claims,
+                    scheme: request.scheme(),
+                });
+                *self = Self::Settled(issue);
+                true
+            }
+        }
+    }
+}
+
+/// The waiting streams of one root, by context id.
+#[derive(Debug, Default)]
+pub struct Waiting(SharedCell<HashMap<u32, Stream>>);
+
+impl Waiting {
+    /// Notes that a stream waits.
+    pub fn add(&self, context: u32, stream: &Stream) {
+        self.0.with(|streams| streams.insert(context, Rc::clone(stream)));
+    }
+
+    /// Forgets a stream that has been settled by its own callback, or is gone.
+    pub fn remove(&self, context: u32) {
+        self.0.with(|streams| streams.remove(&context));
+    }
+
+    /// Tries every waiting stream again and resumes those that are settled. Called by the root `root`, which is the
+    /// effective context again when this returns.
+    pub fn settle_all(&self, vm: &Vm, root: u32) {
+        let streams = self.0.with(std::mem::take).unwrap_or_default();
+        if streams.is_empty() {
+            return;
+        }
+        let mut still = HashMap::new();
+        for (context, stream) in streams {
+            // A stream whose context is gone needs no answer.
+            if host::set_effective_context(context).is_err() {
+                continue;
+            }
+            if stream.with(|progress| progress.settle(vm)) == Some(true) {
+                let _ = host::resume_request();
+            } else {
+                still.insert(context, stream);
+            }
+        }
+        self.0.with(|streams| *streams = still);
+        let _ = host::set_effective_context(root);
+    }
+}

@@ -1,0 +1,342 @@
+//! What can be said on the command line.
+//!
+//! The doc comments of this file are the help texts; `help` arranges them and adds the examples.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use colorfast_core::ids::{BundleId, ServiceName, SlotName};
+use colorfast_core::weight::Weight;
+
+use crate::cli::{files, help};
+
+/// Blue-green releases of AI agents inside Envoy: every session keeps its colour while the mesh changes under it.
+#[derive(Debug, Parser)]
+#[command(name = "colorfast", version, arg_required_else_help = true)]
+pub struct Arguments {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub globals: Globals,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Arguments {
+    /// Reads a command line; its first element is the program.
+    ///
+    /// # Errors
+    /// Help, the version or a usage error, each ready to be printed.
+    pub fn read<I, T>(line: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<std::ffi::OsString> + Clone,
+    {
+        use clap::FromArgMatches as _;
+        let mut command = help::command();
+        let mut matches = command.try_get_matches_from_mut(line)?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    }
+}
+
+/// What holds for every command, before or after its name.
+///
+/// Environment variables are read by `locate`, which must know a flag from a variable to say where a value came from.
+#[derive(Debug, Clone, Args)]
+pub struct Globals {
+    /// The sidecar's data directory, where its address and token are found
+    /// [env: COLORFAST_DATA_DIR] [default: $XDG_DATA_HOME/colorfast or ~/.local/share/colorfast]
+    #[arg(long, global = true, value_name = "DIR", help_heading = help::SIDECAR)]
+    pub data_dir: Option<PathBuf>,
+    /// The control API's address, instead of the one in the data directory [env: COLORFAST_CONTROL]
+    #[arg(long, global = true, value_name = "URL", help_heading = help::SIDECAR)]
+    pub control: Option<String>,
+    /// File with the control token, instead of the one in the data directory [env: COLORFAST_CONTROL_TOKEN holds the token itself]
+    #[arg(long, global = true, value_name = "FILE", help_heading = help::SIDECAR)]
+    pub token_file: Option<PathBuf>,
+    /// The service to act on; may be omitted where there is exactly one [env: COLORFAST_SERVICE]
+    #[arg(long, global = true, value_name = "NAME", help_heading = help::RELEASE)]
+    pub service: Option<ServiceName>,
+    /// How long a verb waits for every proxy to confirm, as in 10s, 500ms or 2m
+    #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = help::RELEASE)]
+    pub timeout: Duration,
+    /// Do not wait for confirmation
+    #[arg(long, global = true, help_heading = help::RELEASE)]
+    pub no_wait: bool,
+    /// Refuse unless the service is still at version N, as `colorfast status` showed it
+    #[arg(long, global = true, value_name = "N", help_heading = help::RELEASE)]
+    pub expect_version: Option<u64>,
+    /// Print one JSON document on standard output (errors: a problem document on standard error)
+    #[arg(long, global = true, help_heading = help::OUTPUT)]
+    pub json: bool,
+    /// When to use colours; NO_COLOR is obeyed
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = help::OUTPUT)]
+    pub color: Color,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Every command. Their order is the order of the help.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Apply or show the settings of a service
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// Add or show bundles: code, prompts, model, retrieval index and tools of one release
+    #[command(subcommand)]
+    Bundle(BundleCommand),
+    /// Put a bundle into an idle slot
+    Stage {
+        /// The slot, a colour
+        slot: SlotName,
+        /// The id of the bundle
+        bundle: BundleId,
+    },
+    /// Give a slot a share of the new sessions
+    Ramp {
+        /// The slot
+        slot: SlotName,
+        /// Its share: parts of 10,000 as in 250, or a percentage as in 2.5%; 0 drains it
+        weight: Weight,
+    },
+    /// Take a candidate's share away
+    Abort {
+        /// The slot
+        slot: SlotName,
+        /// Make its sessions leave at their next request, rather than let them end there
+        #[arg(long)]
+        break_pins: bool,
+    },
+    /// Make a slot live: every new session goes to it
+    Switch {
+        /// The slot
+        slot: SlotName,
+    },
+    /// Step back: out of a ramp, or to the slot that was live before
+    Rollback {
+        /// Let the sessions of the slot that is left end there, rather than leave at their next request
+        #[arg(long)]
+        keep_pins: bool,
+        /// Step back to this slot, rather than to the one that was live before
+        #[arg(long, value_name = "SLOT")]
+        to: Option<SlotName>,
+    },
+    /// Make the last sessions of a draining slot leave it
+    Migrate {
+        /// The slot
+        slot: SlotName,
+    },
+    /// Free a slot for the next bundle
+    Recycle {
+        /// The slot
+        slot: SlotName,
+        /// Even while it may hold sessions or is kept as a rollback target
+        #[arg(long, requires = "reason")]
+        force: bool,
+        /// Why it is forced; kept in the log
+        #[arg(long, value_name = "TEXT", requires = "force")]
+        reason: Option<String>,
+    },
+    /// Show slots and proxies
+    Status,
+    /// Show slots and proxies, and every change as it happens, until Ctrl-C
+    Watch,
+    /// Show the log: what was done, when, and by whom
+    Events(Events),
+    /// Check that the log is whole and unaltered
+    VerifyLog,
+    /// Run the sidecar
+    Serve(Serve),
+    /// Take a proxy that is gone for good out of confirmation
+    #[command(subcommand)]
+    Member(MemberCommand),
+}
+
+/// `colorfast service …`
+#[derive(Debug, Subcommand)]
+pub enum ServiceCommand {
+    /// Create a service, or replace its settings
+    Apply {
+        /// YAML or JSON: `service:` and the settings that are not at their default; - reads standard input
+        file: files::Source,
+    },
+    /// Show the settings of a service, as a file that `apply` takes
+    Show,
+}
+
+/// `colorfast bundle …`
+#[derive(Debug, Subcommand)]
+pub enum BundleCommand {
+    /// Add a bundle, for good: a bundle never changes
+    Add {
+        /// YAML or JSON: the versions of code, prompts, model, retrieval_index and tools; - reads standard input
+        file: files::Source,
+        /// The id, a release tag; may stand in the file as `id:` instead
+        #[arg(long)]
+        id: Option<BundleId>,
+    },
+    /// Show one bundle
+    Show {
+        /// Its id
+        id: BundleId,
+    },
+    /// List the bundles of a service, and the slots they are in
+    List,
+}
+
+/// `colorfast member …`
+#[derive(Debug, Subcommand)]
+pub enum MemberCommand {
+    /// Wait for a proxy no more; should it come back, it is a member again
+    Forget {
+        /// `<node id>/<process id>`, as `colorfast status` shows it
+        member: String,
+    },
+}
+
+/// `colorfast events`
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Go on with every new entry, until Ctrl-C
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Entries after this one, rather than the last ones
+    #[arg(long, value_name = "SEQ")]
+    pub after: Option<u64>,
+    /// At most so many entries
+    #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+}
+
+/// `colorfast serve`
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where proxies ask; port 0 takes any free one
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:18000")]
+    pub discovery: SocketAddr,
+    /// Where operators ask; port 0 takes any free one
+    // The same id as the global URL, so that this flag stands in its place; hence the same type.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:18001", value_parser = listener)]
+    pub control: String,
+    /// A proxy silent for longer is a member no more
+    #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration)]
+    pub member_ttl: Duration,
+    /// How the log on standard error is written
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How the sidecar writes its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON document a line.
+    Json,
+}
+
+/// Reads a span of time that is not negative.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wanted = || format!("{text:?} is not a span of time as in 10s, 500ms or 2m");
+    let span: jiff::SignedDuration = text.parse().map_err(|_| wanted())?;
+    Duration::try_from(span).map_err(|_| wanted())
+}
+
+fn listener(text: &str) -> Result<String, String> {
+    let address: Result<SocketAddr, _> = text.parse();
+    address.map(|address| address.to_string()).map_err(|_| {
+        format!("{text:?} is not an address to listen on as in 127.0.0.1:18001 (operators give a URL, the sidecar takes none)")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::read(line.split_whitespace())
+    }
+
+    /// Bad arguments end with exit code 2, and the message says what would be right.
+    #[test]
+    fn bad_arguments_are_usage_errors() {
+        let cases = [
+            ("colorfast flip", "unrecognized subcommand 'flip'"),
+            ("colorfast stage green", "<BUNDLE>"),
+            ("colorfast stage Green b1", "a lower-case letter"),
+            ("colorfast stage green b/1", "is not a bundle id"),
+            ("colorfast ramp green 101%", "parts of 10,000 (0 to 10000), or a percentage"),
+            ("colorfast ramp green ten", "is not a weight"),
+            ("colorfast switch", "<SLOT>"),
+            ("colorfast switch green blue", "unexpected argument 'blue'"),
+            ("colorfast rollback --to", "--to <SLOT>"),
+            ("colorfast recycle blue --force", "--reason <TEXT>"),
+            ("colorfast recycle blue --reason x", "--force"),
+            ("colorfast status --service Chat", "is not a service name"),
+            ("colorfast status --timeout 10", "as in 10s, 500ms or 2m"),
+            ("colorfast status --timeout -1s", "as in 10s, 500ms or 2m"),
+            ("colorfast status --color blue", "[possible values: auto, always, never]"),
+            ("colorfast events --limit 0", "0 is not in"),
+            ("colorfast events --after x", "invalid digit"),
+            ("colorfast serve --discovery localhost", "invalid socket address"),
+            ("colorfast serve --control http://127.0.0.1:1", "is not an address to listen on"),
+            ("colorfast serve --log-format xml", "[possible values: text, json]"),
+            ("colorfast member forget", "<MEMBER>"),
+            ("colorfast service", "apply"),
+            ("colorfast", "Usage:"),
+        ];
+        for (line, wanted) in cases {
+            let error = read(line).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.to_string().contains(wanted), "{line}: {error}");
+        }
+    }
+
+    /// What holds for every command may stand before or after its name.
+    #[test]
+    fn globals_stand_anywhere() {
+        for line in [
+            "colorfast --json --service chat --timeout 2m --data-dir d switch green",
+            "colorfast switch --json --service chat green --timeout 2m --data-dir d",
+        ] {
+            let read = read(line).unwrap();
+            assert!(read.globals.json, "{line}");
+            assert_eq!(read.globals.service.unwrap().as_str(), "chat", "{line}");
+            assert_eq!(read.globals.timeout, Duration::from_mins(2), "{line}");
+            assert_eq!(read.globals.data_dir, Some("d".into()), "{line}");
+        }
+    }
+
+    /// `--control` is a URL for operators and an address to listen on for the sidecar.
+    #[test]
+    fn control_means_two_things() {
+        let url = read("colorfast status --control http://127.0.0.1:9").unwrap();
+        assert_eq!(url.globals.control.as_deref(), Some("http://127.0.0.1:9"));
+        let Command::Serve(serve) = read("colorfast serve").unwrap().command else { panic!("not serve") };
+        assert_eq!((serve.control.as_str(), serve.discovery.port()), ("127.0.0.1:18001", 18000));
+        let serve = read("colorfast serve --data-dir d --control 127.0.0.1:0").unwrap();
+        assert_eq!(serve.globals.data_dir, Some("d".into()));
+        let Command::Serve(serve) = serve.command else { panic!("not serve") };
+        assert_eq!(serve.control, "127.0.0.1:0");
+    }
+
+    /// Weights are read as parts of 10,000 and as percentages.
+    #[test]
+    fn weights_have_two_forms() {
+        for (line, parts) in [("colorfast ramp green 250", 250), ("colorfast ramp green 2.5%", 250)] {
+            let Command::Ramp { weight, .. } = read(line).unwrap().command else { panic!("not ramp") };
+            assert_eq!(weight.parts(), parts);
+        }
+    }
+}

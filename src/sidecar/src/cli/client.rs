@@ -1,0 +1,223 @@
+//! The control API as seen from the command line.
+
+use std::time::Duration;
+
+use colorfast_core::ids::ServiceName;
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::api::{
+    Bundles, Confirmation, Events, Problem, ServiceStatus, VerbRequest, VerbResponse, Verification,
+};
+use crate::cli::error::Failure;
+use crate::cli::locate::Sidecar;
+
+/// The longest that the API holds an answer.
+const HOLD_MAX: Duration = Duration::from_secs(30);
+/// How long an answer may take beyond the time that it is held.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+
+/// Talks to one sidecar.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    sidecar: Sidecar,
+}
+
+impl Client {
+    /// A client of `sidecar`; connects at the first request.
+    ///
+    /// # Errors
+    /// Where the system has no resources for one.
+    pub fn new(sidecar: Sidecar) -> Result<Self, Failure> {
+        // The API is on loopback: a proxy or a redirect could only be a trap for the token.
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_LIMIT)
+            .build()
+            .map_err(|error| Failure::outage(format!("cannot make an HTTP client: {error}")))?;
+        Ok(Self { http, sidecar })
+    }
+
+    /// Every service.
+    ///
+    /// # Errors
+    /// As every method here: a refusal, or an outage.
+    pub async fn services(&self) -> Result<Vec<ServiceStatus>, Failure> {
+        self.get(self.url(&["v1", "services"]), Duration::ZERO).await
+    }
+
+    /// One service.
+    pub async fn service(&self, service: &ServiceName) -> Result<ServiceStatus, Failure> {
+        self.get(self.url(&["v1", "services", service.as_str()]), Duration::ZERO).await
+    }
+
+    /// One service, once it is beyond `version` or a member of it changed, or `hold` has passed.
+    pub async fn service_after(
+        &self,
+        service: &ServiceName,
+        version: u64,
+        hold: Duration,
+    ) -> Result<ServiceStatus, Failure> {
+        let mut url = self.url(&["v1", "services", service.as_str()]);
+        let hold = hold.min(HOLD_MAX);
+        add_query(&mut url, "after_version", version);
+        add_query(&mut url, "wait_ms", hold.as_millis());
+        self.get(url, hold).await
+    }
+
+    /// Carries out a verb; it is in the log when this returns.
+    pub async fn verb(&self, service: &ServiceName, request: &VerbRequest) -> Result<VerbResponse, Failure> {
+        let url = self.url(&["v1", "services", service.as_str(), "verbs"]);
+        let request = self.request(Method::POST, url, Duration::ZERO).json(request);
+        read(self.send(request).await?).await
+    }
+
+    /// Who has obeyed `version`; held for `hold` at most while nothing changes.
+    pub async fn confirmation(
+        &self,
+        service: &ServiceName,
+        version: u64,
+        hold: Duration,
+    ) -> Result<Confirmation, Failure> {
+        let mut url = self.url(&["v1", "services", service.as_str(), "confirmations", &version.to_string()]);
+        let hold = hold.min(HOLD_MAX);
+        if !hold.is_zero() {
+            add_query(&mut url, "wait_ms", hold.as_millis());
+        }
+        self.get(url, hold).await
+    }
+
+    /// The bundles of a service.
+    pub async fn bundles(&self, service: &ServiceName) -> Result<Bundles, Failure> {
+        self.get(self.url(&["v1", "services", service.as_str(), "bundles"]), Duration::ZERO).await
+    }
+
+    /// Takes a member out of confirmation.
+    pub async fn forget(&self, service: &ServiceName, member: &str) -> Result<(), Failure> {
+        let url = self.url(&["v1", "services", service.as_str(), "members", member]);
+        self.send(self.request(Method::DELETE, url, Duration::ZERO)).await.map(drop)
+    }
+
+    /// Entries after `after`, at most `limit` of them.
+    pub async fn events(&self, service: Option<&ServiceName>, after: u64, limit: u32) -> Result<Events, Failure> {
+        let mut url = self.url(&["v1", "events"]);
+        if let Some(service) = service {
+            add_query(&mut url, "service", service);
+        }
+        add_query(&mut url, "after", after);
+        add_query(&mut url, "limit", limit);
+        self.get(url, Duration::ZERO).await
+    }
+
+    /// Reads the whole log again.
+    pub async fn verification(&self) -> Result<Verification, Failure> {
+        // A log of many entries takes its time.
+        self.get(self.url(&["v1", "log", "verification"]), HOLD_MAX).await
+    }
+
+    /// A path of the API; segments are encoded, so that the slash of a member's name stays within its segment.
+    fn url(&self, segments: &[&str]) -> Url {
+        let mut url = self.sidecar.control.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        url
+    }
+
+    async fn get<T: DeserializeOwned>(&self, url: Url, hold: Duration) -> Result<T, Failure> {
+        read(self.send(self.request(Method::GET, url, hold)).await?).await
+    }
+
+    fn request(&self, method: Method, url: Url, hold: Duration) -> RequestBuilder {
+        self.http.request(method, url).bearer_auth(&self.sidecar.token).timeout(hold + ANSWER_LIMIT)
+    }
+
+    /// Sends, and turns everything but success into a failure.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.bytes().await.unwrap_or_default();
+        let Ok(problem) = serde_json::from_slice::<Problem>(&body) else {
+            return Err(self.stranger(status));
+        };
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(self.unknown_token(problem));
+        }
+        Err(Failure::answered(problem))
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        let Sidecar { control, control_from, start, .. } = &self.sidecar;
+        let cause = root_cause(error);
+        if error.is_connect() {
+            return Failure::outage(format!("cannot reach the sidecar at {control} ({control_from}): {cause}"))
+                .next(format!("{start}   (starts it)"));
+        }
+        let detail = format!(
+            "the sidecar at {control} ({control_from}) was asked, but its answer did not come: {cause}; what was asked \
+             may have been done or not"
+        );
+        Failure::outage(detail).next("colorfast status")
+    }
+
+    fn stranger(&self, status: StatusCode) -> Failure {
+        let Sidecar { control, control_from, .. } = &self.sidecar;
+        Failure::outage(format!(
+            "{control} ({control_from}) answers {status} in words that are not colorfast's: something else listens there"
+        ))
+        .next("colorfast status --control URL")
+    }
+
+    fn unknown_token(&self, problem: Problem) -> Failure {
+        let Sidecar { control, control_from, token_from, .. } = &self.sidecar;
+        let detail =
+            format!("the sidecar at {control} ({control_from}) does not accept the control token {token_from}");
+        Failure::answered(Problem { detail, ..problem })
+            .next("colorfast --data-dir DIR …, --token-file FILE … or COLORFAST_CONTROL_TOKEN: the token of that sidecar")
+    }
+}
+
+fn add_query(url: &mut Url, name: &str, value: impl ToString) {
+    url.query_pairs_mut().append_pair(name, &value.to_string());
+}
+
+async fn read<T: DeserializeOwned>(response: Response) -> Result<T, Failure> {
+    let url = response.url().clone();
+    let unreadable = |cause: String| {
+        Failure::outage(format!("the answer of {url} cannot be read, the sidecar may be of another release: {cause}"))
+    };
+    let body = response.bytes().await.map_err(|error| unreadable(root_cause(&error)))?;
+    serde_json::from_slice(&body).map_err(|error| unreadable(error.to_string()))
+}
+
+/// The innermost error says what happened; those around it say that a request failed.
+fn root_cause(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "time is out".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// A document with one field more.
+#[derive(Debug, Serialize)]
+pub struct With<'a, T> {
+    /// The word for how it ended.
+    pub outcome: &'static str,
+    /// The document.
+    #[serde(flatten)]
+    pub document: &'a T,
+}
+
+#[cfg(test)]
+mod tests;

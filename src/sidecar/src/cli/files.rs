@@ -1,0 +1,278 @@
+//! Files that operators write: YAML, or JSON, which is YAML too.
+//!
+//! One parser reads both, so an error names file, line, column, field and rule whatever the form.
+
+mod position;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io::Read as _;
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use colorfast_core::bundle::Manifest;
+use colorfast_core::error::FieldError;
+use colorfast_core::ids::{BundleId, ServiceName};
+use colorfast_core::settings::ServiceSettings;
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeSeed, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
+use serde_path_to_error::Track;
+
+use crate::cli::error::Failure;
+use position::Position;
+
+/// Longest file that is read: settings and manifests are a few hundred bytes.
+const BYTES_MAX: u64 = 1 << 20;
+
+/// Where a file comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// `-`
+    StandardInput,
+    /// A path.
+    Path(PathBuf),
+}
+
+impl FromStr for Source {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(if text == "-" { Self::StandardInput } else { Self::Path(text.into()) })
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StandardInput => f.write_str("standard input"),
+            Self::Path(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl Source {
+    fn read(&self) -> Result<String, Failure> {
+        let mut bytes = Vec::new();
+        let read = match self {
+            Self::StandardInput => std::io::stdin().lock().take(BYTES_MAX + 1).read_to_end(&mut bytes),
+            Self::Path(path) => {
+                std::fs::File::open(path).and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut bytes))
+            }
+        };
+        read.map_err(|error| Failure::usage(format!("cannot read {self}: {error}")))?;
+        if bytes.len() as u64 > BYTES_MAX {
+            return Err(Failure::usage(format!("{self} is over {BYTES_MAX} bytes: it cannot be what is wanted here")));
+        }
+        String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{self} is not UTF-8 text")))
+    }
+}
+
+/// Reads a service file: `service: NAME` and its settings.
+///
+/// # Errors
+/// Names the place and the rule; nothing was sent.
+pub fn service(source: &Source) -> Result<(Option<ServiceName>, ServiceSettings), Failure> {
+    let text = source.read()?;
+    let (name, settings): (_, ServiceSettings) = parse(source, &text, "service")?;
+    settings.validate().map_err(|error| against(source, &text, error))?;
+    Ok((name, settings))
+}
+
+/// Reads a bundle file: a manifest, and `id: TAG` where it names itself.
+///
+/// # Errors
+/// Names the place and the rule; nothing was sent.
+pub fn bundle(source: &Source) -> Result<(Option<BundleId>, Manifest), Failure> {
+    let text = source.read()?;
+    let (id, manifest): (_, Manifest) = parse(source, &text, "id")?;
+    manifest.validate().map_err(|error| against(source, &text, error))?;
+    Ok((id, manifest))
+}
+
+/// A value that types allow and rules do not.
+fn against(source: &Source, text: &str, error: FieldError) -> Failure {
+    let position = position::of(text, &error.field);
+    wrong(source, position, &error.field, &error.rule)
+}
+
+fn wrong(source: &Source, position: Option<Position>, field: &str, rule: &str) -> Failure {
+    let place = position.map_or_else(String::new, |Position { line, column }| format!(":{line}:{column}"));
+    match field {
+        "" => Failure::usage(format!("{source}{place}: {rule}")),
+        field => Failure::usage(format!("{source}{place}: {field}: {rule}")).at_field(field),
+    }
+}
+
+/// Reads a document whose key `name` says which one it is, and whose other keys are a `T`.
+fn parse<N, T>(source: &Source, text: &str, name: &'static str) -> Result<(Option<N>, T), Failure>
+where
+    N: for<'de> Deserialize<'de>,
+    T: for<'de> Deserialize<'de>,
+{
+    if text.trim().is_empty() {
+        return Err(wrong(source, None, "", "is empty"));
+    }
+    let mut track = Track::new();
+    let parsed = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
+        deserializer.deserialize_map(Named { name, track: &mut track, types: PhantomData })
+    });
+    parsed.map_err(|error| {
+        let error = error.without_snippet();
+        let position = error.location().map(|at| Position { line: at.line(), column: at.column() });
+        // The path of a document that is no mapping is `.`, an unknown part of one is `?`.
+        let path = track.path().to_string();
+        let path = path.trim_end_matches('?').trim_end_matches('.');
+        wrong(source, position, path, &rule(&error.render_with_formatter(&serde_saphyr::UserMessageFormatter)))
+    })
+}
+
+/// The message alone: its place is told before it.
+fn rule(message: &str) -> String {
+    let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
+    match message {
+        "invalid u32" => format!("is not a whole number from 0 to {}", u32::MAX),
+        "expected mapping start" => "is not a mapping of fields to values".to_owned(),
+        "expected string scalar" => "is not a text".to_owned(),
+        message => message.to_owned(),
+    }
+}
+
+/// Takes one key aside and reads the rest as a `T`, streaming, so that every error keeps its place.
+///
+/// (`#[serde(flatten)]` would buffer, and lose both the places and the refusal of unknown fields.)
+struct Named<'t, N, T> {
+    name: &'static str,
+    track: &'t mut Track,
+    types: PhantomData<(N, T)>,
+}
+
+impl<'de, N: Deserialize<'de>, T: Deserialize<'de>> Visitor<'de> for Named<'_, N, T> {
+    type Value = (Option<N>, T);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping of fields to values")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        let mut aside = None;
+        let rest = Rest { map, name: self.name, aside: &mut aside };
+        let rest = MapAccessDeserializer::new(rest);
+        let value = T::deserialize(serde_path_to_error::Deserializer::new(rest, self.track))?;
+        Ok((aside, value))
+    }
+}
+
+struct Rest<'a, A, N> {
+    map: A,
+    name: &'static str,
+    aside: &'a mut Option<N>,
+}
+
+impl<'de, A: MapAccess<'de>, N: Deserialize<'de>> MapAccess<'de> for Rest<'_, A, N> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        while let Some(key) = self.map.next_key::<String>()? {
+            if key != self.name {
+                return seed.deserialize(key.into_deserializer()).map(Some);
+            }
+            *self.aside = Some(self.map.next_value()?);
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.map.next_value_seed(seed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> (tempfile::TempDir, Source) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.yaml");
+        std::fs::write(&path, text).unwrap();
+        (folder, Source::Path(path))
+    }
+
+    fn complaint<T: fmt::Debug>(text: &str, read: fn(&Source) -> Result<T, Failure>) -> (String, Option<String>) {
+        let (_folder, source) = at(text);
+        let Failure::Told(told) = read(&source).expect_err(text) else { panic!("not told") };
+        assert_eq!(told.exit, crate::cli::error::Exit::Usage);
+        let detail = told.problem.detail.split_once("file.yaml").unwrap().1.to_owned();
+        (detail, told.problem.field)
+    }
+
+    /// A wrong service file is told by file, line, column, field and rule.
+    #[test]
+    fn service_files_are_refused_with_their_place() {
+        let cases = [
+            ("service: chat\npin:\n  max_age: 7\n", ":3:3: pin.max_age: unknown field `max_age`, expected one of header"),
+            ("service: chat\ncolour: red\n", ":2:1: colour: unknown field `colour`, expected one of slots"),
+            ("service: chat\nslots: [blue, Green]\n", ":2:15: slots[1]: \"Green\" is not a slot name"),
+            ("service: chat\nslots:\n  - blue\n  - blue\n", ":4:5: slots[1]: blue stands twice"),
+            ("pin:\n  max_age_seconds: long\n", ":2:20: pin.max_age_seconds: is not a whole number"),
+            ("pin:\n  max_age_seconds: 60\n", ":1:1: pin.idle_timeout_seconds: 86400 is over"),
+            ("pin:\n  cookie_path: x\n", ":2:16: pin.cookie_path: is not a path"),
+            ("session_sources:\n  - header: X-A\n", ":2:13: session_sources[0].header: \"X-A\" is not a header name"),
+            ("session_sources:\n  - query: a\n", ":2:5: session_sources[0]: unknown variant `query`"),
+            ("headers:\n  pin: cookie\n", ":2:8: headers.pin: cookie has a meaning"),
+            ("service: Chat\n", ":1:10: \"Chat\" is not a service name"),
+            ("service: a\nservice: b\n", ":2:1: duplicate mapping key: service"),
+            ("pin: 7\n", ":1:6: pin: is not a mapping"),
+            ("- blue\n", ":1:1: is not a mapping"),
+            ("slots: [blue\n", ":1:8: slots: unclosed bracket"),
+            ("pin:\n\tmax_age_seconds: 1\n", ":2:2: tabs"),
+            ("service: a\n---\nservice: b\n", ":3:1: only single YAML document"),
+            (" \n", ": is empty"),
+            (r#"{"service":"chat","pin":{"max_age":1}}"#, ":1:26: pin.max_age: unknown field"),
+        ];
+        for (text, wanted) in cases {
+            let (detail, _) = complaint(text, service);
+            assert!(detail.starts_with(wanted), "{text:?}\n  wanted {wanted}\n  got    {detail}");
+        }
+        assert_eq!(complaint("pin:\n  max_age: 7\n", service).1.as_deref(), Some("pin.max_age"));
+    }
+
+    /// A wrong bundle file likewise.
+    #[test]
+    fn bundle_files_are_refused_with_their_place() {
+        let cases = [
+            ("code: a\nmodel: b\n", ": missing field `prompts`"),
+            ("code: a\nmodel: b\nprompts: c\ntool: {}\n", ":4:1: tool: unknown field `tool`"),
+            ("code: ''\nmodel: b\nprompts: c\n", ":1:7: code: is empty"),
+            ("code: a\nmodel: b\nprompts:\n", ":3:8: prompts: null is not allowed"),
+            ("code: a\nmodel: b\nprompts: c\ntools:\n  search: ü\n", ":5:11: tools.search: is not a version text"),
+            ("id: a b\ncode: a\nmodel: b\nprompts: c\n", ":1:5: \"a b\" is not a bundle id"),
+        ];
+        for (text, wanted) in cases {
+            let (detail, _) = complaint(text, bundle);
+            assert!(detail.contains(wanted), "{text:?}\n  wanted {wanted}\n  got    {detail}");
+        }
+    }
+
+    /// Good files are read in both forms; what looks like a number is a version text all the same.
+    #[test]
+    fn good_files_are_read() {
+        let (_folder, yaml) = at("id: 2026\ncode: 1.20\nmodel: m\nprompts: p\ntools:\n  search: 3\n");
+        let (id, manifest) = bundle(&yaml).unwrap();
+        assert_eq!((id.unwrap().as_str(), manifest.code.as_str()), ("2026", "1.20"));
+        let (_folder, json) = at("{\n\t\"service\": \"chat\",\n\t\"slots\": [\n\t\t\"red\"\n\t]\n}\n");
+        let (name, settings) = service(&json).unwrap();
+        assert_eq!((name.unwrap().as_str(), settings.slots.len()), ("chat", 1));
+        let (_folder, unnamed) = at("slots: [red]\n");
+        assert_eq!(service(&unnamed).unwrap().0, None);
+    }
+
+    /// A file that is not there is named.
+    #[test]
+    fn missing_files_are_named() {
+        let Err(Failure::Told(told)) = service(&"no/such.yaml".parse().unwrap()) else { panic!("read") };
+        assert!(told.problem.detail.starts_with("cannot read no/such.yaml: "), "{}", told.problem.detail);
+        assert_eq!("-".parse(), Ok(Source::StandardInput));
+    }
+}

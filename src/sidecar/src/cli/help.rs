@@ -1,0 +1,357 @@
+//! How the help looks: commands grouped by use, and an example for each.
+
+use std::fmt::Write as _;
+
+use clap::builder::{StyledStr, Styles};
+use clap::{Arg, Command, CommandFactory as _};
+
+use crate::cli::args::Arguments;
+
+/// Heading of the options that say where the sidecar is.
+pub const SIDECAR: &str = "Where the sidecar is";
+/// Heading of the options that verbs take.
+pub const RELEASE: &str = "What to act on, and how long to wait";
+/// Heading of the options that shape the output.
+pub const OUTPUT: &str = "Output";
+
+/// The commands by what they are used for.
+const GROUPS: [(&str, &[&str]); 3] = [
+    (
+        "Release",
+        &["service", "bundle", "stage", "ramp", "switch", "rollback", "abort", "migrate", "recycle"],
+    ),
+    ("Look", &["status", "watch", "events", "verify-log"]),
+    ("Run", &["serve", "member"]),
+];
+
+/// A release from its beginning to its end, for the first page of the help.
+const FIRST_STEPS: &[Example] = &[
+    ("colorfast serve", "run the sidecar; leave it running"),
+    ("colorfast service apply chat.yaml", "create the service"),
+    ("colorfast bundle add bundle.yaml --id 2026-11-21", "name what is released"),
+    ("colorfast stage green 2026-11-21", "put it into a slot"),
+    ("colorfast ramp green 10%", "give it a tenth of the new sessions"),
+    ("colorfast switch green", "give it all of them"),
+    ("colorfast rollback", "or step back, at once"),
+];
+
+/// A command line, and what it does.
+type Example = (&'static str, &'static str);
+
+/// What is told about one command beside its options.
+struct Page {
+    /// The command, as in `service apply`.
+    command: &'static str,
+    /// Command lines that work as they stand.
+    examples: &'static [Example],
+    /// The global options that matter for it; the others are only on the first page.
+    options: &'static [&'static str],
+    /// What else must be known.
+    note: &'static str,
+}
+
+const VERB: &[&str] = &["service", "timeout", "no_wait", "expect_version", "json"];
+const LOOK: &[&str] = &["service", "json"];
+
+const CONFIRMED: &str = "Returns when every proxy has obeyed, and says after how long; ends with exit code 4, and names who \
+    has not, where --timeout comes first. With no proxy at all it is applied, unconfirmed (0 members): nothing lags, \
+    exit code 0.";
+
+const PAGES: &[Page] = &[
+    Page {
+        command: "service apply",
+        examples: &[
+            ("colorfast service apply chat.yaml", "the file says `service: chat`"),
+            ("colorfast service apply - --service chat", "settings from standard input"),
+        ],
+        options: VERB,
+        note: "The settings are replaced as a whole: what the file does not name goes back to its default. A field that \
+            does not exist is refused.",
+    },
+    Page {
+        command: "service show",
+        examples: &[("colorfast service show --service chat", "prints a file that `apply` takes")],
+        options: LOOK,
+        note: "",
+    },
+    Page {
+        command: "bundle add",
+        examples: &[
+            ("colorfast bundle add bundle.yaml --id 2026-11-21", "under a release tag"),
+            ("colorfast bundle add bundle.json", "the file says `\"id\": \"2026-11-21\"`"),
+        ],
+        options: &["service", "expect_version", "json"],
+        note: "Adding the same parts under the same id again changes nothing; other parts under it are refused.",
+    },
+    Page {
+        command: "bundle show",
+        examples: &[("colorfast bundle show 2026-11-21", "its parts and its digest")],
+        options: LOOK,
+        note: "",
+    },
+    Page {
+        command: "bundle list",
+        examples: &[("colorfast bundle list", "every bundle, and the slots it is in")],
+        options: LOOK,
+        note: "",
+    },
+    Page {
+        command: "stage",
+        examples: &[("colorfast stage green 2026-11-21", "green runs the bundle, and takes no session yet")],
+        options: VERB,
+        note: CONFIRMED,
+    },
+    Page {
+        command: "ramp",
+        examples: &[
+            ("colorfast ramp green 2.5%", "of the new sessions"),
+            ("colorfast ramp green 250", "the same in parts of 10,000"),
+            ("colorfast ramp green 0", "no new session more: green drains"),
+        ],
+        options: VERB,
+        note: CONFIRMED,
+    },
+    Page {
+        command: "abort",
+        examples: &[
+            ("colorfast abort green", "its sessions end where they are"),
+            ("colorfast abort green --break-pins", "they leave at their next request"),
+        ],
+        options: VERB,
+        note: CONFIRMED,
+    },
+    Page {
+        command: "switch",
+        examples: &[
+            ("colorfast switch green", "every new session goes to green; those elsewhere stay"),
+            ("colorfast switch green --timeout 30s --json", "for a pipeline"),
+        ],
+        options: VERB,
+        note: CONFIRMED,
+    },
+    Page {
+        command: "rollback",
+        examples: &[
+            ("colorfast rollback", "sessions of the bad slot leave at their next request"),
+            ("colorfast rollback --keep-pins", "they end where they are"),
+            ("colorfast rollback --to blue", "to a slot by name"),
+        ],
+        options: VERB,
+        note: CONFIRMED,
+    },
+    Page {
+        command: "migrate",
+        examples: &[("colorfast migrate blue", "the last sessions of blue leave at their next request")],
+        options: VERB,
+        note: CONFIRMED,
+    },
+    Page {
+        command: "recycle",
+        examples: &[
+            ("colorfast recycle blue", "blue is idle"),
+            ("colorfast recycle blue --force --reason 'night, nobody talks'", "over a refusal"),
+        ],
+        options: VERB,
+        note: CONFIRMED,
+    },
+    Page {
+        command: "status",
+        examples: &[
+            ("colorfast status", "every service"),
+            ("colorfast status --service chat --json", "one, for programs: times in Unix ms"),
+        ],
+        options: LOOK,
+        note: "",
+    },
+    Page {
+        command: "watch",
+        examples: &[
+            ("colorfast watch", "a live view on a terminal, a line per change elsewhere"),
+            ("colorfast watch --json", "a JSON document per line and change"),
+        ],
+        options: LOOK,
+        note: "",
+    },
+    Page {
+        command: "events",
+        examples: &[
+            ("colorfast events", "the last ones"),
+            ("colorfast events --follow --service chat", "and every new one"),
+            ("colorfast events --after 40 --limit 10 --json", "for programs"),
+        ],
+        options: LOOK,
+        note: "",
+    },
+    Page {
+        command: "verify-log",
+        examples: &[("colorfast verify-log", "reads the whole log again; exit code 1 where it is damaged")],
+        options: &["json"],
+        note: "",
+    },
+    Page {
+        command: "serve",
+        examples: &[
+            ("colorfast serve", "state in the default data directory"),
+            ("colorfast serve --data-dir ./state --log-format json", "state elsewhere"),
+            ("colorfast serve --discovery 127.0.0.1:0 --control 127.0.0.1:0", "any free ports, written to serve.json"),
+        ],
+        options: &["data_dir"],
+        note: "Makes discovery.token (for proxies) and control.token (for operators) in the data directory at its first \
+            start, and writes serve.json once it listens. SIGTERM or Ctrl-C ends it.",
+    },
+    Page {
+        command: "member forget",
+        examples: &[("colorfast member forget edge-1/9f86d081884c7d65", "wait for this proxy no more")],
+        options: LOOK,
+        note: "",
+    },
+];
+
+/// The whole command line, arranged for people.
+pub fn command() -> Command {
+    let command = Arguments::command();
+    let globals: Vec<Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
+    let first_page = first_page(&command);
+    arrange(command, "", &globals).help_template(first_page)
+}
+
+/// Gives every command its examples and, of the global options, those that matter for it; the rest work, unseen.
+fn arrange(command: Command, path: &str, globals: &[Arg]) -> Command {
+    command.mut_subcommands(|mut sub| {
+        let path = format!("{path} {}", sub.get_name()).trim().to_owned();
+        if sub.has_subcommands() {
+            sub = sub.arg_required_else_help(true);
+        }
+        let page = PAGES.iter().find(|page| page.command == path);
+        for global in globals {
+            if sub.get_arguments().all(|own| own.get_id() != global.get_id()) {
+                let matters = page.is_some_and(|page| page.options.contains(&global.get_id().as_str()));
+                sub = sub.arg(global.clone().hide(!matters).help_heading(None));
+            }
+        }
+        if let Some(page) = page {
+            sub = sub.after_help(page.render());
+        }
+        arrange(sub, &path, globals)
+    })
+}
+
+impl Page {
+    fn render(&self) -> StyledStr {
+        let mut text = list("Examples", self.examples);
+        if !self.note.is_empty() {
+            let _ = write!(text, "\n{}\n", self.note);
+        }
+        let _ = write!(text, "\nMore options, and where the sidecar is found: colorfast --help");
+        text.into()
+    }
+}
+
+fn first_page(command: &Command) -> StyledStr {
+    let mut text = String::from("{about}\n\n{usage-heading} {usage}\n");
+    for (group, names) in GROUPS {
+        let about = |name: &&'static str| {
+            let about = command.find_subcommand(name).and_then(Command::get_about);
+            (*name, about.map(ToString::to_string).unwrap_or_default())
+        };
+        let lines: Vec<_> = names.iter().map(about).collect();
+        let lines: Vec<_> = lines.iter().map(|(name, about)| (*name, about.as_str())).collect();
+        let _ = write!(text, "\n{}", list(group, &lines));
+    }
+    let _ = write!(text, "\n{{options}}\n\n{}", list("A release", FIRST_STEPS));
+    let heading = heading("Exit codes");
+    let _ = write!(
+        text,
+        "\n{heading}\n  0  done, and confirmed by every proxy\n  1  refused: nothing has changed\n  \
+         2  usage: an argument or a file is wrong\n  3  outage: the sidecar cannot be reached, or fails\n  \
+         4  applied, but not confirmed by every proxy\n\n`colorfast COMMAND --help` has examples of each command."
+    );
+    text.into()
+}
+
+fn heading(text: &str) -> String {
+    let style = Styles::default();
+    let header = style.get_header();
+    format!("{header}{text}:{header:#}")
+}
+
+/// Two aligned columns under a heading.
+fn list(title: &str, lines: &[(&str, &str)]) -> String {
+    let styles = Styles::default();
+    let literal = styles.get_literal();
+    let width = lines.iter().map(|(left, _)| left.len()).max().unwrap_or_default();
+    let mut text = heading(title);
+    text.push('\n');
+    for (left, right) in lines {
+        let _ = writeln!(text, "  {literal}{left}{literal:#}{:pad$}  {right}", "", pad = width - left.len());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaves<'a>(command: &'a Command, path: &str, found: &mut Vec<(String, &'a Command)>) {
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            let path = format!("{path} {}", sub.get_name()).trim().to_owned();
+            match sub.has_subcommands() {
+                true => leaves(sub, &path, found),
+                false => found.push((path, sub)),
+            }
+        }
+    }
+
+    /// The command line is well formed.
+    #[test]
+    fn is_well_formed() {
+        command().debug_assert();
+    }
+
+    /// Every command's help has an example, and every page belongs to a command.
+    #[test]
+    fn every_command_has_an_example() {
+        let command = command();
+        let mut found = Vec::new();
+        leaves(&command, "", &mut found);
+        for (path, sub) in &found {
+            let help = sub.clone().render_long_help().to_string();
+            assert!(help.contains(&format!("Examples:\n  colorfast {path}")), "{path}:\n{help}");
+            assert!(sub.get_about().is_some(), "{path} says nothing of itself");
+        }
+        for page in PAGES {
+            assert!(found.iter().any(|(path, _)| path == page.command), "{} is no command", page.command);
+        }
+    }
+
+    /// Every example is a command line that is understood.
+    #[test]
+    fn every_example_is_understood() {
+        for (line, _) in PAGES.iter().flat_map(|page| page.examples).chain(FIRST_STEPS) {
+            // Quoted text counts as one word.
+            let words = line.split('\'').enumerate().flat_map(|(index, part)| match index % 2 {
+                0 => part.split_whitespace().collect(),
+                _ => vec![part],
+            });
+            if let Err(error) = Arguments::read(words) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    /// The first page names every command once, in its group.
+    #[test]
+    fn every_command_is_in_one_group() {
+        let grouped: Vec<_> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        let command = command();
+        let names: Vec<_> = command.get_subcommands().map(Command::get_name).collect();
+        assert_eq!(grouped.len(), names.len());
+        for name in names {
+            assert!(grouped.contains(&name), "{name} is in no group");
+        }
+        let help = Arguments::read(["colorfast", "--help"]).unwrap_err().to_string();
+        for wanted in ["Release:", "Look:", "Run:", SIDECAR, OUTPUT, "Exit codes:"] {
+            assert!(help.contains(wanted), "{wanted}:\n{help}");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Finds the sidecar: its address, its token, and where each was found, so that a failure can say so.
+//!
+//! ```text
+//! address   --control, else serve.json of --data-dir, else COLORFAST_CONTROL,
+//!           else serve.json of COLORFAST_DATA_DIR, else of the default data directory
+//! token     --token-file, else control.token of --data-dir, else COLORFAST_CONTROL_TOKEN,
+//!           else control.token as above
+//! ```
+//! A flag beats every variable.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use reqwest::Url;
+use serde::Deserialize;
+
+use crate::cli::args::Globals;
+use crate::cli::error::Failure;
+
+/// The variables that matter, read once. Empty ones count as unset.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// COLORFAST_DATA_DIR
+    pub data_dir: Option<PathBuf>,
+    /// COLORFAST_CONTROL
+    pub control: Option<String>,
+    /// COLORFAST_CONTROL_TOKEN
+    pub token: Option<String>,
+    /// COLORFAST_SERVICE
+    pub service: Option<String>,
+    /// NO_COLOR
+    pub no_color: bool,
+    /// XDG_DATA_HOME
+    pub xdg_data_home: Option<PathBuf>,
+    /// HOME
+    pub home: Option<PathBuf>,
+}
+
+impl Environment {
+    /// Reads the process's environment.
+    pub fn read() -> Self {
+        let os = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let text = |name: &str| os(name).map(|value| OsString::to_string_lossy(&value).into_owned());
+        Self {
+            data_dir: os("COLORFAST_DATA_DIR").map(PathBuf::from),
+            control: text("COLORFAST_CONTROL"),
+            token: text("COLORFAST_CONTROL_TOKEN"),
+            service: text("COLORFAST_SERVICE"),
+            no_color: os("NO_COLOR").is_some(),
+            xdg_data_home: os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute()),
+            home: os("HOME").map(PathBuf::from),
+        }
+    }
+}
+
+/// A data directory, and how it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataDir {
+    /// The directory.
+    pub path: PathBuf,
+    /// How it was found, as in `--data-dir`.
+    pub from: &'static str,
+}
+
+/// The data directory of this command.
+///
+/// # Errors
+/// Where none is named and no home is known.
+pub fn data_dir(globals: &Globals, environment: &Environment) -> Result<DataDir, Failure> {
+    let named = globals.data_dir.clone().map(|path| DataDir { path, from: "--data-dir" });
+    let variable = || environment.data_dir.clone().map(|path| DataDir { path, from: "COLORFAST_DATA_DIR" });
+    let xdg = || environment.xdg_data_home.clone();
+    let share = || Some(environment.home.as_ref()?.join(".local/share"));
+    let default = || Some(DataDir { path: xdg().or_else(share)?.join("colorfast"), from: "the default" });
+    named.or_else(variable).or_else(default).ok_or_else(|| {
+        Failure::usage("no data directory: neither --data-dir, COLORFAST_DATA_DIR, XDG_DATA_HOME nor HOME says where")
+    })
+}
+
+/// A sidecar to talk to.
+#[derive(Debug, Clone)]
+pub struct Sidecar {
+    /// Its control API.
+    pub control: Url,
+    /// How the address was found, as in `from --control`.
+    pub control_from: String,
+    /// The bearer token.
+    pub token: String,
+    /// How the token was found.
+    pub token_from: String,
+    /// The command that starts it.
+    pub start: String,
+}
+
+/// What `colorfast serve` writes once it listens.
+#[derive(Deserialize)]
+struct Serve {
+    control: String,
+}
+
+/// Finds the sidecar of this command.
+///
+/// # Errors
+/// Says what was looked for, where, and what would help.
+pub fn sidecar(globals: &Globals, environment: &Environment) -> Result<Sidecar, Failure> {
+    let directory = data_dir(globals, environment);
+    let start = match &directory {
+        Ok(DataDir { path, from: "--data-dir" }) => format!("colorfast serve --data-dir {}", path.display()),
+        _ => "colorfast serve".to_owned(),
+    };
+    let by_flag = globals.data_dir.is_some();
+    let (control, control_from) = match (&globals.control, &environment.control) {
+        (Some(url), _) => (url.clone(), "from --control".to_owned()),
+        (None, Some(url)) if !by_flag => (url.clone(), "from COLORFAST_CONTROL".to_owned()),
+        _ => written_address(directory.as_ref().map_err(own)?, &start)?,
+    };
+    let (token, token_from) = match (&globals.token_file, &environment.token) {
+        (Some(file), _) => (read_token(file)?, format!("from --token-file {}", file.display())),
+        (None, Some(token)) if !by_flag => (token.clone(), "from COLORFAST_CONTROL_TOKEN".to_owned()),
+        _ => {
+            let file = directory.as_ref().map_err(own)?.path.join("control.token");
+            (read_token(&file)?, format!("from {}", file.display()))
+        }
+    };
+    let token = bearer(&token).ok_or_else(|| {
+        Failure::usage(format!("the control token {token_from} is not one line of visible ASCII characters"))
+    })?;
+    Ok(Sidecar { control: address(&control, &control_from)?, control_from, token, token_from, start })
+}
+
+/// A failure cannot be cloned, and `data_dir` has one only.
+fn own(_: &Failure) -> Failure {
+    Failure::usage("no data directory is known: name the sidecar by --data-dir, or by --control and --token-file")
+}
+
+fn written_address(DataDir { path, from }: &DataDir, start: &str) -> Result<(String, String), Failure> {
+    let file = path.join("serve.json");
+    let text = fs::read(&file).map_err(|error| {
+        let why = match error.kind() {
+            std::io::ErrorKind::NotFound => "there is no serve.json in it".to_owned(),
+            _ => format!("its serve.json cannot be read: {error}"),
+        };
+        Failure::outage(format!("no sidecar runs on the data directory {} (from {from}): {why}", path.display()))
+            .next(format!("{start}   (starts one)"))
+            .next("colorfast --data-dir DIR …   (where it runs on another)")
+    })?;
+    let serve: Serve = serde_json::from_slice(&text)
+        .map_err(|error| Failure::outage(format!("{} is not what a sidecar writes: {error}", file.display())))?;
+    Ok((serve.control, format!("from {}", file.display())))
+}
+
+fn read_token(file: &Path) -> Result<String, Failure> {
+    fs::read_to_string(file).map_err(|error| {
+        Failure::usage(format!("cannot read the control token {}: {error}", file.display()))
+            .next("the sidecar makes it at its first start, readable to its own user only")
+            .next("colorfast --token-file FILE …, or COLORFAST_CONTROL_TOKEN")
+    })
+}
+
+/// A token that can stand in a header.
+fn bearer(token: &str) -> Option<String> {
+    let token = token.trim();
+    (!token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic())).then(|| token.to_owned())
+}
+
+fn address(text: &str, from: &str) -> Result<Url, Failure> {
+    let refuse = || Failure::usage(format!("{text:?} ({from}) is not an address as in http://127.0.0.1:18001"));
+    let url: Url = text.parse().map_err(|_| refuse())?;
+    match (url.scheme(), url.host()) {
+        ("http", Some(_)) => Ok(url),
+        ("https", Some(_)) => Err(Failure::usage(format!(
+            "{text:?} ({from}): the control API listens on loopback and speaks plain http, take http:// and a tunnel"
+        ))),
+        _ => Err(refuse()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::Arguments;
+    use crate::cli::error::Exit;
+
+    fn globals(flags: &str) -> Globals {
+        Arguments::read(format!("colorfast status {flags}").split_whitespace()).unwrap().globals
+    }
+
+    fn folder(control: &str, token: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("serve.json"), format!(r#"{{"pid":1,"discovery":"x","control":"{control}"}}"#))
+            .unwrap();
+        fs::write(folder.path().join("control.token"), format!("{token}\n")).unwrap();
+        folder
+    }
+
+    fn refusal(globals: &Globals, environment: &Environment) -> (Exit, String) {
+        let Err(Failure::Told(told)) = sidecar(globals, environment) else { panic!("found") };
+        (told.exit, told.problem.detail)
+    }
+
+    /// A flag beats every variable, and each says how it was found.
+    #[test]
+    fn flags_beat_variables() {
+        let (ours, theirs) = (folder("http://127.0.0.1:1", "ours"), folder("http://127.0.0.1:2", "theirs"));
+        let environment = Environment {
+            data_dir: Some(theirs.path().to_owned()),
+            control: Some("http://127.0.0.1:3".into()),
+            token: Some("secret".into()),
+            ..Environment::default()
+        };
+        let found = sidecar(&globals(&format!("--data-dir {}", ours.path().display())), &environment).unwrap();
+        assert_eq!((found.control.port(), found.token.as_str()), (Some(1), "ours"));
+        assert!(found.control_from.ends_with("serve.json") && found.start.contains("--data-dir"));
+        let found = sidecar(&globals(""), &environment).unwrap();
+        assert_eq!((found.control.port(), found.token.as_str()), (Some(3), "secret"));
+        assert_eq!(found.control_from, "from COLORFAST_CONTROL");
+        let found = sidecar(&globals("--control http://127.0.0.1:4"), &environment).unwrap();
+        assert_eq!((found.control.port(), found.control_from.as_str()), (Some(4), "from --control"));
+        let bare = Environment { control: None, token: None, ..environment };
+        let found = sidecar(&globals(""), &bare).unwrap();
+        assert_eq!((found.control.port(), found.token.as_str()), (Some(2), "theirs"));
+    }
+
+    /// The default data directory follows XDG.
+    #[test]
+    fn default_directory() {
+        let home = Environment { home: Some("/home/ada".into()), ..Environment::default() };
+        assert_eq!(data_dir(&globals(""), &home).unwrap().path, Path::new("/home/ada/.local/share/colorfast"));
+        let xdg = Environment { xdg_data_home: Some("/data".into()), ..home };
+        assert_eq!(data_dir(&globals(""), &xdg).unwrap().path, Path::new("/data/colorfast"));
+        assert!(data_dir(&globals(""), &Environment::default()).is_err());
+    }
+
+    /// What cannot be found is told with what was tried.
+    #[test]
+    fn tells_what_was_tried() {
+        let empty = tempfile::tempdir().unwrap();
+        let flags = format!("--data-dir {}", empty.path().display());
+        let (exit, detail) = refusal(&globals(&flags), &Environment::default());
+        assert_eq!(exit, Exit::Outage);
+        assert!(detail.contains("(from --data-dir): there is no serve.json in it"), "{detail}");
+        let flags = format!("{flags} --control http://127.0.0.1:1");
+        let (exit, detail) = refusal(&globals(&flags), &Environment::default());
+        assert_eq!(exit, Exit::Usage);
+        assert!(detail.contains("control.token"), "{detail}");
+        let token = Environment { token: Some("t".into()), ..Environment::default() };
+        for (control, wanted) in [("https://127.0.0.1:1", "plain http"), ("127.0.0.1:1", "not an address")] {
+            let (exit, detail) = refusal(&globals(&format!("--control {control}")), &token);
+            assert_eq!(exit, Exit::Usage);
+            assert!(detail.contains(wanted), "{detail}");
+        }
+        let bad = Environment { token: Some("a b".into()), ..Environment::default() };
+        let (_, detail) = refusal(&globals("--control http://127.0.0.1:1"), &bad);
+        assert!(detail.contains("is not one line of visible ASCII"), "{detail}");
+    }
+}

@@ -1,0 +1,227 @@
+//! Members: which proxies take part in confirmation, and what each of them decides by.
+//!
+//! A proxy is a member of a service from its first poll until it was silent for the ttl or was forgotten. The table is
+//! in memory; every change is written behind to [`Ephemera`], so that a restarted sidecar still knows its members.
+
+mod id;
+mod member;
+mod roll;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use colorfast_core::ids::{Epoch, ServiceName, SnapshotVersion};
+use colorfast_core::release::Acknowledgements;
+use colorfast_core::time::UnixMillis;
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+pub use self::id::MemberId;
+pub use self::member::{Held, Record, Refused};
+pub use self::roll::Appended;
+use self::roll::{Left, Roll};
+use super::clock;
+use crate::api::Confirmation;
+use crate::store::Ephemera;
+
+/// Most members of one service: more is a fault, or a client that makes names up.
+const MEMBERS_MAX: usize = 10_000;
+
+/// The members of every service.
+#[derive(Debug)]
+pub struct Members {
+    epoch: Epoch,
+    ttl: Duration,
+    ephemera: Arc<dyn Ephemera>,
+    rolls: Mutex<BTreeMap<ServiceName, Roll>>,
+}
+
+/// What a poll says of the proxy.
+#[derive(Debug, Clone, Default)]
+pub struct Heard {
+    /// The version that it decides by.
+    pub held: Option<SnapshotVersion>,
+    /// The nonce of the response that it refused, and why.
+    pub refused: Option<(String, String)>,
+}
+
+/// There are too many members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the service has {MEMBERS_MAX} members already: forget some, or wait until they lapse")]
+pub struct Full;
+
+impl Members {
+    /// The members that an earlier process knew. Each has a whole ttl to come back: downtime was ours, not theirs.
+    pub fn restore(epoch: Epoch, ttl: Duration, ephemera: Arc<dyn Ephemera>) -> Self {
+        Self { epoch, ttl, ephemera, rolls: Mutex::default() }
+    }
+
+    /// The service is at `version`, appended `at`. `when` is the same moment on this process's clock, unknown for what
+    /// an earlier process appended.
+    pub fn appended(&self, service: &ServiceName, version: u64, at: UnixMillis, when: Option<Instant>) {
+        let mut rolls = self.rolls.lock();
+        let roll = rolls.entry(service.clone()).or_insert_with(|| {
+            let mut roll = Roll::new(self.epoch);
+            for record in self.kept(service) {
+                roll.restore(record, Instant::now() + self.ttl, version);
+            }
+            roll
+        });
+        roll.append(Appended::new(version, at, when));
+    }
+
+    fn kept(&self, service: &ServiceName) -> Vec<Record> {
+        let mut records = Vec::new();
+        for (key, bytes) in self.ephemera.scan(&Record::prefix(service)) {
+            match serde_json::from_slice::<Record>(&bytes) {
+                Ok(record) if record.epoch == self.epoch => records.push(record),
+                Ok(_) => self.ephemera.remove(&key),
+                Err(error) => {
+                    warn!(key, %error, "dropped a member that cannot be read");
+                    self.ephemera.remove(&key);
+                }
+            }
+        }
+        records
+    }
+
+    /// A proxy has asked for a service. The answer resolves when the poll must end early: the same proxy has opened
+    /// too many others since, or was forgotten.
+    ///
+    /// # Errors
+    /// Where there are too many members.
+    pub fn heard(&self, service: &ServiceName, id: &MemberId, heard: Heard) -> Result<oneshot::Receiver<()>, Full> {
+        let mut rolls = self.rolls.lock();
+        let roll = rolls.entry(service.clone()).or_insert_with(|| Roll::new(self.epoch));
+        let now = Instant::now();
+        if !roll.knows(id) {
+            if roll.len() >= MEMBERS_MAX {
+                return Err(Full);
+            }
+            roll.join(id.clone(), now + self.ttl);
+            let held = heard.held.map(|held| held.to_string());
+            info!(%service, member = %id, held, "member joined");
+        }
+        let news = roll.hear(id, heard, now, now + self.ttl, clock::now());
+        if let Some(refused) = &news.refused {
+            warn!(%service, member = %id, version = %refused.version, error = refused.error, "member refused");
+        }
+        if let Some(ahead) = news.ahead {
+            warn!(%service, member = %id, held = %ahead, "member holds a snapshot that this log has not made");
+        }
+        self.keep(service, id, roll);
+        Ok(news.poll)
+    }
+
+    /// Books that `version` is sent to a proxy under `nonce`; not so where the proxy has refused that version.
+    pub fn sends(&self, service: &ServiceName, id: &MemberId, version: SnapshotVersion, nonce: &str) -> Sending {
+        let mut rolls = self.rolls.lock();
+        match rolls.get_mut(service).map(|roll| roll.send(id, version, nonce)) {
+            Some(sending) => sending,
+            None => Sending::Withheld,
+        }
+    }
+
+    /// Drops a member by its name. One that lives comes back with its next poll.
+    pub fn forget(&self, service: &ServiceName, name: &str) -> Forgotten {
+        let mut rolls = self.rolls.lock();
+        let found = rolls.get_mut(service).and_then(|roll| roll.forget(name));
+        match found {
+            Some(id) => {
+                self.ephemera.remove(&Record::key(service, &id));
+                info!(%service, member = %id, "member forgotten");
+                Forgotten::Gone
+            }
+            None => Forgotten::Unknown,
+        }
+    }
+
+    /// Drops who was silent for the ttl, and gives the moment to ask again.
+    pub fn expire(&self) -> Instant {
+        let now = Instant::now();
+        let mut next = now + self.ttl;
+        for (service, roll) in self.rolls.lock().iter_mut() {
+            for (id, left) in roll.expire(now) {
+                match left {
+                    Left::Lacking => warn!(%service, member = %id, "member lapsed without the newest version"),
+                    Left::Current => info!(%service, member = %id, "member lapsed"),
+                    Left::Buried => {}
+                }
+                self.keep(service, &id, roll);
+            }
+            next = roll.next_deadline().map_or(next, |deadline| next.min(deadline));
+        }
+        next
+    }
+
+    /// How far the members are with `version`, which stands in the log as `appended`.
+    pub fn confirmation(&self, service: &ServiceName, appended: &Appended) -> Confirmation {
+        let mut rolls = self.rolls.lock();
+        rolls.entry(service.clone()).or_insert_with(|| Roll::new(self.epoch)).confirmation(appended)
+    }
+
+    /// What is known of the append of `version`, where that was lately.
+    pub fn appended_lately(&self, service: &ServiceName, version: u64) -> Option<Appended> {
+        self.rolls.lock().get(service).and_then(|roll| roll.appended(version)).cloned()
+    }
+
+    /// Wakes whenever a member joins, leaves, or takes or refuses a version.
+    pub fn watch(&self, service: &ServiceName) -> watch::Receiver<()> {
+        self.rolls.lock().entry(service.clone()).or_insert_with(|| Roll::new(self.epoch)).watch()
+    }
+
+    /// Every member of a service, in order of name.
+    pub fn of(&self, service: &ServiceName) -> Vec<(MemberId, Record)> {
+        self.rolls.lock().get(service).map(Roll::live_records).unwrap_or_default()
+    }
+
+    /// Writes a member's record behind, or its absence.
+    fn keep(&self, service: &ServiceName, id: &MemberId, roll: &Roll) {
+        let key = Record::key(service, id);
+        match roll.record(id).map(serde_json::to_vec) {
+            Some(Ok(bytes)) => self.ephemera.put(&key, bytes, None),
+            Some(Err(error)) => warn!(%service, member = %id, %error, "cannot keep a member"),
+            None => self.ephemera.remove(&key),
+        }
+    }
+}
+
+/// Whether a response may go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sending {
+    /// It is booked.
+    Booked,
+    /// The member has refused this version, or is none any more.
+    Withheld,
+}
+
+/// What became of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forgotten {
+    /// It is no member any more.
+    Gone,
+    /// It was none.
+    Unknown,
+}
+
+/// The members of one service, asked by a check of a verb.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// All members.
+    pub members: &'a Members,
+    /// The service.
+    pub service: &'a ServiceName,
+}
+
+impl Acknowledgements for Asked<'_> {
+    fn lacking(&self, version: u64) -> Vec<String> {
+        let rolls = self.members.rolls.lock();
+        rolls.get(self.service).map(|roll| roll.lacking(version)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

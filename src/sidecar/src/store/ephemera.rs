@@ -1,0 +1,41 @@
+//! Ephemera: what may be lost for a second.
+
+use std::fmt;
+
+use colorfast_core::time::UnixMillis;
+
+use super::Answer;
+
+/// Members, acknowledgements, reports: values by key that answer from memory and are saved behind.
+///
+/// A crash may lose the last second. `expires` is when a value may go; `None` keeps it until it is removed.
+pub trait Ephemera: fmt::Debug + Send + Sync {
+    /// The value under `key`.
+    #[allow(dead_code, reason = "part of the contract: what knows its key need not scan")]
+    fn get(&self, key: &str) -> Option<Vec<u8>>;
+
+    /// Writes `value`, whatever was there.
+    fn put(&self, key: &str, value: Vec<u8>, expires: Option<UnixMillis>);
+
+    /// Writes `value` where there is none, else gives the one that is there.
+    #[allow(dead_code, reason = "part of the contract: the first proposal for a session wins")]
+    fn put_if_absent(&self, key: &str, value: Vec<u8>, expires: Option<UnixMillis>) -> Option<Vec<u8>>;
+
+    /// Writes what `merge` makes of the value that is there, in one step; `None` leaves it alone, lifetime included.
+    fn merge(&self, key: &str, expires: Option<UnixMillis>, merge: &mut dyn FnMut(Option<&[u8]>) -> Option<Vec<u8>>);
+
+    /// Removes the value under `key`.
+    fn remove(&self, key: &str);
+
+    /// Every key that starts with `prefix`, with its value, in order of key.
+    fn scan(&self, prefix: &str) -> Vec<(String, Vec<u8>)>;
+
+    /// Removes what has expired by `now`.
+    fn expire(&self, now: UnixMillis);
+
+    /// Saves what has changed since the last call.
+    ///
+    /// # Errors
+    /// Where it could not; the next call tries again.
+    fn flush(&self) -> Answer<'_, ()>;
+}
