@@ -12,6 +12,9 @@ use crate::host;
 /// How long a lease holds. A leader that is stopped longer finds another when it goes on.
 const HOLDS_MS: u64 = 2_000;
 
+/// The VMs of one configuration are made within this time of each other; they do not pre-empt one another.
+const SAME_CONFIGURATION_MS: u64 = 1_000;
+
 /// One root's claim to lead one service.
 #[derive(Debug)]
 pub struct Lease {
@@ -51,7 +54,7 @@ impl Record {
 }
 
 impl Lease {
-    /// A claim by `owner`, a random number, of the configuration `generation`, which counts up.
+    /// A claim by `owner`, a random number, of the configuration that came at `generation` (Unix milliseconds).
     pub fn new(service: &ServiceName, owner: u64, generation: u64) -> Self {
         Self { key: shared::lease(service), owner, generation, term: None }
     }
@@ -65,13 +68,13 @@ impl Lease {
             let free = current.is_none_or(|record| {
                 // A clock that stepped back must not leave a lease in the far future.
                 let ahead = record.expires > now.plus_millis(HOLDS_MS);
-                record.expires <= now || ahead || record.generation < generation
+                record.expires <= now || ahead || record.generation.saturating_add(SAME_CONFIGURATION_MS) < generation
             });
             let before = current.map_or(0, |record| record.term);
             let mine = current.is_some_and(|record| record.owner == owner);
             term = match (mine, free) {
                 (true, _) => Some(before),
-                (false, true) => Some(before + 1),
+                (false, true) => Some(before.saturating_add(1)),
                 (false, false) => None,
             };
             let expires = now.plus_millis(HOLDS_MS);

@@ -23,6 +23,8 @@ const NEWER_WAIT_MS: u64 = 500;
 pub struct Request {
     service: Rc<Service>,
     seen: Seen,
+    /// The plan that the headers were read by: good for a decision in the same callback, not for a later one.
+    fresh: Option<Rc<Current>>,
     arrived: UnixMillis,
     draw: u64,
     without: NeedSet,
@@ -55,6 +57,7 @@ impl Request {
         Some(Self {
             service: Rc::clone(service),
             seen: Seen::read(&headers, &current.plan),
+            fresh: Some(current),
             arrived: host::now(),
             draw: vm.draw(),
             without: NeedSet::default(),
@@ -75,8 +78,13 @@ impl Request {
     /// Decides by the newest plan, stamps and strips; or tells that the request must wait.
     /// The effective context is the request's.
     pub fn settle(&mut self, vm: &Vm) -> Settled {
-        let now = host::now();
-        let Some(current) = self.service.current(&vm.metrics) else { return Settled::Waits };
+        let (current, now) = match self.fresh.take() {
+            Some(current) => (current, self.arrived),
+            None => match self.service.current(&vm.metrics) {
+                Some(current) => (current, host::now()),
+                None => return Settled::Waits,
+            },
+        };
         let plan = &current.plan;
         let pins: Vec<&[u8]> = self.seen.pins.iter().map(Vec::as_slice).collect();
         let kept = self.seen.kept(plan);
@@ -94,7 +102,10 @@ impl Request {
                     self.waited_for = Some(need);
                     return Settled::Waits;
                 }
-                Step::Needs(need) => self.without = self.without.with(need),
+                Step::Needs(need) => {
+                    self.give_up(need, now);
+                    self.without = self.without.with(need);
+                }
             }
         };
         let first_pass = kept.is_none();
@@ -120,9 +131,16 @@ impl Request {
                 if self.waited_for.is_none() {
                     leader::want(&self.service, assignment);
                 }
-                now.since(self.arrived) < NEWER_WAIT_MS
+                now.since(self.arrived) < NEWER_WAIT_MS && self.service.may_yet_learn(assignment, now)
             }
             Need::Body | Need::Memory(_) | Need::Fleet(_) => false,
+        }
+    }
+
+    /// One request has waited in vain; those after it need not, for a while.
+    fn give_up(&self, need: Need, now: UnixMillis) {
+        if let (Need::Snapshot(Why::Newer(assignment)), Some(_)) = (need, self.waited_for) {
+            self.service.stop_waiting_for(assignment, now);
         }
     }
 

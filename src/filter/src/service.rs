@@ -1,14 +1,16 @@
 //! One service in one VM: its configuration and the plan that the VM decides by.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use colorfast_core::error::FieldError;
-use colorfast_core::ids::{ServiceName, SnapshotVersion};
+use colorfast_core::ids::{AssignmentId, ServiceName, SnapshotVersion};
 use colorfast_core::keys::ServiceKeys;
 use colorfast_core::names::{metric, shared};
 use colorfast_core::plan::Plan;
 use colorfast_core::plugin::ServiceConfig;
 use colorfast_core::snapshot::Snapshot;
+use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::discovery::DiscoveryResponse;
 
 use crate::cell::SharedCell;
@@ -39,7 +41,12 @@ pub struct Service {
     version_key: String,
     snapshot_key: String,
     cache: SharedCell<Cache>,
+    in_vain: Cell<Option<(AssignmentId, UnixMillis)>>,
 }
+
+/// How long nobody waits for an assignment that did not come: while the sidecar is away, sessions that began at
+/// another proxy pay for that once, not at every request.
+const IN_VAIN_MS: u64 = 10_000;
 
 #[derive(Debug)]
 struct Cache {
@@ -64,7 +71,18 @@ impl Service {
             name,
             keys,
             cache: SharedCell::new(Cache { seen: SnapshotVersion::default(), current, announced: false }),
+            in_vain: Cell::new(None),
         })
+    }
+
+    /// Whether it makes sense to wait for a snapshot that knows `assignment`.
+    pub fn may_yet_learn(&self, assignment: AssignmentId, now: UnixMillis) -> bool {
+        self.in_vain.get().is_none_or(|(vain, since)| assignment > vain || now.since(since) >= IN_VAIN_MS)
+    }
+
+    /// Notes that `assignment` was waited for in vain.
+    pub fn stop_waiting_for(&self, assignment: AssignmentId, now: UnixMillis) {
+        self.in_vain.set(Some((assignment, now)));
     }
 
     /// The plan to decide by: that of the newest snapshot that the process has published.

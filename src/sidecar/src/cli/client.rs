@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use colorfast_core::ids::ServiceName;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{
@@ -207,16 +206,6 @@ fn root_cause(error: &reqwest::Error) -> String {
         cause = inner;
     }
     cause.to_string()
-}
-
-/// A document with one field more.
-#[derive(Debug, Serialize)]
-pub struct With<'a, T> {
-    /// The word for how it ended.
-    pub outcome: &'static str,
-    /// The document.
-    #[serde(flatten)]
-    pub document: &'a T,
 }
 
 #[cfg(test)]

@@ -104,22 +104,22 @@ struct Serve {
 /// # Errors
 /// Says what was looked for, where, and what would help.
 pub fn sidecar(globals: &Globals, environment: &Environment) -> Result<Sidecar, Failure> {
-    let directory = data_dir(globals, environment);
-    let start = match &directory {
-        Ok(DataDir { path, from: "--data-dir" }) => format!("colorfast serve --data-dir {}", path.display()),
-        _ => "colorfast serve".to_owned(),
+    let directory = || data_dir(globals, environment);
+    let start = match &globals.data_dir {
+        Some(path) => format!("colorfast serve --data-dir {}", path.display()),
+        None => "colorfast serve".to_owned(),
     };
     let by_flag = globals.data_dir.is_some();
     let (control, control_from) = match (&globals.control, &environment.control) {
         (Some(url), _) => (url.clone(), "from --control".to_owned()),
         (None, Some(url)) if !by_flag => (url.clone(), "from COLORFAST_CONTROL".to_owned()),
-        _ => written_address(directory.as_ref().map_err(own)?, &start)?,
+        _ => written_address(&directory()?, &start)?,
     };
     let (token, token_from) = match (&globals.token_file, &environment.token) {
         (Some(file), _) => (read_token(file)?, format!("from --token-file {}", file.display())),
         (None, Some(token)) if !by_flag => (token.clone(), "from COLORFAST_CONTROL_TOKEN".to_owned()),
         _ => {
-            let file = directory.as_ref().map_err(own)?.path.join("control.token");
+            let file = directory()?.path.join("control.token");
             (read_token(&file)?, format!("from {}", file.display()))
         }
     };
@@ -127,11 +127,6 @@ pub fn sidecar(globals: &Globals, environment: &Environment) -> Result<Sidecar, 
         Failure::usage(format!("the control token {token_from} is not one line of visible ASCII characters"))
     })?;
     Ok(Sidecar { control: address(&control, &control_from)?, control_from, token, token_from, start })
-}
-
-/// A failure cannot be cloned, and `data_dir` has one only.
-fn own(_: &Failure) -> Failure {
-    Failure::usage("no data directory is known: name the sidecar by --data-dir, or by --control and --token-file")
 }
 
 fn written_address(DataDir { path, from }: &DataDir, start: &str) -> Result<(String, String), Failure> {

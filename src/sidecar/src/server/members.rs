@@ -13,14 +13,13 @@ use std::time::Duration;
 
 use colorfast_core::ids::{Epoch, ServiceName, SnapshotVersion};
 use colorfast_core::release::Acknowledgements;
-use colorfast_core::time::UnixMillis;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 pub use self::id::MemberId;
-pub use self::member::{Held, Record, Refused};
+pub use self::member::Record;
 pub use self::roll::Appended;
 use self::roll::{Left, Roll};
 use super::clock;
@@ -54,23 +53,24 @@ pub struct Heard {
 pub struct Full;
 
 impl Members {
-    /// The members that an earlier process knew. Each has a whole ttl to come back: downtime was ours, not theirs.
-    pub fn restore(epoch: Epoch, ttl: Duration, ephemera: Arc<dyn Ephemera>) -> Self {
+    /// No service yet; with each that is appended come the members that an earlier process knew. Each of them has a
+    /// whole `ttl` to come back: the downtime was ours, not theirs.
+    pub fn new(epoch: Epoch, ttl: Duration, ephemera: Arc<dyn Ephemera>) -> Self {
         Self { epoch, ttl, ephemera, rolls: Mutex::default() }
     }
 
-    /// The service is at `version`, appended `at`. `when` is the same moment on this process's clock, unknown for what
-    /// an earlier process appended.
-    pub fn appended(&self, service: &ServiceName, version: u64, at: UnixMillis, when: Option<Instant>) {
+    /// The service is at a newer version.
+    ///
+    /// Called before a proxy can see the version, so that no acknowledgement comes before the append.
+    pub fn append(&self, service: &ServiceName, appended: Appended) {
         let mut rolls = self.rolls.lock();
         let roll = rolls.entry(service.clone()).or_insert_with(|| {
             let mut roll = Roll::new(self.epoch);
-            for record in self.kept(service) {
-                roll.restore(record, Instant::now() + self.ttl, version);
-            }
+            let deadline = Instant::now() + self.ttl;
+            self.kept(service).into_iter().for_each(|record| roll.restore(record, deadline));
             roll
         });
-        roll.append(Appended::new(version, at, when));
+        roll.append(appended);
     }
 
     fn kept(&self, service: &ServiceName) -> Vec<Record> {
@@ -95,25 +95,28 @@ impl Members {
     /// Where there are too many members.
     pub fn heard(&self, service: &ServiceName, id: &MemberId, heard: Heard) -> Result<oneshot::Receiver<()>, Full> {
         let mut rolls = self.rolls.lock();
-        let roll = rolls.entry(service.clone()).or_insert_with(|| Roll::new(self.epoch));
-        let now = Instant::now();
-        if !roll.knows(id) {
+        let roll = self.roll(&mut rolls, service);
+        if !roll.is_member(id) {
             if roll.len() >= MEMBERS_MAX {
                 return Err(Full);
             }
-            roll.join(id.clone(), now + self.ttl);
             let held = heard.held.map(|held| held.to_string());
             info!(%service, member = %id, held, "member joined");
         }
-        let news = roll.hear(id, heard, now, now + self.ttl, clock::now());
-        if let Some(refused) = &news.refused {
-            warn!(%service, member = %id, version = %refused.version, error = refused.error, "member refused");
+        let now = Instant::now();
+        let news = roll.hear(id, heard, clock::now(), now, now + self.ttl);
+        if let Some(told) = &news.refused {
+            warn!(%service, member = %id, version = %told.version, error = told.error, "member refused a snapshot");
         }
         if let Some(ahead) = news.ahead {
             warn!(%service, member = %id, held = %ahead, "member holds a snapshot that this log has not made");
         }
         self.keep(service, id, roll);
         Ok(news.poll)
+    }
+
+    fn roll<'a>(&self, rolls: &'a mut BTreeMap<ServiceName, Roll>, service: &ServiceName) -> &'a mut Roll {
+        rolls.entry(service.clone()).or_insert_with(|| Roll::new(self.epoch))
     }
 
     /// Books that `version` is sent to a proxy under `nonce`; not so where the proxy has refused that version.
@@ -160,21 +163,21 @@ impl Members {
     /// How far the members are with `version`, which stands in the log as `appended`.
     pub fn confirmation(&self, service: &ServiceName, appended: &Appended) -> Confirmation {
         let mut rolls = self.rolls.lock();
-        rolls.entry(service.clone()).or_insert_with(|| Roll::new(self.epoch)).confirmation(appended)
+        self.roll(&mut rolls, service).confirmation(appended)
     }
 
     /// What is known of the append of `version`, where that was lately.
-    pub fn appended_lately(&self, service: &ServiceName, version: u64) -> Option<Appended> {
+    pub fn appended(&self, service: &ServiceName, version: u64) -> Option<Appended> {
         self.rolls.lock().get(service).and_then(|roll| roll.appended(version)).cloned()
     }
 
     /// Wakes whenever a member joins, leaves, or takes or refuses a version.
     pub fn watch(&self, service: &ServiceName) -> watch::Receiver<()> {
-        self.rolls.lock().entry(service.clone()).or_insert_with(|| Roll::new(self.epoch)).watch()
+        self.roll(&mut self.rolls.lock(), service).watch()
     }
 
     /// Every member of a service, in order of name.
-    pub fn of(&self, service: &ServiceName) -> Vec<(MemberId, Record)> {
+    pub fn of(&self, service: &ServiceName) -> Vec<Record> {
         self.rolls.lock().get(service).map(Roll::live_records).unwrap_or_default()
     }
 
@@ -223,5 +226,3 @@ impl Acknowledgements for Asked<'_> {
     }
 }
 
-#[cfg(test)]
-mod tests;

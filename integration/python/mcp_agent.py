@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""An agent of one bundle: an MCP server over streamable HTTP that keeps its conversations in memory.
+
+A session that reaches another process than the one which began it gets a 404: that process never heard of it.
+The first line on standard output is JSON and names the port: {"port": 12345}.
+"""
+
+import argparse
+import json
+import socket
+from collections import defaultdict
+
+import uvicorn
+from mcp.server.fastmcp import Context, FastMCP
+from mcp.server.transport_security import TransportSecuritySettings
+from pydantic import BaseModel
+
+
+class Heard(BaseModel):
+    """What the agent answers to each thing said."""
+
+    bundle: str
+    """The bundle that runs here."""
+    session: str
+    """The session, as this server named it."""
+    said: list[str]
+    """All that was said in this session, in order."""
+
+
+def agent(bundle: str) -> FastMCP:
+    """The server of a bundle, with a single tool."""
+    # Clients reach the server through a proxy on another port of this host: the port cannot be part of the rule.
+    hosts = TransportSecuritySettings(allowed_hosts=["127.0.0.1:*"])
+    server = FastMCP(f"agent {bundle}", log_level="WARNING", transport_security=hosts)
+    memory: defaultdict[str, list[str]] = defaultdict(list)
+
+    @server.tool()
+    def say(text: str, context: Context) -> Heard:
+        """Says something, which is remembered for as long as the session lasts."""
+        session = context.request_context.request.headers["mcp-session-id"]
+        memory[session].append(text)
+        return Heard(bundle=bundle, session=session, said=memory[session])
+
+    return server
+
+
+def main() -> None:
+    """Serves until it is told to stop."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundle", help="the id of the bundle that this process runs")
+    bundle = parser.parse_args().bundle
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
+        uvicorn.Server(uvicorn.Config(agent(bundle).streamable_http_app(), log_level="warning")).run([listener])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+//! Following a version until every member has obeyed it, and telling who has not.
+
+use std::time::{Duration, Instant};
+
+use colorfast_core::ids::ServiceName;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::api::{Confirmation, MemberProgress, Outcome, Progress};
+use crate::cli::client::Client;
+use crate::cli::error::{Exit, Failure};
+use crate::cli::output::Paint;
+use crate::cli::words;
+
+/// One request is held so long at most: a change between two requests goes unseen for no longer.
+const HOLD: Duration = Duration::from_secs(2);
+/// A sidecar that restarts is asked again this often.
+const RETRY: Duration = Duration::from_millis(200);
+/// Confirmation mostly comes at once: a progress line that only flashes up tells nobody anything.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// How the waiting ended.
+#[derive(Debug)]
+pub struct Followed {
+    /// The last that was heard.
+    pub confirmation: Confirmation,
+    /// The outage that it ended in.
+    pub lost: Option<Failure>,
+}
+
+/// Whether more waiting can change anything: what is confirmed stays so, and who refused a version goes on refusing it.
+pub fn is_settled(confirmation: &Confirmation) -> bool {
+    let moves = |member: &MemberProgress| matches!(member.progress, Progress::Lagging | Progress::Silent);
+    confirmation.outcome != Outcome::Pending || !confirmation.members.iter().any(moves)
+}
+
+/// Follows a confirmation from `first` until it is settled or `deadline` has come. `purpose` says what is waited for.
+///
+/// An outage does not end it before the deadline: the sidecar keeps versions and members over a restart.
+///
+/// # Errors
+/// Where the sidecar refuses to tell.
+pub async fn follow(
+    client: &Client,
+    service: &ServiceName,
+    first: Confirmation,
+    deadline: Instant,
+    purpose: &str,
+) -> Result<Followed, Failure> {
+    let mut display = Display::new();
+    let mut followed = Followed { confirmation: first, lost: None };
+    while !is_settled(&followed.confirmation) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        let asked = client.confirmation(service, followed.confirmation.version, left.min(HOLD));
+        match display.during(progress_line(purpose, &followed), asked).await {
+            Ok(confirmation) => followed = Followed { confirmation, lost: None },
+            Err(outage) if outage.exit() == Exit::Outage => {
+                followed.lost = Some(outage);
+                display.during(progress_line(purpose, &followed), tokio::time::sleep(left.min(RETRY))).await;
+            }
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    Ok(followed)
+}
+
+fn progress_line(purpose: &str, Followed { confirmation, lost }: &Followed) -> String {
+    if lost.is_some() {
+        return format!("{purpose}: the sidecar is away, asking again");
+    }
+    let members = &confirmation.members;
+    let awaited = |member: &&MemberProgress| member.progress != Progress::Acknowledged;
+    let names: Vec<_> = members.iter().filter(awaited).map(|member| words::tame(&member.member)).collect();
+    let obeyed = members.len() - names.len();
+    format!("{purpose}: {obeyed} of {}, awaiting {}", words::count(members.len(), "member"), names.join(", "))
+}
+
+/// A line on standard error while something takes its time; only on a terminal.
+struct Display {
+    bar: ProgressBar,
+    appears: Instant,
+}
+
+impl Display {
+    fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}") {
+            bar.set_style(style);
+        }
+        Self { bar, appears: Instant::now() + PATIENCE }
+    }
+
+    async fn during<F: Future>(&mut self, message: String, task: F) -> F::Output {
+        self.bar.set_message(message);
+        tokio::pin!(task);
+        if self.bar.is_hidden() {
+            tokio::select! {
+                biased;
+                done = &mut task => return done,
+                () = tokio::time::sleep_until(self.appears.into()) => {
+                    self.bar.set_draw_target(ProgressDrawTarget::stderr());
+                    self.bar.enable_steady_tick(Duration::from_millis(100));
+                }
+            }
+        }
+        task.await
+    }
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// How a verb ended, for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Every member has obeyed.
+    Confirmed,
+    /// Some member has not.
+    Unconfirmed,
+    /// There is no member.
+    NoMembers,
+    /// Nobody waited, and not every member had obeyed at once.
+    NotAwaited,
+}
+
+impl Ending {
+    /// Of a confirmation that was waited for.
+    pub fn of(confirmation: &Confirmation) -> Self {
+        match confirmation.outcome {
+            Outcome::Confirmed => Self::Confirmed,
+            Outcome::Pending => Self::Unconfirmed,
+            Outcome::NoMembers => Self::NoMembers,
+        }
+    }
+
+    /// The word for programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Unconfirmed => "unconfirmed",
+            Self::NoMembers => "no_members",
+            Self::NotAwaited => "not_awaited",
+        }
+    }
+
+    /// With no member nothing lags behind, so that is no failure; who asked not to wait wants no failure either.
+    pub fn exit(self) -> Exit {
+        match self {
+            Self::Unconfirmed => Exit::Unconfirmed,
+            _ => Exit::Done,
+        }
+    }
+}
+
+/// The end of the sentence that a verb begins: who obeyed, and after how long.
+pub fn tell(confirmation: &Confirmation, ending: Ending, waited: Duration, paint: Paint) -> String {
+    let all = confirmation.members.len();
+    let obeyed = confirmation.members.iter().filter(|member| member.progress == Progress::Acknowledged).count();
+    let of_all = format!("{obeyed} of {}", words::count(all, "member"));
+    match ending {
+        Ending::Confirmed => {
+            let after = confirmation.confirmed_after_ms.map(|after| format!(" after {}", words::measured(after)));
+            paint.good(&format!("{of_all} obeyed{}", after.unwrap_or_default()))
+        }
+        Ending::NoMembers => paint.warn("applied, unconfirmed (0 members)"),
+        Ending::NotAwaited => format!("{of_all} obeyed so far"),
+        // Nobody waits for refusals to change: the time then says nothing.
+        Ending::Unconfirmed if is_settled(confirmation) => {
+            paint.bad(&format!("applied, not confirmed: {of_all} obeyed"))
+        }
+        Ending::Unconfirmed => {
+            paint.bad(&format!("applied, not confirmed: {of_all} obeyed within {}", words::limit(waited)))
+        }
+    }
+}
+
+/// A line for each member that has not obeyed, with the reason, and then what to do.
+pub fn laggards(confirmation: &Confirmation, paint: Paint) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut gone = None;
+    for MemberProgress { member, progress } in &confirmation.members {
+        let member = words::tame(member);
+        let why = match progress {
+            Progress::Acknowledged => continue,
+            Progress::Lagging => paint.warn("lagging: it was heard since, but decides by an older version"),
+            Progress::Silent => {
+                gone.get_or_insert_with(|| member.clone());
+                paint.bad("silent: it was not heard since")
+            }
+            Progress::Refused { error } => paint.bad(&format!("refused it: {}", words::tame(error))),
+        };
+        lines.push(format!("  {member}  {why}"));
+    }
+    let next = paint.dim("next:");
+    lines.push(format!("{next}  colorfast status   (who follows late is shown as current there)"));
+    if let Some(member) = gone {
+        lines.push(format!("{next}  colorfast member forget {member}   (if it is gone for good)"));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Millis;
+
+    fn confirmation(outcome: Outcome, members: &[(&str, Progress)]) -> Confirmation {
+        let progress = |(member, progress): &(&str, Progress)| MemberProgress {
+            member: (*member).to_owned(),
+            progress: progress.clone(),
+        };
+        let confirmed_after_ms = (outcome == Outcome::Confirmed).then_some(Millis(34_100));
+        Confirmation { version: 7, outcome, confirmed_after_ms, members: members.iter().map(progress).collect() }
+    }
+
+    fn told(confirmation: &Confirmation) -> String {
+        tell(confirmation, Ending::of(confirmation), Duration::from_secs(10), Paint::Off)
+    }
+
+    /// A verb says how many obeyed, and after how long.
+    #[test]
+    fn confirmed_says_after_how_long() {
+        let both = [("a/1", Progress::Acknowledged), ("b/2", Progress::Acknowledged)];
+        let both = confirmation(Outcome::Confirmed, &both);
+        assert_eq!(told(&both), "2 of 2 members obeyed after 34.1 ms");
+        assert_eq!(Ending::of(&both).exit(), Exit::Done);
+        let one = confirmation(Outcome::Confirmed, &[("a/1", Progress::Acknowledged)]);
+        assert_eq!(told(&one), "1 of 1 member obeyed after 34.1 ms");
+    }
+
+    /// Laggards, silent members and refusals are each named with the reason, and confirmation is not claimed.
+    #[test]
+    fn laggards_are_named() {
+        let refused = Progress::Refused { error: "settings.pin: unknown\x1b[2J".into() };
+        let members = [
+            ("a/1", Progress::Acknowledged),
+            ("b/2", Progress::Lagging),
+            ("c/3", Progress::Silent),
+            ("d/4", refused.clone()),
+        ];
+        let pending = confirmation(Outcome::Pending, &members);
+        assert_eq!(told(&pending), "applied, not confirmed: 1 of 4 members obeyed within 10 s");
+        assert_eq!(Ending::of(&pending).exit(), Exit::Unconfirmed);
+        let lines = laggards(&pending, Paint::Off);
+        assert_eq!(
+            lines,
+            [
+                "  b/2  lagging: it was heard since, but decides by an older version",
+                "  c/3  silent: it was not heard since",
+                "  d/4  refused it: settings.pin: unknown\\u{1b}[2J",
+                "next:  colorfast status   (who follows late is shown as current there)",
+                "next:  colorfast member forget c/3   (if it is gone for good)",
+            ]
+        );
+        assert!(!is_settled(&pending));
+        let refused = confirmation(Outcome::Pending, &[("a/1", Progress::Acknowledged), ("d/4", refused)]);
+        assert!(is_settled(&refused), "nobody waits for a refusal to change");
+        assert_eq!(told(&refused), "applied, not confirmed: 1 of 2 members obeyed");
+    }
+
+    /// With no member a verb says so, and that is no failure.
+    #[test]
+    fn no_members_is_said() {
+        let nobody = confirmation(Outcome::NoMembers, &[]);
+        assert_eq!(told(&nobody), "applied, unconfirmed (0 members)");
+        assert_eq!(Ending::of(&nobody).exit(), Exit::Done);
+        assert!(is_settled(&nobody));
+    }
+}

@@ -1,0 +1,198 @@
+//! `colorfast events` and `colorfast verify-log`.
+
+use std::time::Duration;
+
+use colorfast_core::ids::{ServiceName, SlotName};
+use colorfast_core::release::{Entry, Event, Left};
+
+use crate::api;
+use crate::cli::args;
+use crate::cli::client::Client;
+use crate::cli::error::{Exit, Failure};
+use crate::cli::output::{Format, Output, Paint};
+use crate::cli::words;
+
+/// Entries of one request; the log of a service has some thousands after years.
+const PAGE: u32 = 500;
+/// A follower asks this often; the API does not hold this question.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Shows entries of the log, and goes on with new ones where asked to.
+///
+/// # Errors
+/// As the client's.
+pub async fn run(
+    client: &Client,
+    output: &Output,
+    service: Option<&ServiceName>,
+    args: &args::Events,
+) -> Result<Exit, Failure> {
+    let mut shown = match args.after {
+        Some(after) => client.events(service, after, args.limit).await?,
+        None => last(client, service, args.limit).await?,
+    };
+    if output.format == Format::Json && !args.follow {
+        output.document(&shown)?;
+        return Ok(Exit::Done);
+    }
+    if shown.entries.is_empty() && !args.follow {
+        output.line("no entries")?;
+    }
+    let mut after = args.after.unwrap_or_default();
+    loop {
+        for entry in &shown.entries {
+            match output.format {
+                Format::Json => output.document_line(entry)?,
+                Format::Text => output.line(&line(entry, output.paint))?,
+            }
+            after = entry.seq;
+        }
+        if !args.follow {
+            return Ok(Exit::Done);
+        }
+        tokio::time::sleep(INTERVAL).await;
+        shown = again(client, service, after).await?;
+    }
+}
+
+/// A follower outlives a restart of the sidecar.
+async fn again(client: &Client, service: Option<&ServiceName>, after: u64) -> Result<api::Events, Failure> {
+    loop {
+        match client.events(service, after, PAGE).await {
+            Err(outage) if outage.exit() == Exit::Outage => tokio::time::sleep(INTERVAL).await,
+            answer => return answer,
+        }
+    }
+}
+
+/// The last `limit` entries.
+async fn last(client: &Client, service: Option<&ServiceName>, limit: u32) -> Result<api::Events, Failure> {
+    let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let mut entries: Vec<Entry> = Vec::new();
+    loop {
+        let after = entries.last().map_or(0, |entry| entry.seq);
+        let page = client.events(service, after, PAGE).await?;
+        let more = page.entries.len() >= size(PAGE);
+        entries.extend(page.entries);
+        let excess = entries.len().saturating_sub(size(limit));
+        entries.drain(..excess);
+        if !more {
+            return Ok(api::Events { entries, head: page.head });
+        }
+    }
+}
+
+/// One entry on one line.
+pub fn line(entry: &Entry, paint: Paint) -> String {
+    let service = entry.service.as_ref().map_or("-", ServiceName::as_str);
+    format!(
+        "{} {} {service} {} {}",
+        paint.dim(&format!("{:>5} {}", entry.seq, words::moment(entry.at))),
+        words::tame(&entry.principal),
+        paint.strong(entry.event.name()),
+        told(&entry.event),
+    )
+    .trim_end()
+    .to_owned()
+}
+
+/// What an event says beside its name.
+fn told(event: &Event) -> String {
+    let force = |force: &Option<colorfast_core::release::Force>| {
+        force.as_ref().map_or_else(String::new, |force| format!(", forced: {}", words::tame(&force.reason)))
+    };
+    match event {
+        Event::Genesis { epoch } => format!("epoch {}", epoch.0.0),
+        Event::ServiceCreated { settings, .. } => format!("slots {}", list(&settings.slots)),
+        Event::SettingsApplied { .. } => String::new(),
+        Event::BundleAdded { bundle } => format!("{} {}", bundle.id, bundle.digest),
+        Event::Staged { slot, bundle, assignment } => format!("{bundle} in {slot}, assignment {assignment}"),
+        Event::Ramped { slot, weight } => format!("{slot} to {weight}"),
+        Event::Switched { slot, draining, .. } if draining.is_empty() => format!("to {slot}"),
+        Event::Switched { slot, draining, .. } => {
+            format!("to {slot}, {} {}", list(draining), if draining.len() == 1 { "drains" } else { "drain" })
+        }
+        Event::RolledBack { left: all, live, .. } => {
+            let all: Vec<_> = all.iter().map(left).collect();
+            format!("to {live}, {}", all.join(", "))
+        }
+        Event::Aborted { slot } | Event::Migrated { slot } => left(slot),
+        Event::Recycled { slot, force: by_force } => format!("{slot}{}", force(by_force)),
+    }
+}
+
+fn list(slots: &[SlotName]) -> String {
+    slots.iter().map(SlotName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn left(Left { slot, broken_by }: &Left) -> String {
+    match broken_by {
+        None => format!("{slot} drains"),
+        Some(assignment) => format!("{slot} is condemned by assignment {assignment}"),
+    }
+}
+
+/// Has the log read again, and tells whether it is whole.
+///
+/// # Errors
+/// As the client's, and where the log is damaged.
+pub async fn verify(client: &Client, output: &Output) -> Result<Exit, Failure> {
+    let verification = client.verification().await?;
+    let entries = match verification.entries {
+        1 => "1 entry".to_owned(),
+        number => format!("{number} entries"),
+    };
+    let exit = if verification.error.is_none() { Exit::Done } else { Exit::Refused };
+    match (output.format, &verification.error) {
+        (Format::Json, _) => output.document(&verification)?,
+        (Format::Text, None) => {
+            let whole = output.paint.good("the log is whole");
+            output.line(&format!("{whole}: {entries}, the last has the hash {}", verification.hash))?;
+        }
+        (Format::Text, Some(error)) => {
+            let damaged = output.paint.bad("the log is damaged");
+            output.line(&format!("{damaged}: {entries} in order, then: {}", words::tame(error)))?;
+        }
+    }
+    Ok(exit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(entry: &str) -> String {
+        line(&serde_json::from_str(entry).unwrap(), Paint::Off)
+    }
+
+    /// Every event is told in the operator's words.
+    #[test]
+    fn events_are_told() {
+        let head = r#""seq":5,"schema":1,"at":1763719200000,"service":"chat","principal":"local""#;
+        let cases = [
+            (r#"{"type":"genesis","epoch":1}"#, "genesis epoch 1"),
+            (r#"{"type":"service_created","settings":{},"signing_key":1}"#, "service_created slots blue, green"),
+            (r#"{"type":"settings_applied","settings":{}}"#, "settings_applied"),
+            (r#"{"type":"staged","slot":"green","bundle":"b1","assignment":9}"#, "staged b1 in green, assignment 9"),
+            (r#"{"type":"ramped","slot":"green","weight":250}"#, "ramped green to 2.5%"),
+            (
+                r#"{"type":"switched","slot":"green","draining":["blue","red"],"quarantine_until":1}"#,
+                "switched to green, blue, red drain",
+            ),
+            (r#"{"type":"switched","slot":"green","draining":[],"quarantine_until":null}"#, "switched to green"),
+            (
+                r#"{"type":"rolled_back","left":[{"slot":"green","broken_by":10}],"live":"blue","quarantine_until":null}"#,
+                "rolled_back to blue, green is condemned by assignment 10",
+            ),
+            (r#"{"type":"aborted","slot":{"slot":"green"}}"#, "aborted green drains"),
+            (
+                r#"{"type":"recycled","slot":"blue","force":{"reason":"night\u001b"}}"#,
+                "recycled blue, forced: night\\u{1b}",
+            ),
+        ];
+        for (event, wanted) in cases {
+            let entry = format!(r#"{{{head},"event":{event}}}"#);
+            assert_eq!(shown(&entry), format!("    5 2025-11-21T10:00:00Z local chat {wanted}"));
+        }
+    }
+}

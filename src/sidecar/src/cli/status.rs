@@ -1,0 +1,214 @@
+//! `colorfast status`: slots and members, for people.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use colorfast_core::ids::{ServiceName, SnapshotVersion};
+use colorfast_core::release::Phase;
+use colorfast_core::time::UnixMillis;
+use comfy_table::{Cell, CellAlignment};
+
+use crate::api::{MemberStatus, ServiceStatus, SlotStatus};
+use crate::cli::client::Client;
+use crate::cli::error::{Exit, Failure};
+use crate::cli::output::{Format, Output, Paint, render};
+use crate::cli::words;
+
+/// Shows one service, or all of them.
+///
+/// # Errors
+/// As the client's.
+pub async fn run(client: &Client, output: &Output, service: Option<&ServiceName>) -> Result<Exit, Failure> {
+    let services = match service {
+        Some(service) => vec![client.service(service).await?],
+        None => client.services().await?,
+    };
+    match output.format {
+        Format::Json => output.document(&services)?,
+        Format::Text if services.is_empty() => {
+            output.line("there is no service yet: `colorfast service apply FILE` creates one")?;
+        }
+        Format::Text => {
+            let now = words::now();
+            let pages: Vec<_> = services.iter().map(|service| page(service, now, output)).collect();
+            output.text(&pages.join("\n"))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// One service: a line that sums it up, its slots, its members.
+pub fn page(status: &ServiceStatus, now: UnixMillis, output: &Output) -> String {
+    let mut page = format!("{}\n\n", summary(status, output.paint));
+    page.push_str(&slots(status, now, output));
+    page.push('\n');
+    page.push_str(&members(status, now, output));
+    page
+}
+
+fn summary(status: &ServiceStatus, paint: Paint) -> String {
+    let slot = |phase| status.slots.iter().filter(move |slot| slot.phase == phase);
+    let mut parts = Vec::new();
+    match slot(Phase::Live).next() {
+        Some(live) => {
+            let bundle = live.bundle.as_ref().map(|bundle| format!(" with {bundle}"));
+            parts.push(format!("{} is live{}", live.slot, bundle.unwrap_or_default()));
+        }
+        None => parts.push("no slot is live".to_owned()),
+    }
+    parts.extend(slot(Phase::Candidate).map(|slot| format!("{} takes {}", slot.slot, slot.weight)));
+    parts.extend(status.way_back.as_ref().map(|slot| format!("rollback goes to {slot}")));
+    let all = status.members.len();
+    let current = status.members.iter().filter(|member| member.current).count();
+    let members = format!("{current} of {} current", words::count(all, "member"));
+    parts.push(match (current == all, all) {
+        (_, 0) => paint.warn("no members"),
+        (true, _) => paint.good(&members),
+        (false, _) => paint.bad(&members),
+    });
+    let version = paint.dim(&format!("v{}", status.version));
+    format!("{} {version}: {}", paint.strong(status.service.as_str()), parts.join(", "))
+}
+
+fn slots(status: &ServiceStatus, now: UnixMillis, output: &Output) -> String {
+    let mut table = output.table(&["SLOT", "PHASE", "WEIGHT", "BUNDLE", "ASSIGNMENT", "SINCE", "QUARANTINE"]);
+    for slot in &status.slots {
+        let SlotStatus { slot, phase, since, weight, bundle, assignment, quarantine_until } = slot;
+        let none = || output.paint.dim("-");
+        table.add_row([
+            Cell::new(slot),
+            Cell::new(output.paint.phase(*phase)),
+            Cell::new(if weight.takes_sessions() { weight.to_string() } else { none() })
+                .set_alignment(CellAlignment::Right),
+            Cell::new(bundle.as_ref().map_or_else(none, ToString::to_string)),
+            Cell::new(assignment.map_or_else(none, |assignment| assignment.to_string())),
+            Cell::new(words::ago(now, *since)),
+            Cell::new(quarantine_until.and_then(|until| words::left(now, until)).unwrap_or_else(none)),
+        ]);
+    }
+    render(&table)
+}
+
+fn members(status: &ServiceStatus, now: UnixMillis, output: &Output) -> String {
+    if status.members.is_empty() {
+        return format!("{}\n", output.paint.dim(" no proxy has asked for this service yet"));
+    }
+    let mut table = output.table(&["MEMBER", "STATE", "DECIDES BY", "SEEN", "FILTER"]);
+    let mut notes = String::new();
+    for member in &status.members {
+        table.add_row([
+            words::tame(&member.member),
+            state(member, output.paint),
+            decides_by(member, status.epoch),
+            words::ago(now, member.last_seen),
+            filter(member),
+        ]);
+        if member.instances.iter().any(|instance| !instance.keyed) {
+            let note = "has no keys (COLORFAST_KEYS): it neither reads nor mints pins, and decides by hash";
+            let _ = writeln!(notes, " {} {}", words::tame(&member.member), output.paint.warn(note));
+        }
+    }
+    format!("{}{notes}", render(&table))
+}
+
+fn state(member: &MemberStatus, paint: Paint) -> String {
+    match &member.refused {
+        Some(refused) => paint.bad(&format!("refused v{}: {}", refused.version, words::tame(&refused.error))),
+        None if member.current => paint.good("current"),
+        None if member.version_info.is_empty() => paint.warn("starting"),
+        None => paint.warn("lagging"),
+    }
+}
+
+/// The version that a member decides by, in the terms of this log.
+fn decides_by(member: &MemberStatus, epoch: UnixMillis) -> String {
+    match member.version_info.parse::<SnapshotVersion>() {
+        Ok(at) if at.epoch.0 == epoch => format!("v{}", at.version),
+        Ok(at) if at.epoch.0 == UnixMillis(0) => "its bootstrap".to_owned(),
+        Ok(at) => format!("v{} of another log", at.version),
+        Err(_) if member.version_info.is_empty() => "nothing yet".to_owned(),
+        Err(_) => words::tame(&member.version_info),
+    }
+}
+
+fn filter(member: &MemberStatus) -> String {
+    let releases: BTreeSet<_> = member.instances.iter().map(|instance| words::tame(&instance.filter_version)).collect();
+    match releases.is_empty() {
+        true => "-".to_owned(),
+        false => Vec::from_iter(releases).join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(members: &str) -> ServiceStatus {
+        let document = format!(
+            r#"{{"service":"chat","epoch":1763719200000,"version":7,"way_back":"blue","settings":{{}},"members":{members},
+            "slots":[
+              {{"slot":"blue","phase":"draining","since":1763719380000,"weight":0,"bundle":"2026-10","assignment":1763719200,
+                "quarantine_until":1763722980000}},
+              {{"slot":"green","phase":"live","since":1763719380000,"weight":9750,"bundle":"2026-11","assignment":1763719201}},
+              {{"slot":"red","phase":"candidate","since":1763719380000,"weight":250,"bundle":"2026-12","assignment":1763719202}},
+              {{"slot":"grey","phase":"idle","since":1763719200000,"weight":0}}]}}"#
+        );
+        serde_json::from_str(&document).unwrap()
+    }
+
+    fn shown(members: &str) -> String {
+        page(&status(members), UnixMillis(1_763_719_440_000), &Output::plain())
+    }
+
+    /// Slots show phase, weight, bundle, assignment, since and quarantine.
+    #[test]
+    fn shows_slots() {
+        let wanted = "\
+chat v7: green is live with 2026-11, red takes 2.5%, rollback goes to blue, no members
+
+ SLOT   PHASE      WEIGHT  BUNDLE   ASSIGNMENT  SINCE      QUARANTINE
+ blue   draining        -  2026-10  1763719200  1 min ago  59 min left
+ green  live        97.5%  2026-11  1763719201  1 min ago  -
+ red    candidate    2.5%  2026-12  1763719202  1 min ago  -
+ grey   idle            -  -        -           4 min ago  -
+
+ no proxy has asked for this service yet
+";
+        assert_eq!(shown("[]"), wanted);
+    }
+
+    /// Members show whether they are current, lagging, or refused what; their words cannot repaint the terminal.
+    #[test]
+    fn shows_members() {
+        let instance = |keyed| {
+            format!(
+                r#"{{"instance":"i","filter_version":"0.1.0","version_info":"x","keyed":{keyed},"last_seen":1763719439000}}"#
+            )
+        };
+        let member = |name: &str, version: &str, current: bool, rest: &str| {
+            format!(
+                r#"{{"member":"{name}","node":"n","process":"p","version_info":"{version}","current":{current},
+                "last_seen":1763719435000,"instances":[{}]{rest}}}"#,
+                instance(current)
+            )
+        };
+        let members = [
+            member("a/1", "1763719200000.7", true, ""),
+            member("b/2", "1763719200000.5", false, ""),
+            member("c/3", "0.0", false, r#","refused":{"version":7,"error":"settings.pin: \u001bno"}"#),
+            member("d/4", "", false, ""),
+            member("e/5", "5.9", false, ""),
+        ];
+        let page = shown(&format!("[{}]", members.join(",")));
+        let wanted = "\
+ MEMBER  STATE                                DECIDES BY         SEEN     FILTER
+ a/1     current                              v7                 5 s ago  0.1.0
+ b/2     lagging                              v5                 5 s ago  0.1.0
+ c/3     refused v7: settings.pin: \\u{1b}no  its bootstrap      5 s ago  0.1.0
+ d/4     starting                             nothing yet        5 s ago  0.1.0
+ e/5     lagging                              v9 of another log  5 s ago  0.1.0
+ b/2 has no keys";
+        assert!(page.contains(wanted), "{page}");
+        assert!(page.starts_with("chat v7: ") && page.contains("1 of 5 members current"), "{page}");
+    }
+}

@@ -1,0 +1,126 @@
+//! The authority: the one writer of the log.
+//!
+//! Verbs queue for one task, which checks each against the state, appends the event, folds it in and publishes what
+//! came of it. A verb that has been queued is carried out even where its caller has gone.
+
+mod keys;
+mod opening;
+mod replay;
+mod writer;
+
+use std::sync::Arc;
+
+use colorfast_core::ids::ServiceName;
+use colorfast_core::release::{Refusal, Verb};
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::opening::Opened;
+pub use self::replay::verify;
+pub use self::writer::Writer;
+use super::directory::Published;
+use crate::store::Outage;
+
+/// Verbs that may wait; more callers wait to queue.
+const QUEUE: usize = 64;
+
+/// Where verbs are handed in.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    queue: mpsc::Sender<Command>,
+}
+
+/// A verb and who asked for it.
+#[derive(Debug)]
+pub struct Order {
+    /// Who.
+    pub principal: String,
+    /// On which service.
+    pub service: ServiceName,
+    /// The version of the service that the operator has seen; none where it does not matter.
+    pub expected_version: Option<u64>,
+    /// What.
+    pub verb: Verb,
+}
+
+impl Order {
+    /// The word for the verb, as in the API.
+    pub fn verb_name(&self) -> &'static str {
+        match &self.verb {
+            Verb::Apply { .. } => "apply",
+            Verb::AddBundle { .. } => "add_bundle",
+            Verb::Stage { .. } => "stage",
+            Verb::Ramp { .. } => "ramp",
+            Verb::Abort { .. } => "abort",
+            Verb::Switch { .. } => "switch",
+            Verb::Rollback { .. } => "rollback",
+            Verb::Migrate { .. } => "migrate",
+            Verb::Recycle { .. } => "recycle",
+        }
+    }
+}
+
+/// What came of a verb.
+#[derive(Debug)]
+pub struct Done {
+    /// Whether the verb changed anything.
+    pub effect: Effect,
+    /// The service after it.
+    pub published: Arc<Published>,
+}
+
+/// Whether a verb changed anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// An event was appended.
+    Changed,
+    /// All was so already.
+    None,
+}
+
+/// Why a verb was not carried out. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VerbError {
+    /// The operator has not seen what the service is now.
+    #[error("the service is at version {current}, not at {expected}: look at it again, then repeat the verb")]
+    Stale {
+        /// What the operator has seen.
+        expected: u64,
+        /// What it is.
+        current: u64,
+    },
+    /// The rules forbid it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store failed, or the sidecar is about to end.
+    #[error(transparent)]
+    Outage(#[from] Outage),
+}
+
+/// The end of the queue that the writer reads.
+pub type Orders = mpsc::Receiver<Command>;
+
+/// A queued order and where its answer goes.
+#[derive(Debug)]
+pub struct Command {
+    order: Order,
+    answer: oneshot::Sender<Result<Done, VerbError>>,
+}
+
+impl Authority {
+    /// The queue, and its other end for [`Writer::run`].
+    pub fn new() -> (Self, Orders) {
+        let (queue, orders) = mpsc::channel(QUEUE);
+        (Self { queue }, orders)
+    }
+
+    /// Carries a verb out.
+    ///
+    /// # Errors
+    /// Says why it was not.
+    pub async fn order(&self, order: Order) -> Result<Done, VerbError> {
+        let ending = || Outage { what: "carry the verb out", cause: "the sidecar is about to end".to_owned() };
+        let (answer, answered) = oneshot::channel();
+        self.queue.send(Command { order, answer }).await.map_err(|_| ending())?;
+        answered.await.map_err(|_| ending())?
+    }
+}

@@ -1,0 +1,57 @@
+//! Keys of services: drawn before a service is created, read when it is published.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use colorfast_core::ids::{KeyId, ServiceName};
+use colorfast_core::keys::{Secret, ServiceKeys};
+
+use crate::store::{Outage, PutError, Secrets};
+
+fn name(service: &ServiceName) -> String {
+    format!("service/{service}/keys")
+}
+
+/// The keys of a service, where there are any.
+///
+/// # Errors
+/// Where they cannot be read.
+async fn load(secrets: &dyn Secrets, service: &ServiceName) -> Result<Option<Arc<ServiceKeys>>> {
+    let Some(found) = secrets.get(&name(service)).await? else { return Ok(None) };
+    // The parser's own words might repeat a piece of a key.
+    let keys = serde_json::from_slice(&found.value).map_err(|_| anyhow!("the keys of {service} cannot be read"))?;
+    Ok(Some(Arc::new(keys)))
+}
+
+/// The keys of a service that is in the log.
+///
+/// # Errors
+/// Where they cannot be read, or are gone: its pins would all break without a word.
+pub async fn load_known(secrets: &dyn Secrets, service: &ServiceName) -> Result<Arc<ServiceKeys>> {
+    let keys = load(secrets, service).await?;
+    keys.with_context(|| format!("the keys of {service} are gone: restore the data folder as a whole"))
+}
+
+/// The keys of a service that is about to be created. What an attempt before it has left behind is used.
+///
+/// # Errors
+/// Where they can be neither read nor written.
+pub async fn load_or_draw(secrets: &dyn Secrets, service: &ServiceName, signing: KeyId) -> Result<Arc<ServiceKeys>> {
+    if let Some(keys) = load(secrets, service).await? {
+        return Ok(keys);
+    }
+    let keys = ServiceKeys { sid: Secret::new(draw()?), ring: BTreeMap::from([(signing, Secret::new(draw()?))]) };
+    match secrets.put_if_version(&name(service), 0, serde_json::to_vec(&keys)?).await {
+        Ok(_) => Ok(Arc::new(keys)),
+        Err(PutError::Moved(_)) => load_known(secrets, service).await,
+        Err(PutError::Outage(outage)) => Err(outage.into()),
+    }
+}
+
+fn draw<const N: usize>() -> Result<[u8; N], Outage> {
+    let mut bytes = [0; N];
+    let drawn = getrandom::fill(&mut bytes);
+    drawn.map_err(|error| Outage { what: "draw a key", cause: error.to_string() })?;
+    Ok(bytes)
+}

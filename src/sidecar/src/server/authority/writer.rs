@@ -1,0 +1,289 @@
+//! The task that writes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use colorfast_core::ids::ServiceName;
+use colorfast_core::keys::ServiceKeys;
+use colorfast_core::plan::Plan;
+use colorfast_core::release::{Circumstances, Entry, Event, Refusal, SCHEMA, State, Verb};
+use colorfast_core::time::UnixMillis;
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::{error, info, warn};
+
+use super::opening::Opened;
+use super::replay::Replay;
+use super::{Command, Done, Effect, Order, Orders, VerbError, keys};
+use crate::server::clock;
+use crate::server::directory::{Directory, Published};
+use crate::server::members::{Appended, Asked, Members};
+use crate::store::{AppendError, LeaseError, Log, Outage, Record, Secrets};
+
+/// The lease of the one who writes.
+const LEASE: &str = "authority";
+const LEASE_TTL: Duration = Duration::from_secs(15);
+const LEASE_RENEWAL: Duration = Duration::from_secs(5);
+/// How often a verb is checked anew because somebody else appended first.
+const ATTEMPTS: usize = 8;
+
+/// Somebody else writes this log now: this process must not go on.
+#[derive(Debug, thiserror::Error)]
+#[error("the lease on the log is lost: {0}")]
+pub struct Lost(#[from] LeaseError);
+
+/// The state of the log, and all that it takes to change it.
+#[derive(Debug)]
+pub struct Writer {
+    log: Arc<dyn Log>,
+    secrets: Arc<dyn Secrets>,
+    members: Arc<Members>,
+    directory: Arc<Directory>,
+    holder: String,
+    replay: Replay,
+    /// When the last entry was appended: times in the log never go back.
+    last_at: UnixMillis,
+    keys: BTreeMap<ServiceName, Arc<ServiceKeys>>,
+    standing: Standing,
+}
+
+/// How the state stands to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// The state is that of the log.
+    Level,
+    /// The log may hold entries that are not folded in.
+    Behind,
+}
+
+/// An event on its way into the log.
+struct Planned {
+    service: ServiceName,
+    entry: Entry,
+    record: Record,
+    /// The state of this one service after it.
+    trial: State,
+    keys: Arc<ServiceKeys>,
+}
+
+impl Writer {
+    /// Takes the log over and publishes every service.
+    ///
+    /// # Errors
+    /// Where another writes the log, or the keys of a service are gone.
+    pub async fn start(
+        opened: Opened,
+        secrets: Arc<dyn Secrets>,
+        members: Arc<Members>,
+        directory: Arc<Directory>,
+    ) -> Result<Self> {
+        let holder = format!("process {}", std::process::id());
+        opened.log.lease(LEASE, &holder, LEASE_TTL).await.context("cannot write the log")?;
+        let mut writer = Self {
+            log: opened.log,
+            secrets,
+            members,
+            directory,
+            holder,
+            replay: opened.replay,
+            last_at: opened.last_at,
+            keys: BTreeMap::new(),
+            standing: Standing::Level,
+        };
+        for (service, at) in opened.services {
+            writer.publish(&service, at, None).await?;
+        }
+        Ok(writer)
+    }
+
+    /// Carries verbs out until nobody can hand one in any more.
+    ///
+    /// # Errors
+    /// Where somebody else writes the log.
+    pub async fn run(mut self, mut orders: Orders) -> Result<(), Lost> {
+        let mut renewal = tokio::time::interval(LEASE_RENEWAL);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut renewed = Instant::now();
+        let mut head = self.log.watch();
+        loop {
+            tokio::select! {
+                _ = renewal.tick() => match self.log.lease(LEASE, &self.holder, LEASE_TTL).await {
+                    Ok(()) => renewed = Instant::now(),
+                    Err(LeaseError::Outage(outage)) if renewed.elapsed() < LEASE_TTL => {
+                        warn!(%outage, "cannot renew the lease on the log");
+                    }
+                    Err(lost) => return Err(lost.into()),
+                },
+                Ok(()) = head.changed() => {
+                    let moved = head.borrow_and_update().seq > self.replay.head.seq;
+                    if moved && let Err(outage) = self.catch_up().await {
+                        error!(%outage, "cannot follow the log");
+                    }
+                }
+                command = orders.recv() => {
+                    let Some(Command { order, answer }) = command else { return Ok(()) };
+                    let done = self.carry_out(&order).await;
+                    report(&order, &done);
+                    // The caller may have gone; the verb has been carried out all the same.
+                    answer.send(done).ok();
+                }
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, order: &Order) -> Result<Done, VerbError> {
+        for _ in 0..ATTEMPTS {
+            if self.standing == Standing::Behind {
+                self.catch_up().await?;
+            }
+            let Some(planned) = self.plan(order).await? else {
+                return Ok(Done { effect: Effect::None, published: self.published(&order.service)? });
+            };
+            let head = planned.record.head();
+            match self.log.append(self.replay.head.clone(), vec![planned.record.clone()]).await {
+                Ok(_) => {
+                    self.commit(planned, Instant::now());
+                    return Ok(Done { effect: Effect::Changed, published: self.published(&order.service)? });
+                }
+                Err(AppendError::Moved(_)) => self.standing = Standing::Behind,
+                Err(AppendError::Outage(outage)) => {
+                    self.standing = Standing::Behind;
+                    self.catch_up().await?;
+                    if self.replay.head != head {
+                        return Err(outage.into());
+                    }
+                    return Ok(Done { effect: Effect::Changed, published: self.published(&order.service)? });
+                }
+            }
+        }
+        Err(Outage { what: "append to the log", cause: "others append all the time: try again".to_owned() }.into())
+    }
+
+    /// What `order` does to the log; `None` where all is so already.
+    async fn plan(&mut self, order: &Order) -> Result<Option<Planned>, VerbError> {
+        let (state, service) = (&self.replay.state, &order.service);
+        let known = state.services.get(service);
+        if let Some(expected) = order.expected_version
+            && (known.is_some() || matches!(order.verb, Verb::Apply { .. }))
+        {
+            let current = known.map_or(0, |known| known.version);
+            if expected != current {
+                return Err(VerbError::Stale { expected, current });
+            }
+        }
+        let at = clock::now().max(self.last_at);
+        let acknowledgements = &Asked { members: &self.members, service };
+        let Some(event) = state.check(service, &order.verb, &Circumstances { now: at, acknowledgements })? else {
+            return Ok(None);
+        };
+        let keys = self.keys_for(service, &event).await?;
+        let state = &self.replay.state;
+        let entry = Entry {
+            seq: state.head + 1,
+            schema: SCHEMA,
+            at,
+            service: Some(service.clone()),
+            principal: order.principal.clone(),
+            event,
+        };
+        let mut trial = State {
+            epoch: state.epoch,
+            head: state.head,
+            next_assignment: state.next_assignment,
+            services: state.services.get_key_value(service).map(|(k, v)| (k.clone(), v.clone())).into_iter().collect(),
+        };
+        trial.apply(&entry).map_err(|error| failed("fold the event", error))?;
+        // A proxy would refuse what does not compile, so it never comes into the log.
+        let snapshot = trial.snapshot(service).ok_or_else(|| failed("render the snapshot", "there is none"))?;
+        Plan::compile(&snapshot, Some(&keys)).map_err(Refusal::Field)?;
+        let (text, hash) = entry.seal(&self.replay.head.hash).map_err(|error| failed("write the event", error))?;
+        let record = Record { seq: entry.seq, text, hash };
+        Ok(Some(Planned { service: service.clone(), entry, record, trial, keys }))
+    }
+
+    /// Keys are there before the service is: what a crash leaves behind is keys that nobody uses yet.
+    async fn keys_for(&self, service: &ServiceName, event: &Event) -> Result<Arc<ServiceKeys>, VerbError> {
+        let keys = match (self.keys.get(service), event) {
+            (Some(keys), _) => return Ok(keys.clone()),
+            (None, Event::ServiceCreated { signing_key, .. }) => {
+                keys::load_or_draw(self.secrets.as_ref(), service, *signing_key).await
+            }
+            (None, _) => keys::load_known(self.secrets.as_ref(), service).await,
+        };
+        Ok(keys.map_err(|error| failed("read the keys", format!("{error:#}")))?)
+    }
+
+    /// The record is in the log: folds it in and shows what came of it.
+    fn commit(&mut self, planned: Planned, when: Instant) {
+        let Planned { service, entry, record, trial, keys } = planned;
+        self.replay.head = record.head();
+        self.replay.state.head = trial.head;
+        self.replay.state.next_assignment = trial.next_assignment;
+        self.replay.state.services.extend(trial.services);
+        self.last_at = entry.at;
+        self.keys.insert(service.clone(), keys.clone());
+        self.show(&service, entry.at, Some(when), keys);
+    }
+
+    /// Folds in what others have appended.
+    async fn catch_up(&mut self) -> Result<(), Outage> {
+        self.standing = Standing::Behind;
+        let mut touched = BTreeMap::new();
+        let mut last_at = self.last_at;
+        let followed = self.replay.follow(self.log.as_ref(), |entry| {
+            last_at = last_at.max(entry.at);
+            touched.extend(entry.service.clone().map(|service| (service, entry.at)));
+        });
+        let followed = followed.await;
+        self.last_at = last_at;
+        for (service, at) in touched {
+            let published = self.publish(&service, at, Some(Instant::now())).await;
+            published.map_err(|error| failed("publish a service", format!("{error:#}")))?;
+        }
+        followed.map_err(|error| failed("follow the log", error))?;
+        self.standing = Standing::Level;
+        Ok(())
+    }
+
+    async fn publish(&mut self, service: &ServiceName, at: UnixMillis, when: Option<Instant>) -> Result<()> {
+        let keys = match self.keys.get(service) {
+            Some(keys) => keys.clone(),
+            None => keys::load_known(self.secrets.as_ref(), service).await?,
+        };
+        self.keys.insert(service.clone(), keys.clone());
+        self.show(service, at, when, keys);
+        Ok(())
+    }
+
+    /// Members are told of the append before any proxy can see the snapshot.
+    fn show(&self, service: &ServiceName, at: UnixMillis, when: Option<Instant>, keys: Arc<ServiceKeys>) {
+        let state = &self.replay.state;
+        let (Some(of), Some(snapshot)) = (state.services.get(service), state.snapshot(service)) else { return };
+        self.members.append(service, Appended::new(snapshot.version, at, when));
+        self.directory.publish(Published { state: of.clone(), snapshot, keys });
+    }
+
+    fn published(&self, service: &ServiceName) -> Result<Arc<Published>, VerbError> {
+        let watch = self.directory.watch(service);
+        let watch = watch.ok_or_else(|| failed("show the service", "it is not published"))?;
+        Ok(watch.borrow().clone())
+    }
+}
+
+fn failed(what: &'static str, cause: impl ToString) -> Outage {
+    Outage { what, cause: cause.to_string() }
+}
+
+/// Every verb stands in the operator's log, refused ones too.
+fn report(order: &Order, done: &Result<Done, VerbError>) {
+    let (principal, service, verb) = (&order.principal, &order.service, order.verb_name());
+    match done {
+        Ok(done) => {
+            let version = done.published.snapshot.version;
+            info!(principal, %service, verb, version, changed = done.effect == Effect::Changed, "verb carried out");
+        }
+        Err(VerbError::Outage(outage)) => error!(principal, %service, verb, %outage, "verb failed"),
+        Err(refused) => info!(principal, %service, verb, reason = %refused, "verb refused"),
+    }
+}

@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""Checks who may know whom: filter -> core <- sidecar.
+
+The rules stand here once; a dependency or an import that breaks one is named with its place.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What each crate of the wasm side may depend on. Few, small, pure.
+ALLOWED = {
+    "colorfast-core": {
+        "data-encoding", "hmac", "libm", "serde", "serde_json", "sha2", "siphasher", "thiserror", "twox-hash",
+    },
+    "colorfast-filter": {
+        "colorfast-core", "getrandom", "hashbrown", "log", "proxy-wasm", "serde", "serde_json",
+    },
+}
+
+# What only the named crates may depend on.
+ONLY = {
+    "proxy-wasm": {"colorfast-filter"},
+    "colorfast-filter": set(),
+    "colorfast": set(),
+    "tokio": {"colorfast", "integration"},
+    "axum": {"colorfast", "integration"},
+    "rusqlite": {"colorfast"},
+}
+
+# Core has no clock, no environment, no I/O, no threads, no entropy.
+IMPURE = re.compile(r"\bstd::(env|fs|io|net|os|process|thread|time)\b|\bSystemTime\b|\bInstant\b|\bgetrandom\b")
+
+
+def main() -> int:
+    command = ["cargo", "metadata", "--format-version", "1", "--no-deps"]
+    metadata = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
+    broken = []
+    for package in metadata["packages"]:
+        name = package["name"]
+        depends = {dep["name"] for dep in package["dependencies"] if dep["kind"] is None}
+        for extra in sorted(depends - ALLOWED.get(name, depends)):
+            broken.append(f"{name} depends on {extra}, which is not on its list")
+        for dependency, users in ONLY.items():
+            if dependency in depends and name not in users:
+                broken.append(f"{name} depends on {dependency}, which only {sorted(users) or 'nobody'} may")
+    for path in sorted((ROOT / "src/core/src").rglob("*.rs")):
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            if (found := IMPURE.search(line.split("//")[0])) is not None:
+                broken.append(f"{path.relative_to(ROOT)}:{number}: core is pure, but names {found.group()}")
+    for line in broken:
+        print(line, file=sys.stderr)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
