@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """An agent of one bundle: an MCP server over streamable HTTP that keeps its conversations in memory.
 
 A session that reaches another process than the one which began it gets a 404: that process never heard of it.
@@ -12,8 +11,10 @@ from collections import defaultdict
 
 import uvicorn
 from mcp.server.fastmcp import Context, FastMCP
+from mcp.server.session import ServerSession
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import BaseModel
+from starlette.requests import Request
 
 
 class Heard(BaseModel):
@@ -35,9 +36,12 @@ def agent(bundle: str) -> FastMCP:
     memory: defaultdict[str, list[str]] = defaultdict(list)
 
     @server.tool()
-    def say(text: str, context: Context) -> Heard:
+    def say(text: str, context: Context[ServerSession, None, Request]) -> Heard:
         """Says something, which is remembered for as long as the session lasts."""
-        session = context.request_context.request.headers["mcp-session-id"]
+        request = context.request_context.request
+        if request is None:
+            raise RuntimeError("a session needs HTTP")
+        session = request.headers["mcp-session-id"]
         memory[session].append(text)
         return Heard(bundle=bundle, session=session, said=memory[session])
 

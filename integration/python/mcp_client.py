@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """A client of the official MCP SDK that holds one conversation over streamable HTTP.
 
 Every answer is one line of JSON on standard output: {"turn": 1, "bundle": …, "session": …, "kept": true}, where
@@ -11,17 +10,19 @@ import asyncio
 import itertools
 import json
 import sys
+from datetime import timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any
 
 from mcp import ClientSession, McpError
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
 BETWEEN_TURNS_SECONDS = 0.01
+# The SDK waits for ever by itself, for an agent that died, too.
+ANSWER_LIMIT = timedelta(seconds=20)
 
 
-def tell(**line: Any) -> None:
+def tell(**line: object) -> None:
     """Writes one line of the protocol."""
     print(json.dumps(line), flush=True)
 
@@ -35,7 +36,7 @@ async def converse(url: str, turns: int, *, cookies: bool) -> bool:
             http.cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
         async with (
             streamable_http_client(url, http_client=http) as (reader, writer, _),
-            ClientSession(reader, writer) as session,
+            ClientSession(reader, writer, ANSWER_LIMIT) as session,
         ):
             await session.initialize()
             for turn in range(1, turns + 1) if turns else itertools.count(1):

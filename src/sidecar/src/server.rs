@@ -10,9 +10,28 @@
 //!
 //! One task, the authority, writes the log. Everything else reads what it publishes and waits on watches.
 
+mod authority;
+mod clock;
+mod control;
+mod directory;
+mod discovery;
+mod ending;
+mod files;
+mod http;
+mod logging;
+mod members;
+mod problem;
+mod reports;
+mod run;
+pub mod serving;
+mod status;
+mod tokens;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use run::run;
 
 /// What `colorfast serve` is told.
 #[derive(Debug, Clone)]
@@ -37,9 +56,4 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// Serves until SIGINT or SIGTERM.
-pub async fn run(_options: Options) -> anyhow::Result<()> {
-    Ok(())
 }

@@ -87,9 +87,19 @@ pub enum Color {
     Never,
 }
 
-/// Every command. Their order is the order of the help.
+/// Every command; `help` puts them in order.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the sidecar
+    Serve(Serve),
+    /// What goes through the control API.
+    #[command(flatten)]
+    Operator(OperatorCommand),
+}
+
+/// What an operator asks of a sidecar.
+#[derive(Debug, Subcommand)]
+pub enum OperatorCommand {
     /// Apply or show the settings of a service
     #[command(subcommand)]
     Service(ServiceCommand),
@@ -156,8 +166,6 @@ pub enum Command {
     Events(Events),
     /// Check that the log is whole and unaltered
     VerifyLog,
-    /// Run the sidecar
-    Serve(Serve),
     /// Take a proxy that is gone for good out of confirmation
     #[command(subcommand)]
     Member(MemberCommand),
@@ -335,7 +343,8 @@ mod tests {
     #[test]
     fn weights_have_two_forms() {
         for (line, parts) in [("colorfast ramp green 250", 250), ("colorfast ramp green 2.5%", 250)] {
-            let Command::Ramp { weight, .. } = read(line).unwrap().command else { panic!("not ramp") };
+            let command = read(line).unwrap().command;
+            let Command::Operator(OperatorCommand::Ramp { weight, .. }) = command else { panic!("not ramp") };
             assert_eq!(weight.parts(), parts);
         }
     }

@@ -8,7 +8,6 @@
 //! ```
 //! A flag beats every variable.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -41,7 +40,7 @@ impl Environment {
     /// Reads the process's environment.
     pub fn read() -> Self {
         let os = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let text = |name: &str| os(name).map(|value| OsString::to_string_lossy(&value).into_owned());
+        let text = |name: &str| os(name).map(|value| value.to_string_lossy().into_owned());
         Self {
             data_dir: os("COLORFAST_DATA_DIR").map(PathBuf::from),
             control: text("COLORFAST_CONTROL"),

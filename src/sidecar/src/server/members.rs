@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-pub use self::id::MemberId;
+pub use self::id::{MemberId, is_number};
 pub use self::member::Record;
 pub use self::roll::Appended;
 use self::roll::{Left, Roll};
@@ -57,6 +57,11 @@ impl Members {
     /// whole `ttl` to come back: the downtime was ours, not theirs.
     pub fn new(epoch: Epoch, ttl: Duration, ephemera: Arc<dyn Ephemera>) -> Self {
         Self { epoch, ttl, ephemera, rolls: Mutex::default() }
+    }
+
+    /// How long a member may be silent.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
     }
 
     /// The service is at a newer version.

@@ -60,7 +60,7 @@ impl<'de> Visitor<'de> for Seek<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         let mut found = None;
-        let wanted = self.0.split_first().and_then(|(step, rest)| Some((step.parse().ok()?, rest)));
+        let wanted = self.0.split_first().and_then(|(step, rest)| Some((step.parse::<usize>().ok()?, rest)));
         for index in 0_usize.. {
             let more = match wanted {
                 Some((step, rest)) if step == index => {

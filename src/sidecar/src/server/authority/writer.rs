@@ -229,21 +229,22 @@ impl Writer {
     /// Folds in what others have appended.
     async fn catch_up(&mut self) -> Result<(), Outage> {
         self.standing = Standing::Behind;
-        let mut touched = BTreeMap::new();
-        let mut last_at = self.last_at;
-        let followed = self.replay.follow(self.log.as_ref(), |entry| {
-            last_at = last_at.max(entry.at);
-            touched.extend(entry.service.clone().map(|service| (service, entry.at)));
-        });
-        let followed = followed.await;
-        self.last_at = last_at;
-        for (service, at) in touched {
-            let published = self.publish(&service, at, Some(Instant::now())).await;
+        let last_at = &mut self.last_at;
+        let followed = self.replay.follow(self.log.as_ref(), |entry| *last_at = entry.at.max(*last_at)).await;
+        for service in self.unpublished() {
+            let published = self.publish(&service, self.last_at, Some(Instant::now())).await;
             published.map_err(|error| failed("publish a service", format!("{error:#}")))?;
         }
         followed.map_err(|error| failed("follow the log", error))?;
         self.standing = Standing::Level;
         Ok(())
+    }
+
+    /// The services that are shown as they were.
+    fn unpublished(&self) -> Vec<ServiceName> {
+        let shown = |service| self.directory.watch(service).map(|watch| watch.borrow().snapshot.version);
+        let services = self.replay.state.services.iter();
+        services.filter(|(name, state)| shown(name) != Some(state.version)).map(|(name, _)| name.clone()).collect()
     }
 
     async fn publish(&mut self, service: &ServiceName, at: UnixMillis, when: Option<Instant>) -> Result<()> {

@@ -1,0 +1,149 @@
+//! What an operator asks for, and which service it is asked of.
+
+use colorfast_core::ids::{BundleId, ServiceName};
+use colorfast_core::release::{Force, Pins, Verb};
+
+use crate::cli::args::{BundleCommand, Globals, MemberCommand, OperatorCommand, ServiceCommand};
+use crate::cli::client::Client;
+use crate::cli::error::{Exit, Failure};
+use crate::cli::files::{self, Source};
+use crate::cli::locate::{self, Environment};
+use crate::cli::output::{Format, Output};
+use crate::cli::verbs::{self, Manner, Patience};
+use crate::cli::{catalogue, events, status, watch, words};
+
+/// One command of an operator in the making.
+pub struct Operator {
+    client: Client,
+    output: Output,
+    globals: Globals,
+    /// The service that a flag or a variable names.
+    named: Option<ServiceName>,
+}
+
+impl Operator {
+    /// Finds the sidecar, and the service that is named.
+    ///
+    /// # Errors
+    /// Where either cannot be.
+    pub fn new(globals: Globals, environment: &Environment, output: Output) -> Result<Self, Failure> {
+        let variable = environment.service.as_deref().filter(|_| globals.service.is_none());
+        let variable = variable.map(str::parse).transpose();
+        let variable = variable.map_err(|error| Failure::usage(format!("COLORFAST_SERVICE: {error}")))?;
+        let named = globals.service.clone().or(variable);
+        let client = Client::new(locate::sidecar(&globals, environment)?)?;
+        Ok(Self { client, output, globals, named })
+    }
+
+    /// Does what is asked.
+    ///
+    /// # Errors
+    /// Says why it was not done.
+    pub async fn obey(&self, command: OperatorCommand) -> Result<Exit, Failure> {
+        let Self { client, output, named, .. } = self;
+        match command {
+            OperatorCommand::Status => status::run(client, output, named.as_ref()).await,
+            OperatorCommand::Watch => watch::run(client, output, named.as_ref()).await,
+            OperatorCommand::Events(args) => events::run(client, output, named.as_ref(), &args).await,
+            OperatorCommand::VerifyLog => events::verify(client, output).await,
+            OperatorCommand::Service(ServiceCommand::Apply { file }) => self.apply(&file).await,
+            OperatorCommand::Service(ServiceCommand::Show) => {
+                catalogue::service_show(client, output, &self.service().await?).await
+            }
+            OperatorCommand::Bundle(BundleCommand::Add { file, id }) => self.add_bundle(&file, id).await,
+            OperatorCommand::Bundle(BundleCommand::Show { id }) => {
+                catalogue::bundle_show(client, output, &self.service().await?, &id).await
+            }
+            OperatorCommand::Bundle(BundleCommand::List) => {
+                catalogue::bundle_list(client, output, &self.service().await?).await
+            }
+            OperatorCommand::Member(MemberCommand::Forget { member }) => self.forget(&member).await,
+            OperatorCommand::Stage { slot, bundle } => self.verb(Verb::Stage { slot, bundle }).await,
+            OperatorCommand::Ramp { slot, weight } => self.verb(Verb::Ramp { slot, weight }).await,
+            OperatorCommand::Abort { slot, break_pins } => {
+                let pins = if break_pins { Pins::Break } else { Pins::Keep };
+                self.verb(Verb::Abort { slot, pins }).await
+            }
+            OperatorCommand::Switch { slot } => self.verb(Verb::Switch { slot }).await,
+            OperatorCommand::Rollback { keep_pins, to } => {
+                let pins = if keep_pins { Pins::Keep } else { Pins::Break };
+                self.verb(Verb::Rollback { to, pins }).await
+            }
+            OperatorCommand::Migrate { slot } => self.verb(Verb::Migrate { slot }).await,
+            OperatorCommand::Recycle { slot, force, reason } => {
+                let force = reason.filter(|_| force).map(|reason| Force { reason });
+                self.verb(Verb::Recycle { slot, force }).await
+            }
+        }
+    }
+
+    /// The service to act on: the one that is named, else the only one.
+    async fn service(&self) -> Result<ServiceName, Failure> {
+        if let Some(named) = &self.named {
+            return Ok(named.clone());
+        }
+        let services = self.client.services().await?;
+        match services.as_slice() {
+            [only] => Ok(only.service.clone()),
+            [] => Err(Failure::not_found("there is no service yet").next("colorfast service apply FILE")),
+            several => {
+                let names: Vec<_> = several.iter().map(|status| status.service.as_str()).collect();
+                Err(Failure::usage(format!("which service? There are {}", names.join(", ")))
+                    .next("colorfast … --service NAME, or COLORFAST_SERVICE"))
+            }
+        }
+    }
+
+    async fn verb(&self, verb: Verb) -> Result<Exit, Failure> {
+        self.verb_on(&self.service().await?, verb).await
+    }
+
+    async fn verb_on(&self, service: &ServiceName, verb: Verb) -> Result<Exit, Failure> {
+        let patience = if self.globals.no_wait { Patience::Return } else { Patience::Wait(self.globals.timeout) };
+        let manner = Manner { patience, expected_version: self.globals.expect_version };
+        verbs::run(&self.client, &self.output, service, verb, manner).await
+    }
+
+    /// The file says which service it is of; a flag may where it does not, but neither overrules the other.
+    async fn apply(&self, file: &Source) -> Result<Exit, Failure> {
+        let (in_file, settings) = files::service(file)?;
+        let service = match (in_file, &self.globals.service) {
+            (Some(in_file), Some(flag)) if in_file != *flag => {
+                return Err(Failure::usage(format!("{file} is of the service {in_file}, but --service says {flag}")));
+            }
+            (Some(in_file), _) => in_file,
+            (None, _) => self.named.clone().ok_or_else(|| {
+                Failure::usage(format!("{file} does not say which service it is of"))
+                    .next("`service: NAME` in the file, or --service NAME")
+            })?,
+        };
+        self.verb_on(&service, Verb::Apply { settings }).await
+    }
+
+    async fn add_bundle(&self, file: &Source, flag: Option<BundleId>) -> Result<Exit, Failure> {
+        let (in_file, manifest) = files::bundle(file)?;
+        let id = match (in_file, flag) {
+            (Some(in_file), Some(flag)) if in_file != flag => {
+                return Err(Failure::usage(format!("{file} is of the bundle {in_file}, but --id says {flag}")));
+            }
+            (in_file, flag) => flag.or(in_file).ok_or_else(|| {
+                Failure::usage(format!("{file} does not say which bundle it is"))
+                    .next("`id: TAG` in the file, or --id TAG")
+            })?,
+        };
+        self.verb(Verb::AddBundle { id, manifest }).await
+    }
+
+    async fn forget(&self, member: &str) -> Result<Exit, Failure> {
+        let service = self.service().await?;
+        self.client.forget(&service, member).await?;
+        match self.output.format {
+            Format::Json => self.output.document(&serde_json::json!({"service": service, "forgotten": member}))?,
+            Format::Text => {
+                let member = words::tame(member);
+                self.output.line(&format!("forgot {member}: should it come back, it is a member again"))?;
+            }
+        }
+        Ok(Exit::Done)
+    }
+}

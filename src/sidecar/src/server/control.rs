@@ -1,0 +1,75 @@
+//! The control API: what operators ask and order.
+
+mod log;
+mod services;
+mod verbs;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{delete, get, post};
+use serde::Deserialize;
+
+use super::authority::Authority;
+use super::directory::Directory;
+use super::ending::Ending;
+use super::http;
+use super::members::Members;
+use super::problem::ApiError;
+use super::reports::Reports;
+use super::tokens::Token;
+use crate::store::Log;
+
+/// Longest body: a bundle with all its tools is a small part of it.
+const BODY_MAX: usize = 1024 * 1024;
+/// Longest wait for something to change.
+const WAIT_MAX_MS: u64 = 30_000;
+
+/// What the control API works on.
+#[derive(Debug)]
+pub struct Control {
+    /// Where verbs go.
+    pub authority: Authority,
+    /// Where services are read.
+    pub directory: Arc<Directory>,
+    /// Who obeys.
+    pub members: Arc<Members>,
+    /// What they tell.
+    pub reports: Arc<Reports>,
+    /// What happened.
+    pub log: Arc<dyn Log>,
+    /// Ends every wait.
+    pub ending: Ending,
+}
+
+/// The routes of the control address.
+pub fn routes(control: Arc<Control>, token: Token) -> Router {
+    let routes = Router::new()
+        .route("/v1/services", get(services::list))
+        .route("/v1/services/{service}", get(services::show))
+        .route("/v1/services/{service}/verbs", post(verbs::order))
+        .route("/v1/services/{service}/confirmations/{version}", get(services::confirmation))
+        .route("/v1/services/{service}/bundles", get(services::bundles))
+        .route("/v1/services/{service}/members/{member}", delete(services::forget))
+        .route("/v1/events", get(log::events))
+        .route("/v1/log/verification", get(log::verification))
+        .with_state(control);
+    http::guarded(routes, token, BODY_MAX)
+}
+
+/// How long a request may be held.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(transparent)]
+struct WaitMs(u64);
+
+impl WaitMs {
+    fn limit(self) -> Result<Duration, ApiError> {
+        let Self(millis) = self;
+        if millis > WAIT_MAX_MS {
+            let rule = format!("is {millis}, at most {WAIT_MAX_MS} is allowed");
+            return Err(colorfast_core::error::FieldError::new("wait_ms", rule).into());
+        }
+        Ok(Duration::from_millis(millis))
+    }
+}

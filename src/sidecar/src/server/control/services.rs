@@ -1,0 +1,138 @@
+//! Services, their members and how far these are.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use colorfast_core::ids::ServiceName;
+use colorfast_core::release::{Entry, Refusal};
+use serde::Deserialize;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{Control, WaitMs};
+use crate::api::{Bundles, Confirmation, Outcome, ServiceStatus};
+use crate::server::directory::Published;
+use crate::server::http::{Asked, MemberName, Service, Version};
+use crate::server::members::{Appended, Forgotten};
+use crate::server::problem::{ApiError, Kind};
+use crate::server::status;
+
+type Shared = State<Arc<Control>>;
+
+/// `GET /v1/services`
+pub async fn list(State(control): Shared) -> Json<Vec<ServiceStatus>> {
+    let all = control.directory.all();
+    Json(all.iter().map(|published| status::of(published, &control.members, &control.reports)).collect())
+}
+
+/// How long `show` is held, and for what.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShowQuery {
+    after_version: Option<u64>,
+    #[serde(default)]
+    wait_ms: WaitMs,
+}
+
+/// `GET /v1/services/{service}`
+pub async fn show(
+    State(control): Shared,
+    Service(service): Service,
+    Asked(query): Asked<ShowQuery>,
+) -> Result<Json<ServiceStatus>, ApiError> {
+    let end = Instant::now() + query.wait_ms.limit()?;
+    let mut published = control.published(&service)?;
+    let mut members = control.members.watch(&service);
+    let after = query.after_version.unwrap_or_else(|| published.borrow().snapshot.version);
+    let newer = published.wait_for(|published| published.snapshot.version > after);
+    tokio::select! {
+        _ = newer => {}
+        _ = members.changed() => {}
+        () = control.ending.begun() => {}
+        () = tokio::time::sleep_until(end) => {}
+    }
+    let newest = control.published(&service)?.borrow().clone();
+    Ok(Json(status::of(&newest, &control.members, &control.reports)))
+}
+
+/// How long `confirmation` is held.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmationQuery {
+    #[serde(default)]
+    wait_ms: WaitMs,
+}
+
+/// `GET /v1/services/{service}/confirmations/{version}`
+pub async fn confirmation(
+    State(control): Shared,
+    Service(service): Service,
+    Version(version): Version,
+    Asked(query): Asked<ConfirmationQuery>,
+) -> Result<Json<Confirmation>, ApiError> {
+    let end = Instant::now() + query.wait_ms.limit()?;
+    let appended = control.appended(&service, version).await?;
+    let mut members = control.members.watch(&service);
+    let first = control.members.confirmation(&service, &appended);
+    let mut now = first.clone();
+    // Only what is pending is worth a wait: a client that asks after the last acknowledgement must not sit it out.
+    while now.outcome == Outcome::Pending && now == first {
+        tokio::select! {
+            _ = members.changed() => now = control.members.confirmation(&service, &appended),
+            () = control.ending.begun() => break,
+            () = tokio::time::sleep_until(end) => break,
+        }
+    }
+    Ok(Json(now))
+}
+
+/// `GET /v1/services/{service}/bundles`
+pub async fn bundles(State(control): Shared, Service(service): Service) -> Result<Json<Bundles>, ApiError> {
+    let published = control.published(&service)?.borrow().clone();
+    Ok(Json(published.state.bundles.clone()))
+}
+
+/// `DELETE /v1/services/{service}/members/{member}`
+pub async fn forget(
+    State(control): Shared,
+    Service(service): Service,
+    MemberName(member): MemberName,
+) -> Result<StatusCode, ApiError> {
+    control.published(&service)?;
+    match control.members.forget(&service, &member) {
+        Forgotten::Gone => Ok(StatusCode::NO_CONTENT),
+        Forgotten::Unknown => {
+            let detail = format!("{service} has no member {member}: `colorfast status` names them");
+            Err(ApiError::new(Kind::NOT_FOUND, detail))
+        }
+    }
+}
+
+impl Control {
+    fn published(&self, service: &ServiceName) -> Result<watch::Receiver<Arc<Published>>, ApiError> {
+        let published = self.directory.watch(service);
+        published.ok_or_else(|| Refusal::NoService(service.clone()).into())
+    }
+
+    /// The append of a version: known where it was lately, else read in the log.
+    async fn appended(&self, service: &ServiceName, version: u64) -> Result<Appended, ApiError> {
+        let newest = self.published(service)?.borrow().snapshot.version;
+        if let Some(appended) = self.members.appended(service, version) {
+            return Ok(appended);
+        }
+        let none = || {
+            let detail = format!("{service} never was at version {version}; it is at {newest}");
+            ApiError::new(Kind::NOT_FOUND, detail)
+        };
+        let before = version.checked_sub(1).ok_or_else(none)?;
+        let records = self.log.read(before, 1).await?;
+        let record = records.first().filter(|record| record.seq == version).ok_or_else(none)?;
+        let entry: Entry = super::log::entry(record)?;
+        if entry.service.as_ref() != Some(service) {
+            return Err(none());
+        }
+        Ok(Appended::new(version, entry.at, None))
+    }
+}

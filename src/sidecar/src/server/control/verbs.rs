@@ -1,0 +1,132 @@
+//! Verbs as documents. Unknown fields are refused: a misspelt one must not change what a verb does.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use colorfast_core::bundle::Manifest;
+use colorfast_core::ids::{BundleId, SlotName};
+use colorfast_core::release::{Force, Pins, Verb};
+use colorfast_core::settings::ServiceSettings;
+use colorfast_core::weight::Weight;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::Control;
+use crate::api::{VerbRequest, VerbResponse};
+use crate::server::authority::{Effect, Order};
+use crate::server::http::{self, Service, Whole};
+use crate::server::problem::{ApiError, Kind};
+use crate::server::status;
+
+/// Who gives orders: the holder of the one token that there is.
+const PRINCIPAL: &str = "operator";
+
+/// `POST /v1/services/{service}/verbs`
+pub async fn order(
+    State(control): State<Arc<Control>>,
+    Service(service): Service,
+    Whole(body): Whole,
+) -> Result<Json<VerbResponse>, ApiError> {
+    let VerbRequest { expected_version, verb } = parse(&body)?;
+    let order = Order { principal: PRINCIPAL.to_owned(), service: service.clone(), expected_version, verb };
+    let done = control.authority.order(order).await?;
+    let version = done.published.snapshot.version;
+    let appended = control.appended(&service, version).await?;
+    Ok(Json(VerbResponse {
+        version,
+        changed: done.effect == Effect::Changed,
+        status: status::of(&done.published, &control.members, &control.reports),
+        confirmation: control.members.confirmation(&service, &appended),
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Apply {
+    settings: ServiceSettings,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AddBundle {
+    id: BundleId,
+    manifest: Manifest,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stage {
+    slot: SlotName,
+    bundle: BundleId,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ramp {
+    slot: SlotName,
+    weight: Weight,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Abort {
+    slot: SlotName,
+    pins: Pins,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OneSlot {
+    slot: SlotName,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rollback {
+    to: Option<SlotName>,
+    pins: Pins,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Recycle {
+    slot: SlotName,
+    force: Option<Force>,
+}
+
+/// Reads a request. [`VerbRequest`] writes the same, but a reader that is derived could not name the field.
+fn parse(body: &[u8]) -> Result<VerbRequest, ApiError> {
+    let mut fields: Map<String, Value> = http::parse(body)?;
+    let expected_version = match fields.remove("expected_version") {
+        None => None,
+        Some(value) => within("expected_version", value)?,
+    };
+    let missing = || ApiError::new(Kind::BODY, "verb: is missing").at("verb");
+    let name: String = within("verb", fields.remove("verb").ok_or_else(missing)?)?;
+    let verb = match name.as_str() {
+        "apply" => read(fields).map(|Apply { settings }| Verb::Apply { settings }),
+        "add_bundle" => read(fields).map(|AddBundle { id, manifest }| Verb::AddBundle { id, manifest }),
+        "stage" => read(fields).map(|Stage { slot, bundle }| Verb::Stage { slot, bundle }),
+        "ramp" => read(fields).map(|Ramp { slot, weight }| Verb::Ramp { slot, weight }),
+        "abort" => read(fields).map(|Abort { slot, pins }| Verb::Abort { slot, pins }),
+        "switch" => read(fields).map(|OneSlot { slot }| Verb::Switch { slot }),
+        "rollback" => read(fields).map(|Rollback { to, pins }| Verb::Rollback { to, pins }),
+        "migrate" => read(fields).map(|OneSlot { slot }| Verb::Migrate { slot }),
+        "recycle" => read(fields).map(|Recycle { slot, force }| Verb::Recycle { slot, force }),
+        _ => {
+            let known = "apply, add_bundle, stage, ramp, abort, switch, rollback, migrate, recycle";
+            Err(ApiError::new(Kind::BODY, format!("verb: {name:?} is none of {known}")).at("verb"))
+        }
+    }?;
+    Ok(VerbRequest { expected_version, verb })
+}
+
+fn read<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, ApiError> {
+    serde_path_to_error::deserialize(Value::Object(fields)).map_err(http::document_error)
+}
+
+fn within<T: DeserializeOwned>(field: &str, value: Value) -> Result<T, ApiError> {
+    serde_json::from_value(value).map_err(|error| ApiError::new(Kind::BODY, format!("{field}: {error}")).at(field))
+}

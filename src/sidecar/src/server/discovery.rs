@@ -1,0 +1,158 @@
+//! Discovery: proxies ask with the version that they hold, and are answered when there is a newer one.
+//!
+//! What a proxy holds is what its request says, whichever response came before: a new leader in the same process starts
+//! without a nonce. A refusal counts only with the nonce of a response that it answers.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use colorfast_core::error::FieldError;
+use colorfast_core::ids::{ServiceName, SnapshotVersion};
+use colorfast_core::names::{DISCOVERY_PATH, REPORTS_PATH, SNAPSHOT_TYPE_URL};
+use colorfast_core::release::Refusal;
+use colorfast_core::wire::discovery::{DiscoveryRequest, DiscoveryResponse};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::directory::{Directory, Published};
+use super::ending::Ending;
+use super::http::{self, Document};
+use super::members::{Heard, MemberId, Members, Sending};
+use super::problem::{ApiError, Kind};
+use super::reports::{self, Reports};
+use super::tokens::Token;
+use crate::store::Outage;
+
+/// How long a request is held where there is nothing newer, unless members lapse sooner than that.
+const HOLD: Duration = Duration::from_secs(20);
+/// Longest body.
+const BODY_MAX: usize = 64 * 1024;
+/// How many services that are asked for and do not exist are told apart in the log.
+const UNKNOWN_MAX: usize = 256;
+
+/// What discovery answers from.
+#[derive(Debug)]
+pub struct Discovery {
+    directory: Arc<Directory>,
+    members: Arc<Members>,
+    ending: Ending,
+    hold: Duration,
+    unknown: Mutex<BTreeSet<ServiceName>>,
+}
+
+impl Discovery {
+    /// Discovery over what is published.
+    pub fn new(directory: Arc<Directory>, members: Arc<Members>, ending: Ending) -> Self {
+        // A member must be heard well within its ttl.
+        let hold = HOLD.min(members.ttl() / 2);
+        Self { directory, members, ending, hold, unknown: Mutex::default() }
+    }
+}
+
+/// The routes of the discovery address.
+pub fn routes(discovery: Arc<Discovery>, reports: Arc<Reports>, token: Token) -> Router {
+    let routes = Router::new().route(DISCOVERY_PATH, post(snapshots)).with_state(discovery);
+    let routes = routes.merge(Router::new().route(REPORTS_PATH, post(reports::receive)).with_state(reports));
+    http::guarded(routes, token, BODY_MAX)
+}
+
+/// A request that keeps the rules.
+#[derive(Debug)]
+struct Poll {
+    service: ServiceName,
+    member: MemberId,
+    heard: Heard,
+}
+
+impl Poll {
+    fn read(request: DiscoveryRequest) -> Result<Self, FieldError> {
+        if request.type_url != SNAPSHOT_TYPE_URL {
+            return Err(FieldError::new("type_url", format!("is not {SNAPSHOT_TYPE_URL}")));
+        }
+        let [service] = request.resource_names.as_slice() else {
+            let found = request.resource_names.len();
+            return Err(FieldError::new("resource_names", format!("names {found} services, not exactly one")));
+        };
+        let held = match request.version_info.as_str() {
+            "" => None,
+            text => Some(text.parse().map_err(|error| FieldError::new("version_info", error))?),
+        };
+        let nonce = request.response_nonce;
+        Ok(Self {
+            service: service.clone(),
+            member: MemberId::of(&request.node)?,
+            heard: Heard { held, refused: request.error_detail.map(|error| (nonce, error.message)) },
+        })
+    }
+}
+
+async fn snapshots(
+    State(discovery): State<Arc<Discovery>>,
+    Document(request): Document<DiscoveryRequest>,
+) -> Result<Response, ApiError> {
+    let Poll { service, member, heard } = Poll::read(request)?;
+    let Some(mut published) = discovery.directory.watch(&service) else {
+        discovery.unknown(&service, &member);
+        return Err(Refusal::NoService(service).into());
+    };
+    let held = heard.held;
+    debug!(%service, %member, ?heard, "poll");
+    let heard = discovery.members.heard(&service, &member, heard);
+    let mut unwanted = heard.map_err(|full| ApiError::new(Kind::OUTAGE, full))?;
+    let end = Instant::now() + discovery.hold;
+    loop {
+        let newest = published.borrow_and_update().clone();
+        if let Some(response) = discovery.answer(&member, held, &newest)? {
+            return Ok(Json(response).into_response());
+        }
+        tokio::select! {
+            Ok(()) = published.changed() => {}
+            _ = &mut unwanted => break,
+            () = discovery.ending.begun() => break,
+            () = tokio::time::sleep_until(end) => break,
+        }
+    }
+    Ok(StatusCode::NOT_MODIFIED.into_response())
+}
+
+impl Discovery {
+    /// What `member` is sent, where there is something newer that it has not refused.
+    fn answer(
+        &self,
+        member: &MemberId,
+        held: Option<SnapshotVersion>,
+        newest: &Published,
+    ) -> Result<Option<DiscoveryResponse>, Outage> {
+        let version = newest.snapshot.version();
+        if held.is_some_and(|held| held >= version) {
+            return Ok(None);
+        }
+        let nonce = getrandom::u64().map_err(|error| Outage { what: "draw a nonce", cause: error.to_string() })?;
+        let nonce = format!("{nonce:016x}");
+        if self.members.sends(&newest.snapshot.service, member, version, &nonce) == Sending::Withheld {
+            return Ok(None);
+        }
+        debug!(service = %newest.snapshot.service, %member, %version, "snapshot sent");
+        Ok(Some(DiscoveryResponse {
+            version_info: version.to_string(),
+            resources: vec![newest.resource()],
+            type_url: SNAPSHOT_TYPE_URL.to_owned(),
+            nonce,
+        }))
+    }
+
+    /// Tells the operator once: the proxy asks again every second until somebody creates the service.
+    fn unknown(&self, service: &ServiceName, member: &MemberId) {
+        let mut unknown = self.unknown.lock();
+        if unknown.len() < UNKNOWN_MAX && unknown.insert(service.clone()) {
+            warn!(%service, %member, "a proxy asks for a service that does not exist");
+        }
+    }
+}

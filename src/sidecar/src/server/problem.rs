@@ -1,0 +1,138 @@
+//! Errors of the APIs: each is a problem document (RFC 9457) that says what was wrong, where, and what would be right.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use colorfast_core::error::FieldError;
+use colorfast_core::release::Refusal;
+
+use super::authority::VerbError;
+use crate::api::Problem;
+use crate::store::Outage;
+
+/// An error on its way to the client.
+#[derive(Debug)]
+pub struct ApiError(Box<Problem>);
+
+/// What kind of problem: its stable word, its status, and its title.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    code: &'static str,
+    status: StatusCode,
+    title: &'static str,
+}
+
+impl Kind {
+    /// No token, or another one.
+    pub const UNAUTHENTICATED: Self =
+        Self::new("unauthenticated", StatusCode::UNAUTHORIZED, "The bearer token is missing or wrong");
+    /// Nothing is there.
+    pub const NOT_FOUND: Self = Self::new("not-found", StatusCode::NOT_FOUND, "There is no such thing");
+    /// Something is there, but not by this method.
+    pub const METHOD: Self =
+        Self::new("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "The resource has no such method");
+    /// The body is no document of its kind.
+    pub const BODY: Self = Self::new("invalid-body", StatusCode::BAD_REQUEST, "The body cannot be read");
+    /// The query is not one of this resource.
+    pub const QUERY: Self = Self::new("invalid-query", StatusCode::BAD_REQUEST, "The query cannot be read");
+    /// The body is too long.
+    pub const TOO_LARGE: Self = Self::new("too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too long");
+    /// The body did not come.
+    pub const TOO_SLOW: Self = Self::new("too-slow", StatusCode::REQUEST_TIMEOUT, "The body did not come in time");
+    /// A value breaks a rule.
+    pub const FIELD: Self = Self::new("invalid-field", StatusCode::UNPROCESSABLE_ENTITY, "A value breaks a rule");
+    /// The operator has seen another version.
+    pub const STALE: Self = Self::new("stale-version", StatusCode::CONFLICT, "The service has changed since");
+    /// The sidecar cannot do it now.
+    pub const OUTAGE: Self = Self::new("outage", StatusCode::SERVICE_UNAVAILABLE, "The sidecar cannot do it now");
+
+    const fn new(code: &'static str, status: StatusCode, title: &'static str) -> Self {
+        Self { code, status, title }
+    }
+
+    fn of(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::NoService(_) | Refusal::NoSlot { .. } | Refusal::NoBundle(_) => {
+                Self::new(refusal.code(), StatusCode::NOT_FOUND, "There is no such thing")
+            }
+            Refusal::Field(_) => Self::FIELD,
+            _ => Self::new(refusal.code(), StatusCode::CONFLICT, "The release state does not allow it"),
+        }
+    }
+}
+
+impl ApiError {
+    /// A problem of `kind`; `detail` says what was wrong and what would be right.
+    pub fn new(kind: Kind, detail: impl ToString) -> Self {
+        Self(Box::new(Problem {
+            kind: format!("urn:colorfast:problem:{}", kind.code),
+            title: kind.title.to_owned(),
+            status: kind.status.as_u16(),
+            detail: detail.to_string(),
+            field: None,
+            current_version: None,
+            awaited_version: None,
+            members: Vec::new(),
+        }))
+    }
+
+    /// The problem stands at `field`.
+    pub fn at(mut self, field: impl Into<String>) -> Self {
+        self.0.field = Some(field.into());
+        self
+    }
+}
+
+impl From<FieldError> for ApiError {
+    fn from(error: FieldError) -> Self {
+        Self::new(Kind::FIELD, &error).at(error.field)
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let mut error = Self::new(Kind::of(&refusal), &refusal);
+        match refusal {
+            Refusal::Field(field) => error.0.field = Some(field.field),
+            Refusal::SlotInUse { .. } => error.0.field = Some("settings.slots".to_owned()),
+            Refusal::NotIntroduced { version, members, .. } => {
+                error.0.awaited_version = Some(version);
+                error.0.members = members;
+            }
+            _ => {}
+        }
+        error
+    }
+}
+
+impl From<Outage> for ApiError {
+    fn from(outage: Outage) -> Self {
+        Self::new(Kind::OUTAGE, outage)
+    }
+}
+
+impl From<VerbError> for ApiError {
+    fn from(error: VerbError) -> Self {
+        match error {
+            VerbError::Stale { current, .. } => {
+                let mut stale = Self::new(Kind::STALE, error);
+                stale.0.current_version = Some(current);
+                stale
+            }
+            VerbError::Refused(refusal) => refusal.into(),
+            VerbError::Outage(outage) => outage.into(),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, axum::Json(&*self.0)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

@@ -1,0 +1,65 @@
+//! What the control API shows of a service.
+
+use colorfast_core::ids::{SlotName, SnapshotVersion};
+use colorfast_core::release::{Phase, ServiceState};
+
+use super::directory::Published;
+use super::members::{Members, Record};
+use super::reports::Reports;
+use crate::api::{MemberStatus, RefusedVersion, ServiceStatus, SlotStatus};
+
+/// The service as published, with its proxies as they are now.
+pub fn of(published: &Published, members: &Members, reports: &Reports) -> ServiceStatus {
+    let Published { state, snapshot, .. } = published;
+    let newest = snapshot.version();
+    let slots = state.settings.slots.iter();
+    let slots = slots.filter_map(|name| Some((name, state.slots.get(name)?)));
+    let member = |record: Record| member(&record, newest, |record| reports.instances(&snapshot.service, &record.member));
+    ServiceStatus {
+        service: snapshot.service.clone(),
+        epoch: snapshot.epoch.0,
+        version: snapshot.version,
+        slots: slots
+            .map(|(name, slot)| SlotStatus {
+                slot: name.clone(),
+                phase: slot.phase,
+                since: slot.since,
+                weight: slot.weight,
+                bundle: slot.bundle.clone(),
+                assignment: slot.assignment,
+                quarantine_until: slot.quarantine_until,
+            })
+            .collect(),
+        way_back: way_back(state),
+        members: members.of(&snapshot.service).into_iter().map(member).collect(),
+        settings: state.settings.clone(),
+    }
+}
+
+fn member(
+    record: &Record,
+    newest: SnapshotVersion,
+    instances: impl Fn(&Record) -> Vec<crate::api::InstanceStatus>,
+) -> MemberStatus {
+    MemberStatus {
+        member: record.member.to_string(),
+        node: record.member.node().to_owned(),
+        process: record.member.process().to_owned(),
+        version_info: record.held().map(|held| held.to_string()).unwrap_or_default(),
+        current: record.held() == Some(newest),
+        last_seen: record.seen,
+        refused: record.refused.as_ref().map(|refused| RefusedVersion {
+            version: refused.version().version,
+            error: refused.error.clone(),
+        }),
+        instances: instances(record),
+    }
+}
+
+/// The slot that was live before, where it still runs what it ran then.
+fn way_back(state: &ServiceState) -> Option<SlotName> {
+    let former = state.history.last()?;
+    let slot = state.slots.get(&former.slot)?;
+    let stands = slot.assignment == Some(former.assignment) && !matches!(slot.phase, Phase::Idle | Phase::Condemned);
+    stands.then(|| former.slot.clone())
+}

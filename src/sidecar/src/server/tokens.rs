@@ -1,0 +1,87 @@
+//! Bearer tokens: made at the first start, in files that nobody else can read.
+
+use std::fmt;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use data_encoding::BASE64URL_NOPAD;
+use subtle::ConstantTimeEq;
+
+use super::files;
+
+/// Secret bytes of a token that we make.
+const BYTES: usize = 32;
+/// Shortest and longest token that somebody else may have put there.
+const CHARS: std::ops::RangeInclusive<usize> = 32..=256;
+
+/// The token of one API and the file it stands in; never shown in debug output.
+#[derive(Clone)]
+pub struct Token {
+    path: Arc<PathBuf>,
+    text: Arc<str>,
+}
+
+impl Token {
+    /// The token in `path`; made where there is none.
+    ///
+    /// # Errors
+    /// Where others can read the file, or no token stands in it.
+    pub fn load_or_make(path: PathBuf) -> Result<Self> {
+        let said = || format!("cannot use {}", path.display());
+        let text = match fs::metadata(&path) {
+            Ok(found) => {
+                check_private(&path, found.permissions().mode())?;
+                fs::read_to_string(&path).with_context(said)?
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let text = draw()?;
+                files::write_private(&path, format!("{text}\n").as_bytes()).with_context(said)?;
+                text
+            }
+            Err(error) => return Err(error).with_context(said),
+        };
+        let text = text.trim_end();
+        ensure!(
+            CHARS.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()),
+            "{} holds no token: one line of {} to {} printable characters. Remove it, and the next start makes one",
+            path.display(),
+            CHARS.start(),
+            CHARS.end()
+        );
+        Ok(Self { text: text.into(), path: Arc::new(path) })
+    }
+
+    /// Where it stands.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether `given` is this token. Takes as long for a nearly right one as for a wrong one.
+    pub fn is(&self, given: &[u8]) -> bool {
+        self.text.as_bytes().ct_eq(given).into()
+    }
+}
+
+fn check_private(path: &Path, mode: u32) -> Result<()> {
+    if mode & 0o077 != 0 {
+        let path = path.display();
+        bail!("{path} can be read by others (mode {:03o}): run `chmod 600 {path}`", mode & 0o777);
+    }
+    Ok(())
+}
+
+fn draw() -> Result<String> {
+    let mut bytes = [0; BYTES];
+    getrandom::fill(&mut bytes).context("cannot draw a token")?;
+    Ok(BASE64URL_NOPAD.encode(&bytes))
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token").field("path", &self.path).finish_non_exhaustive()
+    }
+}
