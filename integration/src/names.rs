@@ -15,5 +15,9 @@ pub const BUNDLE: &str = "x-agent-bundle";
 pub const DECISION: &str = "x-agent-decision";
 /// Where early header mutation puts what a client sent under the names of the stamps.
 pub const CLIENT_SENT: &str = "x-agent-client-sent";
+/// Where a preview token would stand.
+pub const PREVIEW: &str = "x-agent-preview";
 /// What an agent says that it runs.
 pub const ATTESTED: &str = "x-agent-bundle-id";
+/// Where proxies ask the sidecar for snapshots.
+pub const DISCOVERY_PATH: &str = "/v3/discovery:snapshots";

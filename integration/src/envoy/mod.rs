@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 pub use admin::Admin;
@@ -95,6 +95,23 @@ impl Envoy {
     /// Where Envoy does not run or does not answer.
     pub async fn stats(&self, filter: &str) -> Result<BTreeMap<String, u64>> {
         self.admin()?.stats(filter).await
+    }
+
+    /// Fails where a VM of the filter has crashed since Envoy was started: a crash leaves a rebuilt VM, or one that is
+    /// missing, and its words in the log.
+    ///
+    /// # Errors
+    /// Says what tells so.
+    pub async fn expect_no_crash(&self) -> Result<()> {
+        let rebuilt = self.stats("^wasm\\..*vm_reload").await?;
+        ensure!(rebuilt.values().all(|count| *count == 0), "VMs were rebuilt: {rebuilt:?}");
+        // One for each worker, one for the main thread, and the one that all were cloned from.
+        let alive = self.admin()?.stat("wasm.envoy.wasm.runtime.v8.active").await?;
+        ensure!(alive == Some(u64::from(self.config.concurrency) + 2), "{alive:?} VMs are alive");
+        let log = self.log()?;
+        let told = log.lines().find(|line| line.contains("panicked") || line.contains("Wasm VM failed"));
+        ensure!(told.is_none(), "the log says: {told:?}");
+        Ok(())
     }
 
     /// The process id, of the runner where there is one.

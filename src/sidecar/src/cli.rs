@@ -6,6 +6,8 @@ mod client;
 mod confirm;
 mod error;
 mod events;
+#[cfg(test)]
+mod fake;
 mod files;
 mod help;
 mod locate;

@@ -24,6 +24,7 @@ mod problem;
 mod reports;
 mod run;
 pub mod serving;
+mod sidecar;
 mod status;
 mod tokens;
 

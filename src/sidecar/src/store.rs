@@ -15,7 +15,7 @@ mod contract;
 use std::future::Future;
 use std::pin::Pin;
 
-pub use ephemera::Ephemera;
+pub use ephemera::{Ephemera, Merge};
 pub use lock::DirLock;
 pub use log::{AppendError, Head, LeaseError, Log, Record};
 pub use secrets::{PutError, Secrets, Versioned};

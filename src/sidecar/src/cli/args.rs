@@ -79,11 +79,10 @@ pub struct Globals {
 /// When to use colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Color {
-    /// On a terminal, unless NO_COLOR is set.
+    // Plain comments: documented values would make clap spread the help over many lines.
+    // On a terminal, unless NO_COLOR is set.
     Auto,
-    /// Always.
     Always,
-    /// Never.
     Never,
 }
 
@@ -248,9 +247,9 @@ pub struct Serve {
 /// How the sidecar writes its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    // Lines for people.
     Text,
-    /// One JSON document a line.
+    // One JSON document a line.
     Json,
 }
 

@@ -6,9 +6,7 @@ use colorfast_core::ids::ServiceName;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
-use crate::api::{
-    Bundles, Confirmation, Events, Problem, ServiceStatus, VerbRequest, VerbResponse, Verification,
-};
+use crate::api::{Bundles, Confirmation, Events, Problem, ServiceStatus, VerbRequest, VerbResponse, Verification};
 use crate::cli::error::Failure;
 use crate::cli::locate::Sidecar;
 
@@ -178,8 +176,9 @@ impl Client {
         let Sidecar { control, control_from, token_from, .. } = &self.sidecar;
         let detail =
             format!("the sidecar at {control} ({control_from}) does not accept the control token {token_from}");
-        Failure::answered(Problem { detail, ..problem })
-            .next("colorfast --data-dir DIR …, --token-file FILE … or COLORFAST_CONTROL_TOKEN: the token of that sidecar")
+        Failure::answered(Problem { detail, ..problem }).next(
+            "colorfast --data-dir DIR …, --token-file FILE … or COLORFAST_CONTROL_TOKEN: the token of that sidecar",
+        )
     }
 }
 

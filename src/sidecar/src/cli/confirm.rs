@@ -1,5 +1,6 @@
 //! Following a version until every member has obeyed it, and telling who has not.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use colorfast_core::ids::ServiceName;
@@ -180,8 +181,8 @@ pub fn tell(confirmation: &Confirmation, ending: Ending, waited: Duration, paint
 }
 
 /// A line for each member that has not obeyed, with the reason, and then what to do.
-pub fn laggards(confirmation: &Confirmation, paint: Paint) -> Vec<String> {
-    let mut lines = Vec::new();
+pub fn laggards(confirmation: &Confirmation, paint: Paint) -> String {
+    let mut lines = String::new();
     let mut gone = None;
     for MemberProgress { member, progress } in &confirmation.members {
         let member = words::tame(member);
@@ -194,12 +195,12 @@ pub fn laggards(confirmation: &Confirmation, paint: Paint) -> Vec<String> {
             }
             Progress::Refused { error } => paint.bad(&format!("refused it: {}", words::tame(error))),
         };
-        lines.push(format!("  {member}  {why}"));
+        let _ = writeln!(lines, "  {member}  {why}");
     }
     let next = paint.dim("next:");
-    lines.push(format!("{next}  colorfast status   (who follows late is shown as current there)"));
+    let _ = writeln!(lines, "{next}  colorfast status   (who follows late is shown as current there)");
     if let Some(member) = gone {
-        lines.push(format!("{next}  colorfast member forget {member}   (if it is gone for good)"));
+        let _ = writeln!(lines, "{next}  colorfast member forget {member}   (if it is gone for good)");
     }
     lines
 }
@@ -248,7 +249,7 @@ mod tests {
         assert_eq!(Ending::of(&pending).exit(), Exit::Unconfirmed);
         let lines = laggards(&pending, Paint::Off);
         assert_eq!(
-            lines,
+            lines.lines().collect::<Vec<_>>(),
             [
                 "  b/2  lagging: it was heard since, but decides by an older version",
                 "  c/3  silent: it was not heard since",

@@ -211,12 +211,15 @@ mod tests {
     #[test]
     fn service_files_are_refused_with_their_place() {
         let cases = [
-            ("service: chat\npin:\n  max_age: 7\n", ":3:3: pin.max_age: unknown field `max_age`, expected one of header"),
+            (
+                "service: chat\npin:\n  max_age: 7\n",
+                ":3:3: pin.max_age: unknown field `max_age`, expected one of header",
+            ),
             ("service: chat\ncolour: red\n", ":2:1: colour: unknown field `colour`, expected one of slots"),
             ("service: chat\nslots: [blue, Green]\n", ":2:15: slots[1]: \"Green\" is not a slot name"),
             ("service: chat\nslots:\n  - blue\n  - blue\n", ":4:5: slots[1]: blue stands twice"),
             ("pin:\n  max_age_seconds: long\n", ":2:20: pin.max_age_seconds: is not a whole number"),
-            ("pin:\n  max_age_seconds: 60\n", ":1:1: pin.idle_timeout_seconds: 86400 is over"),
+            ("pin:\n  max_age_seconds: 60\n", ":2:3: pin.idle_timeout_seconds: 86400 is over"),
             ("pin:\n  cookie_path: x\n", ":2:16: pin.cookie_path: is not a path"),
             ("session_sources:\n  - header: X-A\n", ":2:13: session_sources[0].header: \"X-A\" is not a header name"),
             ("session_sources:\n  - query: a\n", ":2:5: session_sources[0]: unknown variant `query`"),

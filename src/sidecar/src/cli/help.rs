@@ -16,10 +16,7 @@ pub const OUTPUT: &str = "Output";
 
 /// The commands by what they are used for.
 const GROUPS: [(&str, &[&str]); 3] = [
-    (
-        "Release",
-        &["service", "bundle", "stage", "ramp", "switch", "rollback", "abort", "migrate", "recycle"],
-    ),
+    ("Release", &["service", "bundle", "stage", "ramp", "switch", "rollback", "abort", "migrate", "recycle"]),
     ("Look", &["status", "watch", "events", "verify-log"]),
     ("Run", &["serve", "member"]),
 ];
@@ -212,7 +209,11 @@ pub fn command() -> Command {
     let command = Arguments::command();
     let globals: Vec<Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
     let first_page = first_page(&command);
-    arrange(command, "", &globals).help_template(first_page)
+    // Clap knows no groups of commands: its own list of them is hidden, and the first page has a better one.
+    arrange(command, "", &globals)
+        .mut_subcommands(|sub| sub.hide(true))
+        .override_usage("colorfast [OPTIONS] COMMAND")
+        .help_template(first_page)
 }
 
 /// Gives every command its examples and, of the global options, those that matter for it; the rest work, unseen.
@@ -258,7 +259,7 @@ fn first_page(command: &Command) -> StyledStr {
         let lines: Vec<_> = lines.iter().map(|(name, about)| (*name, about.as_str())).collect();
         let _ = write!(text, "\n{}", list(group, &lines));
     }
-    let _ = write!(text, "\n{{options}}\n\n{}", list("A release", FIRST_STEPS));
+    let _ = write!(text, "\n{{all-args}}\n\n{}", list("A release", FIRST_STEPS));
     let heading = heading("Exit codes");
     let _ = write!(
         text,
@@ -315,7 +316,7 @@ mod tests {
         let mut found = Vec::new();
         leaves(&command, "", &mut found);
         for (path, sub) in &found {
-            let help = sub.clone().render_long_help().to_string();
+            let help = Command::clone(sub).render_long_help().to_string();
             assert!(help.contains(&format!("Examples:\n  colorfast {path}")), "{path}:\n{help}");
             assert!(sub.get_about().is_some(), "{path} says nothing of itself");
         }

@@ -201,12 +201,12 @@ chat v7: green is live with 2026-11, red takes 2.5%, rollback goes to blue, no m
         ];
         let page = shown(&format!("[{}]", members.join(",")));
         let wanted = "\
- MEMBER  STATE                                DECIDES BY         SEEN     FILTER
- a/1     current                              v7                 5 s ago  0.1.0
- b/2     lagging                              v5                 5 s ago  0.1.0
+ MEMBER  STATE                               DECIDES BY         SEEN     FILTER
+ a/1     current                             v7                 5 s ago  0.1.0
+ b/2     lagging                             v5                 5 s ago  0.1.0
  c/3     refused v7: settings.pin: \\u{1b}no  its bootstrap      5 s ago  0.1.0
- d/4     starting                             nothing yet        5 s ago  0.1.0
- e/5     lagging                              v9 of another log  5 s ago  0.1.0
+ d/4     starting                            nothing yet        5 s ago  0.1.0
+ e/5     lagging                             v9 of another log  5 s ago  0.1.0
  b/2 has no keys";
         assert!(page.contains(wanted), "{page}");
         assert!(page.starts_with("chat v7: ") && page.contains("1 of 5 members current"), "{page}");

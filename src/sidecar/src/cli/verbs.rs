@@ -50,35 +50,63 @@ pub async fn run(
     verb: Verb,
     manner: Manner,
 ) -> Result<Exit, Failure> {
-    let deadline = Instant::now() + manner.patience.limit();
     let request = VerbRequest { expected_version: manner.expected_version, verb };
-    let mut response = send(client, service, &request, deadline).await?;
-    let mut lost = None;
-    if changes_snapshot(&request.verb) && manner.patience != Patience::Return {
-        let purpose = format!("v{} is applied", response.version);
-        let first = response.confirmation;
-        let followed = confirm::follow(client, service, first, deadline, &purpose).await?;
-        (response.confirmation, lost) = (followed.confirmation, followed.lost);
-    }
-    let ending = match Ending::of(&response.confirmation) {
-        Ending::Unconfirmed if manner.patience == Patience::Return => Ending::NotAwaited,
-        ending => ending,
-    };
-    if output.format == Format::Json {
-        // The service as it is after the waiting, unless somebody has moved it on.
-        if let Ok(status) = client.service(service).await
-            && status.version == response.version
-        {
-            response.status = status;
+    let Carried { mut response, ending, lost } = carry_out(client, service, &request, manner.patience).await?;
+    let written = match output.format {
+        Format::Json => {
+            // The service as it is after the waiting, unless somebody has moved it on.
+            if let Ok(status) = client.service(service).await
+                && status.version == response.version
+            {
+                response.status = status;
+            }
+            output.document(&Report { outcome: ending.map_or("applied", Ending::as_str), response: &response })
         }
-        output.document(&Report { outcome: ending.as_str(), response: &response })?;
-    } else {
-        output.text(&report(&request.verb, &response, ending, manner.patience.limit(), output))?;
-    }
+        Format::Text => output.text(&report(&request.verb, &response, ending, manner.patience.limit(), output)),
+    };
     if let Some(lost) = lost {
         output.failure(&lost);
     }
-    Ok(if changes_snapshot(&request.verb) { ending.exit() } else { Exit::Done })
+    // A reader that has gone changes nothing about how far the verb came.
+    match written {
+        Ok(()) | Err(Failure::OutputClosed) => Ok(ending.map_or(Exit::Done, Ending::exit)),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// A verb that is in the log, and how far the members are.
+#[derive(Debug)]
+struct Carried {
+    response: VerbResponse,
+    /// None for a verb that members have nothing to do with.
+    ending: Option<Ending>,
+    /// The outage that the waiting ended in.
+    lost: Option<Failure>,
+}
+
+async fn carry_out(
+    client: &Client,
+    service: &ServiceName,
+    request: &VerbRequest,
+    patience: Patience,
+) -> Result<Carried, Failure> {
+    let deadline = Instant::now() + patience.limit();
+    let mut response = send(client, service, request, deadline).await?;
+    if let Verb::AddBundle { .. } = request.verb {
+        // A bundle that is nowhere staged changes nothing that a proxy decides by.
+        return Ok(Carried { response, ending: None, lost: None });
+    }
+    let mut lost = None;
+    if let Patience::Wait(_) = patience {
+        let purpose = format!("v{} is applied", response.version);
+        let followed = confirm::follow(client, service, response.confirmation, deadline, &purpose).await?;
+        (response.confirmation, lost) = (followed.confirmation, followed.lost);
+    }
+    let ending = match (Ending::of(&response.confirmation), patience) {
+        (Ending::Unconfirmed, Patience::Return) => Ending::NotAwaited,
+        (ending, _) => ending,
+    };
+    Ok(Carried { response, ending: Some(ending), lost })
 }
 
 /// Sends a verb. Where weight would go to an assignment that a member does not know yet, waits for that member.
@@ -108,11 +136,6 @@ async fn send(
     }
 }
 
-/// Adding a bundle changes nothing that a proxy decides by, so nobody waits for proxies there.
-fn changes_snapshot(verb: &Verb) -> bool {
-    !matches!(verb, Verb::AddBundle { .. })
-}
-
 /// What a verb prints for programs.
 #[derive(Serialize)]
 struct Report<'a> {
@@ -122,24 +145,21 @@ struct Report<'a> {
 }
 
 /// What a verb prints for people.
-fn report(verb: &Verb, response: &VerbResponse, ending: Ending, waited: Duration, output: &Output) -> String {
+fn report(verb: &Verb, response: &VerbResponse, ending: Option<Ending>, waited: Duration, output: &Output) -> String {
     let paint = output.paint;
-    let done = said(verb, response);
     let place = match assignment(verb, &response.status) {
         Some(assignment) => format!("(v{}, assignment {assignment})", response.version),
         None => format!("(v{})", response.version),
     };
     let unchanged = if response.changed { "" } else { "nothing to change: " };
-    let begin = format!("{unchanged}{} {}", paint.strong(&done), paint.dim(&place));
-    if !changes_snapshot(verb) {
-        return format!("{begin}\n");
+    let mut text = format!("{unchanged}{} {}", paint.strong(&said(verb, response)), paint.dim(&place));
+    if let Some(ending) = ending {
+        text.push_str(": ");
+        text.push_str(&confirm::tell(&response.confirmation, ending, waited, paint));
     }
-    let mut text = format!("{begin}: {}\n", confirm::tell(&response.confirmation, ending, waited, paint));
-    if ending == Ending::Unconfirmed {
-        for line in confirm::laggards(&response.confirmation, paint) {
-            text.push_str(&line);
-            text.push('\n');
-        }
+    text.push('\n');
+    if ending == Some(Ending::Unconfirmed) {
+        text.push_str(&confirm::laggards(&response.confirmation, paint));
     }
     text
 }
@@ -183,3 +203,6 @@ fn assignment(verb: &Verb, status: &ServiceStatus) -> Option<AssignmentId> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,11 +3,10 @@
 use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use data_encoding::BASE64URL_NOPAD;
 use subtle::ConstantTimeEq;
 
@@ -32,17 +31,14 @@ impl Token {
     /// Where others can read the file, or no token stands in it.
     pub fn load_or_make(path: PathBuf) -> Result<Self> {
         let said = || format!("cannot use {}", path.display());
-        let text = match fs::metadata(&path) {
-            Ok(found) => {
-                check_private(&path, found.permissions().mode())?;
-                fs::read_to_string(&path).with_context(said)?
-            }
+        files::check_private(&path)?;
+        let text = match fs::read_to_string(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let text = draw()?;
                 files::write_private(&path, format!("{text}\n").as_bytes()).with_context(said)?;
                 text
             }
-            Err(error) => return Err(error).with_context(said),
+            read => read.with_context(said)?,
         };
         let text = text.trim_end();
         ensure!(
@@ -64,14 +60,6 @@ impl Token {
     pub fn is(&self, given: &[u8]) -> bool {
         self.text.as_bytes().ct_eq(given).into()
     }
-}
-
-fn check_private(path: &Path, mode: u32) -> Result<()> {
-    if mode & 0o077 != 0 {
-        let path = path.display();
-        bail!("{path} can be read by others (mode {:03o}): run `chmod 600 {path}`", mode & 0o777);
-    }
-    Ok(())
 }
 
 fn draw() -> Result<String> {

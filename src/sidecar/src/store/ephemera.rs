@@ -6,6 +6,9 @@ use colorfast_core::time::UnixMillis;
 
 use super::Answer;
 
+/// What becomes of a value, given the one that is there; `None` leaves it alone.
+pub type Merge<'a> = dyn FnMut(Option<&[u8]>) -> Option<Vec<u8>> + 'a;
+
 /// Members, acknowledgements, reports: values by key that answer from memory and are saved behind.
 ///
 /// A crash may lose the last second. `expires` is when a value may go; `None` keeps it until it is removed.
@@ -21,8 +24,8 @@ pub trait Ephemera: fmt::Debug + Send + Sync {
     #[allow(dead_code, reason = "part of the contract: the first proposal for a session wins")]
     fn put_if_absent(&self, key: &str, value: Vec<u8>, expires: Option<UnixMillis>) -> Option<Vec<u8>>;
 
-    /// Writes what `merge` makes of the value that is there, in one step; `None` leaves it alone, lifetime included.
-    fn merge(&self, key: &str, expires: Option<UnixMillis>, merge: &mut dyn FnMut(Option<&[u8]>) -> Option<Vec<u8>>);
+    /// Writes what `merge` makes of the value that is there, in one step. What is left alone keeps its lifetime too.
+    fn merge(&self, key: &str, expires: Option<UnixMillis>, merge: &mut Merge<'_>);
 
     /// Removes the value under `key`.
     fn remove(&self, key: &str);

@@ -40,13 +40,9 @@ impl Sqlite {
     /// Where the file is no store of this release, or cannot be read.
     pub fn open(path: &Path) -> Result<Self> {
         let said = || format!("cannot open {}", path.display());
-        let (writer, loaded) = Connection::open(path, |db| {
-            connection::migrate(db)?;
-            Ok((log::head(db)?, ephemera::load(db)?))
-        })
-        .with_context(said)?;
+        let (writer, (head, memory)) =
+            Connection::open(path, |db| Ok((log::head(db)?, ephemera::load(db)?))).with_context(said)?;
         let (reader, ()) = Connection::open(path, |_| Ok(())).with_context(said)?;
-        let (head, memory) = loaded;
         Ok(Self {
             path: path.to_owned(),
             writer,
@@ -63,3 +59,6 @@ impl fmt::Debug for Sqlite {
         f.debug_tuple("Sqlite").field(&self.path).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -117,7 +117,7 @@ impl Control {
     }
 
     /// The append of a version: known where it was lately, else read in the log.
-    async fn appended(&self, service: &ServiceName, version: u64) -> Result<Appended, ApiError> {
+    pub(super) async fn appended(&self, service: &ServiceName, version: u64) -> Result<Appended, ApiError> {
         let newest = self.published(service)?.borrow().snapshot.version;
         if let Some(appended) = self.members.appended(service, version) {
             return Ok(appended);

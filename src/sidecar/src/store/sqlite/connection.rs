@@ -32,11 +32,14 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Opens `path` and runs `first` on it before anything else.
+    /// Opens the store at `path`, made where there is none, and runs `first` on it before anything else.
     pub(super) fn open<T>(path: &Path, first: impl FnOnce(&mut rusqlite::Connection) -> Result<T>) -> Result<(Self, T)> {
         // SQLite gives its journal the mode of the file, so that none of them is ever readable to others.
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let mut db = rusqlite::Connection::open(path)?;
+        if recognise(&db)? == Found::Nothing {
+            make_tables(&mut db).context("cannot make its tables")?;
+        }
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
         let found = first(&mut db)?;
@@ -78,21 +81,29 @@ pub(super) fn outage(what: &'static str) -> impl Fn(rusqlite::Error) -> Outage +
     move |error| Outage { what, cause: error.to_string() }
 }
 
-/// Makes the tables of a new file, and refuses one that is not ours to touch.
-pub(super) fn migrate(db: &mut rusqlite::Connection) -> Result<()> {
-    let number = |db: &rusqlite::Connection, pragma| db.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
+/// What a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Ours,
+}
+
+/// Looks at a file before anything is done to it: one that is not ours stays as it is.
+fn recognise(db: &rusqlite::Connection) -> Result<Found> {
+    let number = |pragma| db.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
     let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    let (application, layout) = (number(db, "application_id")?, number(db, "user_version")?);
-    match (tables, application, layout) {
-        (0, ..) => {
-            let making = db.transaction()?;
-            making.execute_batch(TABLES)?;
-            making.pragma_update(None, "application_id", APPLICATION_ID)?;
-            making.pragma_update(None, "user_version", LAYOUT)?;
-            making.commit().context("cannot make its tables")
-        }
-        (_, APPLICATION_ID, LAYOUT) => Ok(()),
+    match (tables, number("application_id")?, number("user_version")?) {
+        (0, ..) => Ok(Found::Nothing),
+        (_, APPLICATION_ID, LAYOUT) => Ok(Found::Ours),
         (_, APPLICATION_ID, later) => bail!("it has layout {later}, this release reads {LAYOUT}: start a newer one"),
         _ => bail!("it is a SQLite file, but none of colorfast"),
     }
+}
+
+fn make_tables(db: &mut rusqlite::Connection) -> rusqlite::Result<()> {
+    let making = db.transaction()?;
+    making.execute_batch(TABLES)?;
+    making.pragma_update(None, "application_id", APPLICATION_ID)?;
+    making.pragma_update(None, "user_version", LAYOUT)?;
+    making.commit()
 }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 
 use super::Sqlite;
 use super::connection::outage;
-use crate::store::{Answer, Ephemera, Outage};
+use crate::store::{Answer, Ephemera, Merge};
 
 /// What is known, and which keys the file does not know yet.
 #[derive(Debug, Default)]
@@ -64,7 +64,7 @@ impl Ephemera for Sqlite {
         there
     }
 
-    fn merge(&self, key: &str, expires: Option<UnixMillis>, merge: &mut dyn FnMut(Option<&[u8]>) -> Option<Vec<u8>>) {
+    fn merge(&self, key: &str, expires: Option<UnixMillis>, merge: &mut Merge<'_>) {
         let mut memory = self.memory.lock();
         if let Some(merged) = merge(memory.values.get(key).map(|value| value.bytes.as_slice())) {
             memory.put(key, merged, expires);

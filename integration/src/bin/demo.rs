@@ -1,0 +1,7 @@
+//! `make demo`: see [`integration::demo`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    integration::demo::main()
+}

@@ -1,0 +1,138 @@
+//! The sidecar put together: store, authority, members, and the two APIs over them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use axum::Router;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+use tracing::{error, info};
+
+use super::authority::{Authority, Opened, Writer};
+use super::control::{self, Control};
+use super::directory::Directory;
+use super::discovery::{self, Discovery};
+use super::ending::Ending;
+use super::members::Members;
+use super::reports::Reports;
+use super::tokens::Token;
+use super::{clock, files};
+use crate::store::sqlite::Sqlite;
+use crate::store::{Ephemera, Log};
+
+/// The store, in the data folder.
+const STORE: &str = "colorfast.db";
+/// How much a crash may lose of what is saved behind, together with the time that saving takes.
+const FLUSH: Duration = Duration::from_millis(250);
+/// How often what has expired is dropped.
+const EXPIRY: Duration = Duration::from_secs(5);
+
+/// A sidecar that answers as soon as its routes are served.
+#[derive(Debug)]
+pub struct Sidecar {
+    store: Arc<Sqlite>,
+    members: Arc<Members>,
+    /// Ends every request that is held open.
+    pub ending: Ending,
+    /// What proxies ask.
+    pub discovery: Router,
+    /// What operators ask.
+    pub control: Router,
+    /// Writes the log. Ends by itself only where it must not go on, or nobody can reach it any more.
+    pub writer: JoinHandle<Result<()>>,
+}
+
+impl Sidecar {
+    /// Opens what is in `folder`, or makes it.
+    ///
+    /// # Errors
+    /// Where anything in it is not in order.
+    pub async fn start(folder: &Path, member_ttl: Duration) -> Result<Self> {
+        let token = |name: &str| Token::load_or_make(folder.join(name));
+        let (discovery_token, control_token) = (token("discovery.token")?, token("control.token")?);
+        let path = folder.join(STORE);
+        files::check_private(&path)?;
+        let store = Arc::new(tokio::task::spawn_blocking(move || Sqlite::open(&path)).await??);
+        let opened = Opened::open(store.clone()).await?;
+        let members = Arc::new(Members::new(opened.epoch(), member_ttl, store.clone()));
+        // An instance renews its hello as often as its proxy must be heard; one that misses once is not gone.
+        let reports = Arc::new(Reports::new(store.clone(), member_ttl * 2));
+        let directory = Arc::new(Directory::default());
+        let ending = Ending::new();
+        let (authority, orders) = Authority::new();
+        let writer = Writer::start(opened, store.clone(), members.clone(), directory.clone()).await?;
+        let discovery = Discovery::new(directory.clone(), members.clone(), ending.clone());
+        let control = Control {
+            authority,
+            directory,
+            members: members.clone(),
+            reports: reports.clone(),
+            log: store.clone(),
+            ending: ending.clone(),
+        };
+        Ok(Self {
+            discovery: discovery::routes(Arc::new(discovery), reports, discovery_token),
+            control: control::routes(Arc::new(control), control_token),
+            writer: tokio::spawn(async move { Ok(writer.run(orders).await?) }),
+            store,
+            members,
+            ending,
+        })
+    }
+
+    /// What goes on beside requests, until it is aborted.
+    pub fn upkeep(&self) -> [JoinHandle<()>; 3] {
+        [
+            tokio::spawn(flush_behind(self.store.clone())),
+            tokio::spawn(drop_expired(self.store.clone())),
+            tokio::spawn(lapse(self.members.clone())),
+        ]
+    }
+
+    /// Saves everything, so that the data folder is one tidy file.
+    ///
+    /// # Errors
+    /// Where the store failed; the log is safe all the same.
+    pub async fn save(&self) -> Result<()> {
+        self.store.flush().await?;
+        self.store.checkpoint().await?;
+        Ok(())
+    }
+}
+
+async fn flush_behind(ephemera: Arc<dyn Ephemera>) {
+    let mut tick = tokio::time::interval(FLUSH);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        tick.tick().await;
+        match ephemera.flush().await {
+            Ok(()) if failing => {
+                info!("members and reports are saved again");
+                failing = false;
+            }
+            Ok(()) => {}
+            Err(outage) if !failing => {
+                error!(%outage, "members and reports are not saved: trying on");
+                failing = true;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+async fn drop_expired(ephemera: Arc<dyn Ephemera>) {
+    let mut tick = tokio::time::interval(EXPIRY);
+    loop {
+        tick.tick().await;
+        ephemera.expire(clock::now());
+    }
+}
+
+async fn lapse(members: Arc<Members>) {
+    loop {
+        tokio::time::sleep_until(members.expire()).await;
+    }
+}

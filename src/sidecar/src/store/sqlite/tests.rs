@@ -1,0 +1,126 @@
+//! The contract of stores, kept by SQLite, and what is of SQLite alone.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::Sqlite;
+use crate::store::contract::{self, Place, Stores};
+use crate::store::{Ephemera, Head, Log, Record};
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn file(&self) -> PathBuf {
+        self.0.path().join("store.db")
+    }
+
+    fn error(&self) -> String {
+        format!("{:#}", Sqlite::open(&self.file()).unwrap_err())
+    }
+}
+
+impl Place for Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn open(&self) -> Stores {
+        let store = Arc::new(Sqlite::open(&self.file()).unwrap());
+        Stores { log: store.clone(), secrets: store.clone(), ephemera: store }
+    }
+}
+
+/// One line of history, kept over a restart.
+#[tokio::test]
+async fn log_keeps_its_order() {
+    contract::log_keeps_its_order::<Folder>().await;
+}
+
+/// Compare-and-swap: nobody appends after what he has not seen.
+#[tokio::test]
+async fn log_refuses_a_stale_head() {
+    contract::log_refuses_a_stale_head::<Folder>().await;
+}
+
+/// Nothing is half-applied.
+#[tokio::test]
+async fn log_appends_all_or_nothing() {
+    contract::log_appends_all_or_nothing::<Folder>().await;
+}
+
+/// One line of history, however many write.
+#[tokio::test(flavor = "multi_thread")]
+async fn log_is_one_line_for_many_writers() {
+    contract::log_is_one_line_for_many_writers::<Folder>().await;
+}
+
+/// One writer at a time.
+#[tokio::test]
+async fn lease_has_one_holder() {
+    contract::lease_has_one_holder::<Folder>().await;
+}
+
+/// Keys are never overwritten unseen.
+#[tokio::test]
+async fn secrets_are_put_by_version() {
+    contract::secrets_are_put_by_version::<Folder>().await;
+}
+
+/// Members and reports are answered from memory.
+#[tokio::test]
+async fn ephemera_answer_at_once() {
+    contract::ephemera_answer_at_once::<Folder>().await;
+}
+
+/// Members and reports survive a restart.
+#[tokio::test]
+async fn ephemera_survive_by_flush() {
+    contract::ephemera_survive_by_flush::<Folder>().await;
+}
+
+/// Reports of instances that are gone do not pile up.
+#[tokio::test]
+async fn ephemera_expire() {
+    contract::ephemera_expire::<Folder>().await;
+}
+
+/// Keys stand in the file: neither it nor its journal is ever readable to others.
+#[tokio::test]
+async fn files_are_private() {
+    let folder = Folder::new();
+    let store = Sqlite::open(&folder.file()).unwrap();
+    store.put("k", b"v".to_vec(), None);
+    store.flush().await.unwrap();
+    let record = Record { seq: 1, text: "t".to_owned(), hash: "h".to_owned() };
+    store.append(Head::empty(), vec![record]).await.unwrap();
+    let files: Vec<_> = fs::read_dir(folder.0.path()).unwrap().map(Result::unwrap).collect();
+    assert!(files.len() >= 2, "the journal is missing: {files:?}");
+    for file in files {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+    }
+}
+
+/// A file of something else, or of a later release, is refused and stays as it is.
+#[test]
+fn foreign_files_are_refused() {
+    let folder = Folder::new();
+    fs::write(folder.file(), "no database at all, but long enough to look like one").unwrap();
+    assert!(folder.error().contains("not a database"), "{}", folder.error());
+    fs::remove_file(folder.file()).unwrap();
+
+    let foreign = rusqlite::Connection::open(folder.file()).unwrap();
+    foreign.execute_batch("CREATE TABLE log (x); PRAGMA user_version = 1").unwrap();
+    drop(foreign);
+    let before = fs::read(folder.file()).unwrap();
+    assert!(folder.error().contains("none of colorfast"), "{}", folder.error());
+    assert_eq!(fs::read(folder.file()).unwrap(), before);
+    fs::remove_file(folder.file()).unwrap();
+
+    drop(folder.open());
+    rusqlite::Connection::open(folder.file()).unwrap().execute_batch("PRAGMA user_version = 2").unwrap();
+    assert!(folder.error().contains("start a newer one"), "{}", folder.error());
+}

@@ -1,0 +1,88 @@
+//! A row against core: `decide` step by step, with whatever it needs said not to be had.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use colorfast_core::decide::{Chosen, Decision, Need, PinAction, Reason, Step, View, Why, decide};
+use colorfast_core::plan::Plan;
+use colorfast_core::time::UnixMillis;
+
+use super::pins::{self, PinGiven};
+use super::table::{Case, Wait};
+
+/// When the request comes: as in [`super::wasm`], where every clock starts.
+const ARRIVED: UnixMillis = UnixMillis(1_767_225_600_000);
+/// Chance must not matter to a rule, so each row is tried with several draws.
+const DRAWS: u64 = 64;
+
+/// Checks one row.
+pub fn check(case: &Case) {
+    let plan = Plan::compile(&case.given.snapshot(), case.given.keys().as_ref()).unwrap();
+    let token = |pin: &PinGiven| pin.token(ARRIVED.seconds());
+    let tokens: Vec<_> = case.request.pins.iter().chain(&case.request.cookie_pins).map(token).collect();
+    let tokens: Vec<_> = tokens.iter().map(Vec::as_slice).collect();
+    let session_id = case.session_id();
+    let client = case.request.client.as_ref().map(|client| {
+        let (host, _) = client.address.rsplit_once(':').unwrap();
+        format!("{host}\0{}", client.user_agent).into_bytes()
+    });
+    let view = View {
+        session_id: session_id.as_deref(),
+        pins: &tokens,
+        client: client.as_deref(),
+        kept: kept(case, &plan),
+        ..View::default()
+    };
+    let mut seen = BTreeSet::new();
+    for draw in 0..DRAWS {
+        let draw = draw.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let (decision, waited, decided) = steps(&plan, view.clone(), draw);
+        assert_eq!(waited, case.wanted.waits_for.as_slice(), "{}: waits", case.name);
+        seen.extend(compare(case, &plan, &decision, decided));
+    }
+    let wanted = case.wanted.slot.names().iter().map(|slot| (*slot).to_owned()).collect();
+    assert_eq!(seen, wanted, "{}: the slots that chance comes to", case.name);
+}
+
+/// Steps until there is a decision; what was waited for on the way, and when it ended.
+fn steps(plan: &Plan, mut view: View<'_>, draw: u64) -> (Decision, Vec<Wait>, UnixMillis) {
+    let (mut waited, mut now) = (Vec::new(), ARRIVED);
+    loop {
+        match decide(plan, &view, now, draw) {
+            Step::Decided(decision) => return (decision, waited, now),
+            Step::Needs(need) => {
+                let wait = match need {
+                    Need::Snapshot(Why::Bootstrap) => Wait::Bootstrap,
+                    Need::Snapshot(Why::Newer(_)) => Wait::NewerSnapshot,
+                    need => panic!("{need:?} is beyond these rules"),
+                };
+                waited.push(wait);
+                now = now.plus_millis(wait.limit_ms());
+                view.without = view.without.with(need);
+            }
+        }
+    }
+}
+
+fn kept(case: &Case, plan: &Plan) -> Option<Chosen> {
+    let earlier = case.request.earlier_pass.as_ref()?;
+    let (slot, _) = plan.slots().find(|(_, slot)| slot.name.as_str() == earlier.slot)?;
+    let reason = Reason::ALL.into_iter().find(|reason| reason.as_str() == earlier.decision)?;
+    Some(Chosen { slot, reason })
+}
+
+/// Compares a decision with what was wanted; returns the slot that it chose.
+fn compare(case: &Case, plan: &Plan, decision: &Decision, decided: UnixMillis) -> Option<String> {
+    let (name, wanted) = (&case.name, &case.wanted);
+    let slot = decision.chosen.and_then(|chosen| plan.slot(chosen.slot));
+    let reason = decision.chosen.map(|chosen| chosen.reason.as_str().to_owned());
+    assert_eq!(reason, wanted.decision, "{name}: decision");
+    let refused = decision.refusals.iter().map(|(refusal, times)| (refusal.as_str().to_owned(), times));
+    assert_eq!(refused.collect::<BTreeMap<_, _>>(), wanted.refused, "{name}: refused");
+    let claims = match decision.pin {
+        PinAction::Keep => None,
+        PinAction::Issue(claims) => Some(claims),
+    };
+    let assignment = slot.and_then(|slot| slot.assignment).map(|assignment| assignment.0);
+    pins::compare(case, claims, ARRIVED.seconds(), decided.seconds(), assignment);
+    slot.map(|slot| slot.name.to_string())
+}

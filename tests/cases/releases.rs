@@ -1,0 +1,128 @@
+//! The snapshots and keys that the cases are about: one service in the phases of one release.
+
+use std::collections::BTreeMap;
+
+use colorfast_core::ids::{AssignmentId, Epoch, KeyId, ServiceName};
+use colorfast_core::keys::{Ring, Secret, ServiceKeys};
+use colorfast_core::pin::{Claims, Signer};
+use colorfast_core::release::Phase;
+use colorfast_core::snapshot::{BundleRef, SlotSnapshot, Snapshot};
+use colorfast_core::time::UnixMillis;
+use colorfast_core::weight::Weight;
+
+/// The log of every snapshot here, unless a case says otherwise.
+pub const EPOCH: Epoch = Epoch(UnixMillis(1_767_000_000_000));
+/// What runs in blue.
+pub const BLUE: AssignmentId = AssignmentId(101);
+/// What runs in green.
+pub const GREEN: AssignmentId = AssignmentId(102);
+
+/// A service by its name.
+pub fn service(name: &str) -> ServiceName {
+    name.parse().unwrap()
+}
+
+/// The key of `sid` of every service here.
+const SID_KEY: [u8; 16] = [0x5d; 16];
+
+/// The signing key of this id; another one where `forged`.
+pub fn ring_key(id: KeyId, forger: Forger) -> Secret<32> {
+    let own = if forger == Forger::Nobody { 0 } else { 0x80 };
+    Secret::new([own | id.0 as u8; 32])
+}
+
+/// Who made a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forger {
+    /// The sidecar: it is the real one.
+    Nobody,
+    /// Somebody who knows its id alone.
+    Somebody,
+}
+
+/// The keys of a service whose ring holds these ids.
+pub fn keys(ids: &[u16]) -> ServiceKeys {
+    let ring = ids.iter().map(|id| (KeyId(*id), ring_key(KeyId(*id), Forger::Nobody))).collect();
+    ServiceKeys { sid: Secret::new(SID_KEY), ring }
+}
+
+/// The keys as `COLORFAST_KEYS` has them.
+pub fn environment_keys(name: &str) -> String {
+    serde_json::to_string(&BTreeMap::from([(name, keys(&[1]))])).unwrap()
+}
+
+/// The signer of a service whose ring is key 1 alone.
+pub fn signer(name: &str) -> Signer {
+    Signer::new(&service(name), KeyId(1), [(KeyId(1), &ring_key(KeyId(1), Forger::Nobody))]).unwrap()
+}
+
+/// The pin of `claims` for the service `chat`.
+pub fn pin(claims: &Claims) -> String {
+    signer("chat").mint(claims)
+}
+
+/// A snapshot of `chat` in which these are blue and green.
+fn of(version: u64, slots: [SlotSnapshot; 2]) -> Snapshot {
+    let mut snapshot = Snapshot { epoch: EPOCH, version, ..Snapshot::empty(service("chat")) };
+    snapshot.ring = Some(Ring { signing: KeyId(1), verifying: vec![KeyId(1)] });
+    snapshot.newest_assignment = slots.iter().filter_map(|slot| slot.assignment).max();
+    snapshot.slots = slots.to_vec();
+    snapshot
+}
+
+fn slot(name: &str, phase: Phase, weight: u32, assignment: AssignmentId, bundle: &str) -> SlotSnapshot {
+    let mut slot = SlotSnapshot::idle(name.parse().unwrap());
+    slot.phase = phase;
+    slot.weight = Weight::try_from(weight).unwrap();
+    slot.assignment = Some(assignment);
+    slot.bundle = Some(BundleRef { id: bundle.parse().unwrap(), digest: None });
+    slot
+}
+
+/// Before a release: blue is live, green is staged.
+pub fn blue_live(version: u64) -> Snapshot {
+    split(version, 0)
+}
+
+/// While ramping: green takes so many parts of the new sessions.
+pub fn split(version: u64, green: u32) -> Snapshot {
+    let phase = if green == 0 { Phase::Staged } else { Phase::Candidate };
+    of(version, [
+        slot("blue", Phase::Live, 10_000 - green, BLUE, "b-1"),
+        slot("green", phase, green, GREEN, "g-1"),
+    ])
+}
+
+/// After the switch: green is live, blue keeps its sessions.
+pub fn green_live(version: u64) -> Snapshot {
+    of(version, [slot("blue", Phase::Draining, 0, BLUE, "b-1"), slot("green", Phase::Live, 10_000, GREEN, "g-1")])
+}
+
+/// After a rollback that broke green: blue is live again.
+pub fn rolled_back(version: u64) -> Snapshot {
+    let broken = AssignmentId(GREEN.0 + 1);
+    of(version, [slot("blue", Phase::Live, 10_000, BLUE, "b-1"), slot("green", Phase::Condemned, 0, broken, "g-1")])
+}
+
+/// Blue is live and its bundle is named after the version, so that a stamp tells which snapshot decided.
+pub fn numbered(version: u64) -> Snapshot {
+    of(version, [
+        slot("blue", Phase::Live, 10_000, BLUE, &format!("v{version}")),
+        SlotSnapshot::idle("green".parse().unwrap()),
+    ])
+}
+
+/// Nothing is live.
+pub fn none_live(version: u64) -> Snapshot {
+    of(version, [slot("blue", Phase::Staged, 0, BLUE, "b-1"), SlotSnapshot::idle("green".parse().unwrap())])
+}
+
+/// The same as a configuration holds it: of no log, and its keys in the environment if anywhere.
+pub fn as_bootstrap(snapshot: Snapshot) -> Snapshot {
+    Snapshot { epoch: Epoch::BOOTSTRAP, version: 0, ..snapshot }
+}
+
+/// The same for another service.
+pub fn of_service(name: &str, snapshot: Snapshot) -> Snapshot {
+    Snapshot { service: service(name), ..snapshot }
+}

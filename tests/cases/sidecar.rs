@@ -1,0 +1,89 @@
+//! The sidecar as the cases play it: what proxies ask it, and what it answers.
+
+use colorfast_core::names;
+use colorfast_core::snapshot::{Resource, Snapshot};
+use colorfast_core::wire::discovery::{DiscoveryRequest, DiscoveryResponse};
+use colorfast_core::wire::reports::Report;
+use wasm_host::{HttpCall, Vm};
+
+use crate::releases;
+
+/// The cluster of the sidecar.
+pub const CLUSTER: &str = "colorfast_sidecar";
+
+/// The answer that brings `snapshot`, with its keys.
+pub fn response(snapshot: &Snapshot) -> DiscoveryResponse {
+    let version = snapshot.version();
+    DiscoveryResponse {
+        version_info: version.to_string(),
+        resources: vec![Resource { state: snapshot.clone(), keys: Some(releases::keys(&[1])) }],
+        type_url: names::SNAPSHOT_TYPE_URL.to_owned(),
+        nonce: format!("nonce-{version}"),
+    }
+}
+
+/// An answer as it goes over the wire.
+pub fn bytes(response: &DiscoveryResponse) -> Vec<u8> {
+    serde_json::to_vec(response).unwrap()
+}
+
+/// A call of a VM that waits for the sidecar's answer.
+pub struct Waiting<T> {
+    /// What it says.
+    pub says: T,
+    /// The call.
+    pub call: HttpCall,
+    vm: Vm,
+}
+
+/// A poll.
+pub type Poll = Waiting<DiscoveryRequest>;
+
+/// The polls of a VM that are held open, oldest first.
+pub fn polls(vm: &Vm) -> Vec<Poll> {
+    to(vm, names::DISCOVERY_PATH)
+}
+
+/// The reports of a VM that are not answered, oldest first.
+pub fn reports(vm: &Vm) -> Vec<Waiting<Report>> {
+    to(vm, names::REPORTS_PATH)
+}
+
+fn to<T: serde::de::DeserializeOwned>(vm: &Vm, path: &str) -> Vec<Waiting<T>> {
+    let calls = vm.calls().into_iter().filter(|call| call.cluster == CLUSTER && call.path() == path);
+    calls.map(|call| Waiting { says: serde_json::from_slice(&call.body).unwrap(), vm: vm.clone(), call }).collect()
+}
+
+impl<T> Waiting<T> {
+    /// Answers with this status and body.
+    pub fn answer(self, status: u16, body: impl AsRef<[u8]>) {
+        self.vm.answer(self.call.token, [(":status", status.to_string())], body).unwrap();
+    }
+
+    /// Lets the call run out of time.
+    pub fn time_out(self) {
+        self.vm.timeout(self.call.token).unwrap();
+    }
+
+    /// Finds nobody listening.
+    pub fn refuse(self) {
+        self.vm.unreachable(self.call.token).unwrap();
+    }
+
+    /// Breaks the call off, so that no answer comes whole.
+    pub fn break_off(self) {
+        self.vm.break_off(self.call.token).unwrap();
+    }
+}
+
+impl Poll {
+    /// Brings a snapshot.
+    pub fn bring(self, snapshot: &Snapshot) {
+        self.answer(200, bytes(&response(snapshot)));
+    }
+
+    /// What was wrong with the last answer, where the poll says so.
+    pub fn nack(&self) -> Option<&str> {
+        self.says.error_detail.as_ref().map(|status| status.message.as_str())
+    }
+}
