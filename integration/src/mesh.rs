@@ -18,6 +18,8 @@ use crate::wait;
 
 /// The service that a mesh begins with.
 pub const CHAT: &str = "chat";
+/// Its slots, and the bundle in each.
+pub const SLOTS: [(&str, &str); 2] = [("blue", "b-1"), ("green", "g-1")];
 
 /// A sidecar, and an agent for every slot of its services.
 #[derive(Debug)]
@@ -46,16 +48,16 @@ impl Mesh {
     /// # Errors
     /// Where a part does not start or a verb is refused.
     pub async fn start() -> Result<Self> {
-        Self::with_settings(json!({})).await
+        Self::with(json!({}), &SLOTS).await
     }
 
-    /// [`Mesh::start`] with settings of the test's choice.
+    /// [`Mesh::start`] with settings and slots of the test's choice, as in [`Mesh::add_service`].
     ///
     /// # Errors
     /// As [`Mesh::start`].
-    pub async fn with_settings(settings: Value) -> Result<Self> {
+    pub async fn with(settings: Value, slots: &[(&str, &str)]) -> Result<Self> {
         let mut mesh = Self { sidecar: Sidecar::start().await?, agents: BTreeMap::new() };
-        mesh.add_service(CHAT, settings, &[("blue", "b-1"), ("green", "g-1")]).await?;
+        mesh.add_service(CHAT, settings, slots).await?;
         Ok(mesh)
     }
 

@@ -149,12 +149,28 @@ impl Sidecar {
     /// # Errors
     /// Where it cannot be run or does not end; a command that ends with a failure is an answer, not an error.
     pub async fn cli<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<Outcome> {
+        Self::run(self.command(arguments).arg("--json")).await
+    }
+
+    /// Runs a command as a person does, without `--json`.
+    ///
+    /// # Errors
+    /// As [`Sidecar::cli`].
+    pub async fn cli_text<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<Outcome> {
+        Self::run(&mut self.command(arguments)).await
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(&self.binary);
-        command.args(arguments).arg("--json").arg("--data-dir").arg(self.data_dir());
+        command.args(arguments).arg("--data-dir").arg(self.data_dir());
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("COLORFAST_")) {
             command.env_remove(name);
         }
         command.stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    async fn run(command: &mut tokio::process::Command) -> Result<Outcome> {
         let said: Vec<_> = command.as_std().get_args().map(|argument| argument.to_string_lossy()).collect();
         let said = format!("colorfast {}", said.join(" "));
         let output = tokio::time::timeout(COMMAND_LIMIT, command.output()).await;

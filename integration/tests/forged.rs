@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use colorfast_core::pin::Claims;
 use integration::http::{Call, Line, Protocol};
 use integration::lone::{self, BROKEN, GREEN, Lone, UNHEARD};
-use integration::mesh::{ask, ask_once, fresh};
+use integration::mesh::{SLOTS, ask, ask_once, fresh};
 use integration::{Agent, Envoy, Mesh, names, scenario, wait};
 use serde_json::json;
 
@@ -151,7 +151,7 @@ fn no_client_sent_stamp_decides_a_route() {
 fn a_real_pin_is_refused_once_altered_and_once_too_old() {
     scenario(async {
         let ages = json!({"max_age_seconds": 3, "idle_timeout_seconds": 3});
-        let mesh = Mesh::with_settings(json!({ "pin": ages })).await?;
+        let mesh = Mesh::with(json!({ "pin": ages }), &SLOTS).await?;
         let envoy = mesh.envoy("edge-1").await?;
         let (_, answer) = ask_once(&envoy, &fresh(SESSION)).await?;
         let pin = answer.header(names::PIN).context("a new session gets its pin")?;

@@ -20,9 +20,9 @@ const LONGEST: u32 = 20;
 #[derive(Debug)]
 pub struct Crowd {
     address: SocketAddr,
-    /// The clients of one row.
-    row: usize,
-    /// Every other one has been talking since the start; the others come and go.
+    /// How many have been talking since the start; as many will since the switch, and twice as many come and go.
+    quarter: usize,
+    /// Those since the start, each before two who come and go.
     first: Load,
     later: Option<Load>,
     /// Those who hold one conversation: since the start, and since the switch.
@@ -53,43 +53,40 @@ pub enum Leaving {
 }
 
 impl Crowd {
-    /// Lets two thirds of the clients begin to talk.
+    /// Lets three quarters of the clients begin to talk.
     ///
     /// # Errors
     /// See [`Load::start`].
     pub fn start(address: SocketAddr, clients: usize) -> Result<Self> {
-        let row = clients / 3;
-        let first = Load::start(Plan { clients: 2 * row, endless_each: 2, ..plan(address, "a") })?;
-        Ok(Self { address, row, first, later: None, talks: [vec![None; row], vec![None; row]] })
+        let quarter = clients / 4;
+        let first = Load::start(Plan { clients: 3 * quarter, endless_each: 3, ..plan(address, "a") })?;
+        Ok(Self { address, quarter, first, later: None, talks: [vec![None; quarter], vec![None; quarter]] })
     }
 
-    /// Lets the last third begin to talk.
+    /// Lets the last quarter begin to talk, and answers how many they are.
     ///
     /// # Errors
     /// See [`Load::start`].
-    pub fn more(&mut self) -> Result<()> {
-        self.later = Some(Load::start(Plan { clients: self.row, endless_each: 1, ..plan(self.address, "b") })?);
-        Ok(())
-    }
-
-    /// How many clients a row has.
-    #[must_use]
-    pub fn row(&self) -> usize {
-        self.row
+    pub fn more(&mut self) -> Result<usize> {
+        self.later = Some(Load::start(Plan { clients: self.quarter, endless_each: 1, ..plan(self.address, "b") })?);
+        Ok(self.quarter)
     }
 
     /// How it stands at this moment: those who have been talking since the start, since the switch, and the others.
     #[must_use]
     pub fn rows(&mut self, leaving: Leaving) -> [Row; 3] {
         let served = self.first.live().clients;
-        let later = self.later.as_ref().map_or_else(|| vec![None; self.row], |load| load.live().clients);
-        let since_start: Vec<_> = served.iter().step_by(2).cloned().collect();
-        let passing = served.into_iter().skip(1).step_by(2);
+        let later = self.later.as_ref().map_or_else(|| vec![None; self.quarter], |load| load.live().clients);
+        let since_start = served.iter().step_by(3).cloned().collect();
+        let passing = served.into_iter().enumerate().filter(|(client, _)| client % 3 != 0);
         let [start, switch] = &mut self.talks;
         [
             Row { title: "since the start", dots: kept(start, since_start, leaving) },
             Row { title: "since the switch", dots: kept(switch, later, leaving) },
-            Row { title: "come and go", dots: passing.map(|bundle| bundle.map_or(Dot::Silent, Dot::Kept)).collect() },
+            Row {
+                title: "come and go",
+                dots: passing.map(|(_, bundle)| bundle.map_or(Dot::Silent, Dot::Kept)).collect(),
+            },
         ]
     }
 

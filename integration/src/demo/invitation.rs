@@ -39,7 +39,7 @@ fn with_colorfast(world: &World, colorfast: &Colorfast) -> Result<Vec<Idea>> {
     let (agents, admin) = (world.address(), world.envoy.admin()?.address());
     let binary = std::path::absolute(colorfast.binary())?;
     let folder = quoted(binary.parent().context("the binary stands in no folder")?);
-    let ada = format!("curl -s -b $jar -c $jar http://{agents}/hello");
+    let ada = format!("curl -sw '\\n' -b $jar -c $jar http://{agents}/hello");
     let cli = |line: &str| format!("colorfast {line}");
     Ok(vec![
         (
@@ -48,7 +48,7 @@ fn with_colorfast(world: &World, colorfast: &Colorfast) -> Result<Vec<Idea>> {
         ),
         (
             "a new conversation: the stamps say who serves it, and the answer brings its pin",
-            vec![format!("curl -si http://{agents}/hello")],
+            vec![format!("curl -siw '\\n' http://{agents}/hello")],
         ),
         ("Ada, whose cookies are kept", vec!["jar=$(mktemp)".to_owned(), ada.clone()]),
         ("how slots and proxies stand", vec![cli("status")]),
@@ -58,7 +58,7 @@ fn with_colorfast(world: &World, colorfast: &Colorfast) -> Result<Vec<Idea>> {
                 cli(&format!("recycle {}", GREEN.slot)),
                 cli(&format!("stage {} {}", GREEN.slot, GREEN.bundle)),
                 cli(&format!("switch {}", GREEN.slot)),
-                format!("curl -s http://{agents}/hello"),
+                format!("curl -sw '\\n' http://{agents}/hello"),
                 ada,
             ],
         ),
@@ -73,7 +73,7 @@ fn with_colorfast(world: &World, colorfast: &Colorfast) -> Result<Vec<Idea>> {
 fn without(world: &World) -> Result<Vec<Idea>> {
     let (agents, admin) = (world.address(), world.envoy.admin()?.address());
     let half = format!("http://{admin}/runtime_modify?agents.agent_{}=50&agents.agent_{}=50", BLUE.slot, GREEN.slot);
-    let ada = format!("curl -s -H 'x-agent-session: ada' http://{agents}/hello");
+    let ada = format!("curl -sw '\\n' -H 'x-agent-session: ada' http://{agents}/hello");
     Ok(vec![
         ("half to each side", vec![format!("curl -s -X POST '{half}'")]),
         ("whoever asks again may land elsewhere", vec![ada.clone(), ada.clone(), ada]),

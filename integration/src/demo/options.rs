@@ -10,7 +10,7 @@ use clap::Parser;
 pub struct Options {
     /// How many clients talk
     #[arg(long, value_name = "N", default_value = "48", default_value_if("quick", "true", "24"),
-          value_parser = clap::value_parser!(u16).range(6..=1000))]
+          value_parser = clap::value_parser!(u16).range(4..=1000))]
     clients: u16,
     /// How long the release takes, in seconds, without the start
     #[arg(long, value_name = "S", default_value = "24", default_value_if("quick", "true", "5"),

@@ -81,13 +81,17 @@ impl Picture {
         self.rows.iter().flat_map(|row| &row.dots).filter(|dot| dot.side() == Some(side)).count()
     }
 
+    /// What shares are of: without sessions they are of every request.
+    fn whole(&self) -> &'static str {
+        if self.slots.iter().any(|slot| slot.phase.is_some()) { "new sessions" } else { "all requests" }
+    }
+
     /// As many lines as [`Picture::height`] says.
     #[must_use]
     pub fn lines(&self, paint: Paint) -> Vec<String> {
-        let header = format!(
-            "  {:<8}{:<11}{:>14}   {:<11}{:>12}{:>9}",
-            "SLOT", "PHASE", "NEW SESSIONS", "BUNDLE", "REQUESTS/S", "TALKING"
-        );
+        let whole = self.whole().to_uppercase();
+        let header =
+            format!("  {:<8}{:<11}{whole:>14}   {:<11}{:>12}{:>9}", "SLOT", "PHASE", "BUNDLE", "REQUESTS/S", "TALKING");
         let mut lines = vec![String::new(), paint.dim(&header)];
         for (side, rate) in SIDES.into_iter().zip(self.rates) {
             let slot = self.slots.iter().find(|slot| slot.slot == side.slot);
@@ -126,7 +130,12 @@ impl Picture {
             let side = SIDES.into_iter().position(|side| side.slot == slot.slot)?;
             let phase = slot.phase.as_ref().map_or_else(String::new, |phase| format!(" {phase},"));
             let (share, rate) = (share(slot.weight), self.rates[side]);
-            Some(format!("{}:{phase} {share} of new, {} talking, {rate}/s", slot.slot, self.talking(SIDES[side])))
+            Some(format!(
+                "{}:{phase} {share} of {}, {} talking, {rate}/s",
+                slot.slot,
+                self.whole(),
+                self.talking(SIDES[side])
+            ))
         });
         let slots: Vec<_> = slots.collect();
         format!("{} | {} requests, {} failed", slots.join(" | "), self.requests, self.failed)

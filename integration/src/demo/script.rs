@@ -59,8 +59,8 @@ pub async fn play(options: &Options) -> Result<Verdict> {
             Step::Stage => play.hold(0.1, "nothing", |_| true).await?,
             Step::Ramp => play.hold(0.25, "a client of green", |picture| picture.talking(&GREEN) > 0).await?,
             Step::Switch => {
-                play.watch.crowd.more()?;
-                play.watch.screen.answer(&format!("{} more clients begin to talk", play.watch.crowd.row()));
+                let more = play.watch.crowd.more()?;
+                play.watch.screen.answer(&format!("{more} more clients begin to talk"));
                 let all_began = |picture: &Picture| !picture.rows[1].dots.contains(&Dot::Silent);
                 play.hold(0.25, "the first turns of those who came later", all_began).await?;
             }
@@ -100,8 +100,8 @@ impl Play {
         };
         let slots = world.operator.slots().await?;
         let crowd = Crowd::start(world.address(), options.clients())?;
-        let talking = 2 * crowd.row();
-        screen.tell(&format!("{talking} clients talk to blue. An agent keeps its conversations in its own memory."));
+        screen.answer(&format!("Envoy takes requests on http://{}", world.address()));
+        screen.tell("Clients talk to blue. An agent keeps its conversations in its own memory.");
         let (speed, began, leaving) = (Speed::default(), Instant::now(), Leaving::Broken);
         Ok(Self { world, watch: Watch { screen, crowd, slots, speed, began, leaving }, length: options.length() })
     }

@@ -91,7 +91,7 @@ impl Verdict {
     #[must_use]
     pub fn of(reports: &[Report], marks: &Marks, talked: Duration) -> Self {
         let millis =
-            |told: &Option<Told>| told.as_ref()?.confirmed_after.map(|after| round(after.as_secs_f64() * 1000.0));
+            |told: &Option<Told>| told.as_ref()?.confirmed_after.map(|after| tenths(after.as_secs_f64() * 1000.0));
         let mut verdict = Self {
             outcome: Outcome::Kept,
             conversations: 0,
@@ -104,7 +104,7 @@ impl Verdict {
             requests_failed: 0,
             switch_confirmed_ms: millis(&marks.switch),
             rollback_confirmed_ms: millis(&marks.rollback),
-            seconds: round(talked.as_secs_f64()),
+            seconds: tenths(talked.as_secs_f64()),
         };
         for report in reports {
             verdict.requests += report.records().len() as u64;
@@ -211,9 +211,9 @@ fn fate(turns: &[&Record], marks: &Marks) -> Fate {
     fate
 }
 
-/// To a tenth: more digits would say nothing.
-fn round(number: f64) -> f64 {
-    (number * 10.0).round() / 10.0
+/// To a tenth, downwards as the command line does it: more digits would say nothing.
+fn tenths(number: f64) -> f64 {
+    (number * 10.0).floor() / 10.0
 }
 
 #[cfg(test)]

@@ -234,6 +234,17 @@ impl EnvoyConfig {
         })
     }
 
+    /// Sends what carries no stamp to another cluster than the agent of blue.
+    #[must_use]
+    pub fn default_cluster(self, name: &str) -> Self {
+        self.edit_http(|hcm| {
+            let routes = list(hcm, "/route_config/virtual_hosts/0/routes")?;
+            let default = routes.last_mut().context("there is no default route")?;
+            *at(default, "/route/cluster")? = json!(name);
+            Ok(())
+        })
+    }
+
     /// Adds a listener: a copy of the first, as it stands at this moment, under another name.
     #[must_use]
     pub fn listener(self, name: &str) -> Self {

@@ -97,6 +97,20 @@ impl Envoy {
         self.admin()?.stats(filter).await
     }
 
+    /// Waits until so many requests are within this Envoy, paused by the filter or out at an agent.
+    ///
+    /// # Errors
+    /// Where there are never so many.
+    pub async fn until_active(&self, requests: u64) -> Result<()> {
+        let admin = self.admin()?;
+        wait::until_ok(&format!("{requests} requests to be within Envoy"), wait::LIMIT, || async move {
+            let active = admin.stat("http.agents.downstream_rq_active").await?;
+            ensure!(active == Some(requests), "{active:?} are");
+            Ok(())
+        })
+        .await
+    }
+
     /// Fails where a VM of the filter has crashed since Envoy was started: a crash leaves a rebuilt VM, or one that is
     /// missing, and its words in the log.
     ///

@@ -22,6 +22,10 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL_LOST_MS: u64 = 40_000;
 /// A poll younger than this would have brought what is wanted.
 const POLL_FRESH_MS: u64 = 200;
+/// A poll that brought nothing was held open for this long at least, by a sidecar in its senses.
+const POLL_HELD_MS: u64 = 500;
+/// Largest answer that is read: thousands of times what a snapshot takes.
+const ANSWER_MAX: usize = 1 << 20;
 /// Delay after a failed poll: doubled from the first to the last, each time with jitter.
 const BACKOFF_MS: (u64, u64) = (50, 1_000);
 /// Longest text of a refusal.
@@ -100,40 +104,46 @@ impl Leader {
     /// Handles the answer to a poll; `false` where the token is none of this leader's. An answer to a poll that was
     /// given up, or that comes after the lease was lost, is dropped: whoever leads now asks for itself.
     pub fn answer(&mut self, vm: &Vm, node: &Node, token: u32, body_size: usize, now: UnixMillis) -> bool {
-        if self.call.as_ref().is_none_or(|call| call.token != token) {
-            return false;
-        }
-        self.call = None;
+        let Some(call) = self.call.take_if(|call| call.token == token) else { return false };
         if !self.lease.is_held() {
             self.leads = false;
             self.start_over();
             return true;
         }
-        match host::response_status() {
-            Some(200) => {
-                self.refusal = None;
-                self.backoff_ms = BACKOFF_MS.0;
-                match self.take(vm, body_size) {
-                    Ok(()) => self.poll(vm, node, now),
-                    Err(Unusable::Refused(error)) => {
-                        log::warn!("colorfast {}: snapshot refused: {error}", self.service.name);
-                        vm.metrics.count(&metric::snapshots_refused(&self.service.name), 1);
-                        let message: String = error.chars().take(REFUSAL_MAX).collect();
-                        self.refusal = Some(Status { code: Status::INVALID_ARGUMENT, message });
-                        self.poll(vm, node, now);
-                    }
-                    Err(Unusable::Stale) => self.back_off(vm, now),
+        let refused_before = self.refusal.take().is_some();
+        let prompt = match host::response_status() {
+            Some(200) => match self.take(vm, body_size) {
+                Ok(()) => true,
+                // Told at once, once. A sidecar that goes on sending what is refused, or what cannot even be named,
+                // is not asked faster for that.
+                Err(Unusable::Refused(error)) => {
+                    self.refuse(vm, error);
+                    self.poll_soon(vm, node, now, !refused_before && !self.nonce.is_empty());
+                    return true;
                 }
-            }
-            // Nothing newer: said by the sidecar, or by silence.
-            Some(304 | 504) => {
-                self.refusal = None;
-                self.backoff_ms = BACKOFF_MS.0;
-                self.poll(vm, node, now);
-            }
-            _ => self.back_off(vm, now),
+                Err(Unusable::Stale) => false,
+            },
+            // Nothing newer, said by the sidecar or by silence. One that says so at once did not hold the poll.
+            Some(304 | 504) => now.since(call.sent) >= POLL_HELD_MS,
+            _ => false,
+        };
+        if prompt {
+            self.backoff_ms = BACKOFF_MS.0;
         }
+        self.poll_soon(vm, node, now, prompt);
         true
+    }
+
+    fn refuse(&mut self, vm: &Vm, error: String) {
+        log::warn!("colorfast {}: snapshot refused: {error}", self.service.name);
+        vm.metrics.count(&metric::snapshots_refused(&self.service.name), 1);
+        let message = error.chars().take(REFUSAL_MAX).collect();
+        self.refusal = Some(Status { code: Status::INVALID_ARGUMENT, message });
+    }
+
+    /// Polls now where that is `prompt`, else after a while.
+    fn poll_soon(&mut self, vm: &Vm, node: &Node, now: UnixMillis, prompt: bool) {
+        if prompt { self.poll(vm, node, now) } else { self.back_off(vm, now) }
     }
 
     /// A valid pin has named an assignment that this process does not know: ask at once, once for each.
@@ -194,6 +204,10 @@ impl Leader {
     /// A snapshot that crashed the VM would crash every leader after it in turn. So its hash is written down before it
     /// is looked at and cleared after; a leader that finds it written was not the first to try.
     fn take(&mut self, vm: &Vm, body_size: usize) -> Result<(), Unusable> {
+        if body_size > ANSWER_MAX {
+            self.nonce.clear();
+            return Err(Unusable::Refused(format!("the answer has {body_size} bytes, at most {ANSWER_MAX} are read")));
+        }
         let answer = host::response_body(body_size)
             .map_err(|error| Unusable::Refused(format!("the answer cannot be read: {error}")))?;
         let key = shared::attempting(&self.service.name);

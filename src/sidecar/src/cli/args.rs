@@ -222,7 +222,7 @@ pub struct Events {
     #[arg(long, value_name = "SEQ")]
     pub after: Option<u64>,
     /// At most so many entries
-    #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
 }
 
@@ -292,9 +292,9 @@ mod tests {
             ("colorfast recycle blue --reason x", "--force"),
             ("colorfast status --service Chat", "is not a service name"),
             ("colorfast status --timeout 10", "as in 10s, 500ms or 2m"),
-            ("colorfast status --timeout -1s", "as in 10s, 500ms or 2m"),
+            ("colorfast status --timeout=-1s", "as in 10s, 500ms or 2m"),
             ("colorfast status --color blue", "[possible values: auto, always, never]"),
-            ("colorfast events --limit 0", "0 is not in"),
+            ("colorfast events --limit 0", "0 is not in 1..=1000"),
             ("colorfast events --after x", "invalid digit"),
             ("colorfast serve --discovery localhost", "invalid socket address"),
             ("colorfast serve --control http://127.0.0.1:1", "is not an address to listen on"),

@@ -25,10 +25,13 @@ const GROUPS: [(&str, &[&str]); 3] = [
 const FIRST_STEPS: &[Example] = &[
     ("colorfast serve", "run the sidecar; leave it running"),
     ("colorfast service apply chat.yaml", "create the service"),
-    ("colorfast bundle add bundle.yaml --id 2026-11-21", "name what is released"),
-    ("colorfast stage green 2026-11-21", "put it into a slot"),
-    ("colorfast ramp green 10%", "give it a tenth of the new sessions"),
-    ("colorfast switch green", "give it all of them"),
+    ("colorfast bundle add v1.yaml --id v1", "name what is released"),
+    ("colorfast stage blue v1", "put it into a slot"),
+    ("colorfast switch blue", "the first slot is live"),
+    ("colorfast bundle add v2.yaml --id v2", "the next release"),
+    ("colorfast stage green v2", "beside the live one"),
+    ("colorfast ramp green 10%", "a tenth of the new sessions"),
+    ("colorfast switch green", "all of them; blue keeps its own until they end"),
     ("colorfast rollback", "or step back, at once"),
 ];
 
@@ -190,7 +193,7 @@ const PAGES: &[Page] = &[
         examples: &[
             ("colorfast serve", "state in the default data directory"),
             ("colorfast serve --data-dir ./state --log-format json", "state elsewhere"),
-            ("colorfast serve --discovery 127.0.0.1:0 --control 127.0.0.1:0", "any free ports, written to serve.json"),
+            ("colorfast serve --discovery 127.0.0.1:0 --control 127.0.0.1:0", "any free ports: see serve.json"),
         ],
         options: &["data_dir"],
         note: "Makes discovery.token (for proxies) and control.token (for operators) in the data directory at its first \

@@ -130,7 +130,8 @@ async fn send(
         let purpose = format!("v{awaited} must be known everywhere first");
         let Followed { confirmation, .. } = confirm::follow(client, service, first, deadline, &purpose).await?;
         if Ending::of(&confirmation) == Ending::Unconfirmed {
-            return Err(refusal);
+            // Once more, for a refusal that names those alone who still lack it.
+            return client.verb(service, request).await;
         }
         known = Some(awaited);
     }
@@ -151,7 +152,7 @@ fn report(verb: &Verb, response: &VerbResponse, ending: Option<Ending>, waited: 
         Some(assignment) => format!("(v{}, assignment {assignment})", response.version),
         None => format!("(v{})", response.version),
     };
-    let unchanged = if response.changed { "" } else { "nothing to change: " };
+    let unchanged = if response.changed { "" } else { "already done: " };
     let mut text = format!("{unchanged}{} {}", paint.strong(&said(verb, response)), paint.dim(&place));
     if let Some(ending) = ending {
         text.push_str(": ");
@@ -167,7 +168,7 @@ fn report(verb: &Verb, response: &VerbResponse, ending: Option<Ending>, waited: 
 /// What was done, in the words of the verb.
 fn said(verb: &Verb, VerbResponse { status, .. }: &VerbResponse) -> String {
     match verb {
-        Verb::Apply { .. } => format!("applied the settings of {}", status.service),
+        Verb::Apply { .. } => format!("settings of {}", status.service),
         Verb::AddBundle { id, .. } => format!("added bundle {id}"),
         Verb::Stage { slot, bundle } => format!("staged {bundle} in {slot}"),
         Verb::Ramp { slot, weight } if weight.takes_sessions() => format!("ramped {slot} to {weight} of new sessions"),

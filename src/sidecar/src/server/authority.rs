@@ -124,3 +124,6 @@ impl Authority {
         answered.await.map_err(|_| ending())?
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,3 +73,6 @@ impl WaitMs {
         Ok(Duration::from_millis(millis))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,3 +156,6 @@ impl Discovery {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -231,3 +231,6 @@ impl Acknowledgements for Asked<'_> {
     }
 }
 
+
+#[cfg(test)]
+mod tests;

@@ -131,3 +131,6 @@ fn validate(report: &Report) -> Result<MemberId, FieldError> {
     }
     Ok(member)
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,3 +73,47 @@ impl fmt::Debug for Token {
         f.debug_struct("Token").field("path", &self.path).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A token is made once, in a file of one's own, and is the same at the next start.
+    #[test]
+    fn tokens_are_made_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("discovery.token");
+        let made = Token::load_or_make(path.clone()).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(text.len(), 44, "{text:?}");
+        let again = Token::load_or_make(path.clone()).unwrap();
+        assert!(again.is(text.trim_end().as_bytes()) && made.is(text.trim_end().as_bytes()));
+        assert!(!made.is(b"") && !made.is(text.as_bytes()));
+        assert!(!format!("{made:?}").contains(text.trim_end()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// A token that others can read is refused, with the command that mends it; so is what is no token.
+    #[test]
+    fn open_or_broken_files_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.token");
+        let error = |text: &str, mode| {
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            Token::load_or_make(path.clone()).unwrap_err().to_string()
+        };
+        let token = "x".repeat(43);
+        for mode in [0o640, 0o604, 0o660] {
+            let error = error(&token, mode);
+            assert!(error.contains(&format!("chmod 600 {}", path.display())), "{error}");
+            assert!(!error.contains(&token));
+        }
+        for text in ["", "short", &format!("{token}\n{token}"), &"x".repeat(257)] {
+            assert!(error(text, 0o600).contains("holds no token"), "{text:?}");
+        }
+    }
+}

@@ -97,7 +97,7 @@ struct Recycle {
 }
 
 /// Reads a request. [`VerbRequest`] writes the same, but a reader that is derived could not name the field.
-fn parse(body: &[u8]) -> Result<VerbRequest, ApiError> {
+pub(super) fn parse(body: &[u8]) -> Result<VerbRequest, ApiError> {
     let mut fields: Map<String, Value> = http::parse(body)?;
     let expected_version = match fields.remove("expected_version") {
         None => None,

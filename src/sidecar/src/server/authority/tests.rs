@@ -1,0 +1,289 @@
+//! The one writer: many orders, a store that fails, a log that somebody else touched.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use colorfast_core::ids::Epoch;
+use colorfast_core::release::{Entry, Event, SCHEMA};
+use colorfast_core::time::UnixMillis;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::server::directory::Directory;
+use crate::server::members::Members;
+use crate::server::rig::Rig;
+use crate::store::sqlite::Sqlite;
+use crate::store::{Answer, AppendError, Head, LeaseError, Log, Record, Secrets};
+
+/// A log that fails where a test wants it to.
+#[derive(Debug)]
+struct Frail {
+    log: Arc<Sqlite>,
+    fault: AtomicU8,
+}
+
+const SOUND: u8 = 0;
+/// The next append fails and writes nothing.
+const FAILS: u8 = 1;
+/// The next append writes, and fails to say so.
+const WRITES_AND_FAILS: u8 = 2;
+
+impl Frail {
+    fn break_next(&self, fault: u8) {
+        self.fault.store(fault, Ordering::SeqCst);
+    }
+}
+
+impl Log for Frail {
+    fn append(&self, expected: Head, records: Vec<Record>) -> Answer<'_, Head, AppendError> {
+        Box::pin(async move {
+            let outage = Outage { what: "append to the log", cause: "no space".to_owned() };
+            match self.fault.swap(SOUND, Ordering::SeqCst) {
+                SOUND => self.log.append(expected, records).await,
+                FAILS => Err(outage.into()),
+                _ => {
+                    self.log.append(expected, records).await?;
+                    Err(outage.into())
+                }
+            }
+        })
+    }
+
+    fn read(&self, after: u64, limit: usize) -> Answer<'_, Vec<Record>> {
+        self.log.read(after, limit)
+    }
+
+    fn watch(&self) -> watch::Receiver<Head> {
+        self.log.watch()
+    }
+
+    fn checkpoint(&self) -> Answer<'_, ()> {
+        self.log.checkpoint()
+    }
+
+    fn lease(&self, name: &'static str, holder: &str, ttl: std::time::Duration) -> Answer<'_, (), LeaseError> {
+        self.log.lease(name, holder, ttl)
+    }
+}
+
+/// An authority on a log of its own.
+struct Scene {
+    authority: Authority,
+    directory: Arc<Directory>,
+    log: Arc<Frail>,
+    store: Arc<Sqlite>,
+    writer: JoinHandle<Result<(), writer::Lost>>,
+    _folder: TempDir,
+}
+
+fn chat() -> ServiceName {
+    "chat".parse().unwrap()
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Sqlite::open(&folder.path().join("store.db")).unwrap());
+        let log = Arc::new(Frail { log: store.clone(), fault: AtomicU8::new(SOUND) });
+        let opened = Opened::open(log.clone()).await.unwrap();
+        let members = Arc::new(Members::new(opened.epoch(), std::time::Duration::from_secs(45), store.clone()));
+        let directory = Arc::new(Directory::default());
+        let (authority, orders) = Authority::new();
+        let writer = Writer::start(opened, store.clone(), members, directory.clone()).await.unwrap();
+        Self { authority, directory, log, writer: tokio::spawn(writer.run(orders)), store, _folder: folder }
+    }
+
+    async fn order(&self, verb: serde_json::Value) -> Result<Done, VerbError> {
+        order(&self.authority, None, verb).await
+    }
+
+    async fn entries(&self) -> Vec<Entry> {
+        let records = self.store.read(0, usize::MAX).await.unwrap();
+        records.iter().map(|record| serde_json::from_str(&record.text).unwrap()).collect()
+    }
+
+    /// Another process appends what `event` says, in good order.
+    async fn another_appends(&self, at: UnixMillis, event: Event) -> u64 {
+        let head = self.store.watch().borrow().clone();
+        let (seq, principal) = (head.seq + 1, "other".to_owned());
+        let entry = Entry { seq, schema: SCHEMA, at, service: Some(chat()), principal, event };
+        let (text, hash) = entry.seal(&head.hash).unwrap();
+        self.store.append(head, vec![Record { seq, text, hash }]).await.unwrap().seq
+    }
+}
+
+async fn order(
+    authority: &Authority,
+    expected_version: Option<u64>,
+    verb: serde_json::Value,
+) -> Result<Done, VerbError> {
+    let verb = serde_json::from_value(verb).unwrap();
+    authority.order(Order { principal: "test".to_owned(), service: chat(), expected_version, verb }).await
+}
+
+fn apply() -> serde_json::Value {
+    json!({"verb": "apply", "settings": {}})
+}
+
+fn bundle(id: usize) -> serde_json::Value {
+    json!({"verb": "add_bundle", "id": format!("v{id}"), "manifest": {"code": "c", "model": "m", "prompts": "p"}})
+}
+
+/// 200 verbs at once become one line of history, each with a version of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_verbs_are_one_history() {
+    let scene = Scene::new().await;
+    let first = scene.order(apply()).await.unwrap().published.snapshot.version;
+    let orders = (0..200).map(|id| {
+        let authority = scene.authority.clone();
+        tokio::spawn(async move { order(&authority, None, bundle(id)).await.unwrap().published.snapshot.version })
+    });
+    let mut versions = Vec::new();
+    for order in orders.collect::<Vec<_>>() {
+        versions.push(order.await.unwrap());
+    }
+    versions.sort_unstable();
+    assert_eq!(versions, (first + 1..=first + 200).collect::<Vec<_>>());
+    let verified = verify(scene.log.as_ref()).await.unwrap();
+    assert_eq!((verified.entries, verified.error), (first + 200, None));
+}
+
+/// Of many operators who have seen the same version one is obeyed; the others are told the version that is now.
+#[tokio::test(flavor = "multi_thread")]
+async fn expected_versions_let_one_win() {
+    let scene = Scene::new().await;
+    let seen = scene.order(apply()).await.unwrap().published.snapshot.version;
+    let orders = (0..20).map(|id| {
+        let authority = scene.authority.clone();
+        tokio::spawn(async move { order(&authority, Some(seen), bundle(id)).await })
+    });
+    let mut won = 0;
+    for order in orders.collect::<Vec<_>>() {
+        match order.await.unwrap() {
+            Ok(done) => won += usize::from(done.effect == Effect::Changed),
+            Err(refused) => assert_eq!(refused, VerbError::Stale { expected: seen, current: seen + 1 }),
+        }
+    }
+    assert_eq!(won, 1);
+}
+
+/// A verb that changes nothing appends nothing.
+#[tokio::test]
+async fn repeated_verbs_append_nothing() {
+    let scene = Scene::new().await;
+    assert_eq!(scene.order(apply()).await.unwrap().effect, Effect::Changed);
+    assert_eq!(scene.order(apply()).await.unwrap().effect, Effect::None);
+    scene.order(bundle(1)).await.unwrap();
+    assert_eq!(scene.order(bundle(1)).await.unwrap().effect, Effect::None);
+    assert_eq!(scene.entries().await.len(), 3);
+}
+
+/// Nothing is lost and nothing half-applied: what failed left no trace, and what was written in spite of an error counts.
+#[tokio::test]
+async fn outages_leave_the_state_of_the_log() {
+    let scene = Scene::new().await;
+    let version = scene.order(apply()).await.unwrap().published.snapshot.version;
+    scene.log.break_next(FAILS);
+    let failed = scene.order(bundle(1)).await;
+    assert!(matches!(failed, Err(VerbError::Outage(_))), "{failed:?}");
+    assert_eq!(scene.directory.watch(&chat()).unwrap().borrow().snapshot.version, version);
+
+    scene.log.break_next(WRITES_AND_FAILS);
+    let done = scene.order(bundle(1)).await.unwrap();
+    assert_eq!((done.effect, done.published.snapshot.version), (Effect::Changed, version + 1));
+    let done = scene.order(bundle(2)).await.unwrap();
+    assert_eq!(done.published.snapshot.version, version + 2);
+    assert_eq!(verify(scene.log.as_ref()).await.unwrap().error, None);
+}
+
+/// What somebody else appends is followed, published, and checked against.
+#[tokio::test]
+async fn entries_of_others_are_followed() {
+    let scene = Scene::new().await;
+    let version = scene.order(apply()).await.unwrap().published.snapshot.version;
+    let settings = serde_json::from_value(json!({"slots": ["red", "black"]})).unwrap();
+    let mut published = scene.directory.watch(&chat()).unwrap();
+    let ahead = UnixMillis(u64::MAX >> 12);
+    let theirs = scene.another_appends(ahead, Event::SettingsApplied { settings }).await;
+    published.wait_for(|published| published.snapshot.version == theirs).await.unwrap();
+    let stale = order(&scene.authority, Some(version), bundle(1)).await;
+    assert_eq!(stale.unwrap_err(), VerbError::Stale { expected: version, current: theirs });
+
+    // Times in the log never go back, however far ahead the clock of another was.
+    scene.order(bundle(1)).await.unwrap();
+    assert_eq!(scene.entries().await.last().unwrap().at, ahead);
+}
+
+/// Keys are drawn before the service is: what a crash in between leaves behind is used.
+#[tokio::test]
+async fn keys_of_an_earlier_attempt_are_used() {
+    let scene = Scene::new().await;
+    scene.log.break_next(FAILS);
+    scene.order(apply()).await.unwrap_err();
+    let left_behind = scene.store.get("service/chat/keys").await.unwrap().unwrap();
+    let done = scene.order(apply()).await.unwrap();
+    assert_eq!(serde_json::to_vec(&*done.published.keys).unwrap(), left_behind.value);
+    let text = scene.store.read(0, 10).await.unwrap().into_iter().map(|record| record.text).collect::<String>();
+    let keys: serde_json::Value = serde_json::from_slice(&left_behind.value).unwrap();
+    for key in [&keys["sid"], &keys["ring"]["1"]] {
+        assert!(!text.contains(key.as_str().unwrap()), "a key stands in the log");
+    }
+}
+
+/// A snapshot that a proxy would refuse is refused here, with the field named, and nothing is appended.
+#[tokio::test]
+async fn snapshots_are_compiled_before_they_are_appended() {
+    let scene = Scene::new().await;
+    let without_ring = json!({"sid": "A".repeat(22), "ring": {}}).to_string();
+    scene.store.put_if_version("service/chat/keys", 0, without_ring.into_bytes()).await.unwrap();
+    let refused = scene.order(apply()).await.unwrap_err();
+    let VerbError::Refused(Refusal::Field(error)) = refused else { panic!("{refused}") };
+    assert_eq!(error.field, "keys.ring");
+    assert_eq!(scene.entries().await.len(), 1);
+}
+
+/// Another authority on the same log is refused while this one writes, and this one ends when it is superseded.
+#[tokio::test]
+async fn one_authority_at_a_time() {
+    let scene = Scene::new().await;
+    tokio::time::pause();
+    let ttl = std::time::Duration::from_secs(15);
+    let held = scene.log.lease("authority", "other", ttl).await;
+    assert!(matches!(held, Err(LeaseError::Held(_))), "{held:?}");
+    tokio::time::advance(ttl).await;
+    scene.log.lease("authority", "other", ttl * 100).await.unwrap();
+    let lost = scene.writer.await.unwrap().unwrap_err();
+    assert!(lost.to_string().contains("other holds the lease"), "{lost}");
+}
+
+/// A log that was altered is told by verification, and no sidecar starts on it; the entry is named.
+#[tokio::test]
+async fn altered_logs_are_refused_by_entry() {
+    let rig = Rig::with_chat().await;
+    assert!(rig.get("/v1/log/verification").await.json(200).get("error").is_none());
+    let database = rusqlite::Connection::open(rig.database()).unwrap();
+    let alter = "UPDATE log SET text = replace(text, '\"v1\"', '\"v2\"') WHERE seq = 4";
+    assert_eq!(database.execute(alter, []).unwrap(), 1);
+    let verified = rig.get("/v1/log/verification").await.json(200);
+    assert_eq!(verified["entries"], 3);
+    assert!(verified["error"].as_str().unwrap().starts_with("entry 4 does not match its hash"), "{verified}");
+    let folder = rig.end().await;
+    let started = crate::server::sidecar::Sidecar::start(folder.path(), std::time::Duration::from_secs(45)).await;
+    let error = format!("{:#}", started.unwrap_err());
+    assert!(error.contains("entry 4 does not match its hash"), "{error}");
+}
+
+/// Kept: a restarted sidecar serves the same log, the same versions and the same keys.
+#[tokio::test]
+async fn everything_survives_a_restart() {
+    let rig = Rig::with_chat().await;
+    let before = rig.get("/v1/services").await.text;
+    let rig = rig.restart().await;
+    assert_eq!(rig.get("/v1/services").await.text, before);
+    let crashed = Rig::start_in(rig.crash().await).await;
+    assert_eq!(crashed.get("/v1/services").await.text, before);
+    let epoch = Epoch(crashed.status().await.epoch);
+    assert_ne!(epoch, Epoch::BOOTSTRAP);
+}
