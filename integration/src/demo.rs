@@ -50,13 +50,17 @@ pub fn main() -> ExitCode {
         Err(error) => return failed(&error.into()),
     };
     // Whatever was started belongs to this future: it is stopped when the future ends, and when it is dropped.
-    let played = runtime.block_on(async {
-        tokio::select! {
-            played = script::play(&options) => Some(played),
-            () = stopped() => None,
+    let verdict = runtime.block_on(async {
+        let played = tokio::select! {
+            played = script::play(&options) => played,
+            () = stopped() => return None,
+        };
+        if played.is_ok() && options.keep {
+            stopped().await;
         }
+        Some(played.map(|(verdict, _world)| verdict))
     });
-    match played {
+    match verdict {
         None => ExitCode::from(STOPPED),
         Some(Ok(verdict)) if verdict.holds() => ExitCode::from(KEPT),
         Some(Ok(_)) => ExitCode::from(BROKEN),

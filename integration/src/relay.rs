@@ -19,7 +19,6 @@ use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -62,7 +61,6 @@ struct State {
     conduct: watch::Sender<Conduct>,
     polls: AtomicU64,
     held: AtomicUsize,
-    spoilt: AtomicU64,
 }
 
 impl Relay {
@@ -79,7 +77,6 @@ impl Relay {
             conduct: watch::Sender::new(Conduct::Pass),
             polls: AtomicU64::new(0),
             held: AtomicUsize::new(0),
-            spoilt: AtomicU64::new(0),
         });
         let server = tokio::spawn(serve(listener, Arc::clone(&state)));
         Ok(Self { address, state, server })
@@ -106,15 +103,6 @@ impl Relay {
         self.state.conduct.send_replace(Conduct::Spoil(Arc::new(spoiler)));
     }
 
-    /// [`Relay::spoil`] for what stays JSON: edits the snapshot (`resources[0]`) of every answer.
-    pub fn spoil_snapshot(&self, edit: impl Fn(&mut Value) + Send + Sync + 'static) {
-        self.spoil(move |body| {
-            let Ok(mut answer) = serde_json::from_slice::<Value>(&body) else { return body };
-            edit(&mut answer["resources"][0]);
-            Bytes::from(answer.to_string())
-        });
-    }
-
     /// How many polls are held back at this moment.
     #[must_use]
     pub fn held(&self) -> usize {
@@ -125,12 +113,6 @@ impl Relay {
     #[must_use]
     pub fn polls(&self) -> u64 {
         self.state.polls.load(Ordering::SeqCst)
-    }
-
-    /// How many snapshots were spoilt.
-    #[must_use]
-    pub fn spoilt(&self) -> u64 {
-        self.state.spoilt.load(Ordering::SeqCst)
     }
 }
 
@@ -185,7 +167,6 @@ impl State {
         if let (Conduct::Spoil(spoiler), true, StatusCode::OK) = (conduct, is_poll, head.status) {
             body = spoiler(body);
             head.headers.remove(CONTENT_LENGTH);
-            self.spoilt.fetch_add(1, Ordering::SeqCst);
         }
         Ok(Response::from_parts(head, Full::new(body)))
     }

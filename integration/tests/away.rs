@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use integration::{Load, Mesh, Plan, scenario, wait};
 
 /// Requests in each stage of the story.
-const STAGE: u64 = 1_500;
+const STAGE: u64 = 4_000;
 
 /// Last good, Kept: a sidecar that is killed under load, stopped, and started again costs no request and no session;
 /// its log is whole, and the proxies follow it again.

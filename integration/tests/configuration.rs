@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use integration::agent::Stamp;
 use integration::http::{Call, Line, Protocol};
 use integration::{Agent, Envoy, EnvoyConfig, names, scenario, wait};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Two agents, and an Envoy in front of them in which nothing stamps.
 async fn unstamped(edit: impl FnOnce(EnvoyConfig) -> EnvoyConfig) -> Result<(Agent, Agent, Envoy)> {
@@ -161,4 +161,41 @@ fn event_streams_pass_as_they_come() {
         }
         Ok(())
     });
+}
+
+/// Bad input: a plugin configuration or keys that break a rule are refused by `envoy --mode validate`, with the field
+/// and the rule and without a word of the keys.
+#[test]
+fn a_wrong_plugin_configuration_is_refused_by_name() -> Result<()> {
+    let with = |service: Value| json!({"sidecar_cluster": "colorfast_sidecar", "services": [service]});
+    let slots = json!([
+        {"name": "blue", "phase": "live", "weight": 9_000, "bundle": {"id": "b-1"}},
+        {"name": "green", "phase": "idle"},
+    ]);
+    let bootstrap = json!({"format": 1, "service": "chat", "slots": slots});
+    let cases = [
+        (with(json!({"name": "chat", "colour": "red"})), "unknown field `colour`"),
+        (with(json!({"name": "Chat"})), "is not a service name"),
+        (with(json!({"name": "chat", "match": {"hosts": ["Chat.test"]}})), "services[0].match.hosts[0]: "),
+        (with(json!({"name": "chat", "bootstrap": bootstrap})), "services[0].bootstrap.slots: have weights that sum"),
+        (json!({"sidecar_cluster": "colorfast_sidecar", "services": []}), "services: has 0 entries"),
+        (json!({"services": [{"name": "chat"}]}), "missing field `sidecar_cluster`"),
+    ];
+    for (plugin, words) in cases {
+        let told = refusal(&EnvoyConfig::shipped()?.plugin(&plugin))?;
+        ensure!(told.contains("plugin configuration: ") && told.contains(words), "{plugin}: {told}");
+    }
+    let told = refusal(&EnvoyConfig::shipped()?.plugin_text("services: chat"))?;
+    ensure!(told.contains("plugin configuration: expected value at line 1 column 1"), "{told}");
+    let told = refusal(&EnvoyConfig::shipped()?.env("COLORFAST_KEYS", r#"{"chat": {"sid": "c2VjcmV0"}}"#))?;
+    ensure!(told.contains("COLORFAST_KEYS: not a JSON object") && !told.contains("c2VjcmV0"), "{told}");
+    Ok(())
+}
+
+/// What Envoy says of a configuration that it must refuse.
+fn refusal(config: &EnvoyConfig) -> Result<String> {
+    let checked = Envoy::validate(config)?;
+    let told = String::from_utf8_lossy(&checked.stderr).into_owned();
+    ensure!(!checked.status.success(), "it was accepted: {told}");
+    Ok(told)
 }

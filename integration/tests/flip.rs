@@ -216,7 +216,8 @@ impl Probes {
 /// answered by itself. Every request that an agent got named that agent's bundle and slot.
 async fn expect_true_log(mesh: &Mesh, envoys: &[Envoy], report: &Report, probed: &Probed) -> Result<()> {
     let (mut lines, mut by_envoy) = (0, BTreeMap::new());
-    let agents = ["blue", "green"].map(|slot| (mesh.agent(slot).address().to_string(), slot, mesh.agent(slot).bundle()));
+    let agents =
+        ["blue", "green"].map(|slot| (mesh.agent(slot).address().to_string(), slot, mesh.agent(slot).bundle()));
     let asked: usize = report.records().len() + probed.values().map(|(_, count)| count).sum::<usize>();
     let logged = || -> Result<Vec<Entry>> {
         let mut all = Vec::new();

@@ -96,11 +96,8 @@ fn what_belongs_to_no_service_passes_untouched() {
             ensure!(answer.header(names::PIN).is_none() && answer.header("set-cookie").is_none());
             let mut seen = neither.latest().pop().context("it came")?.headers;
             seen.sort_unstable();
-            let arrived = [
-                ("cookie", "agent-pin-chat=x; theme=dark"),
-                (names::PIN, "not of ours"),
-                (names::SESSION, "s-1"),
-            ];
+            let arrived =
+                [("cookie", "agent-pin-chat=x; theme=dark"), (names::PIN, "not of ours"), (names::SESSION, "s-1")];
             let arrived = arrived.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
             ensure!(seen == arrived, "{protocol:?}: {seen:?}");
         }

@@ -35,7 +35,8 @@ fn a_raised_weight_moves_only_unpinned_sessions_and_only_to_it() {
         let back = before.iter().filter(|(id, placed)| placed.slot == "green" && after[*id].slot == "blue").count();
         ensure!(back == 0, "{back} sessions left the slot that was raised");
 
-        let pins: BTreeMap<String, String> = before.iter().map(|(id, placed)| (id.clone(), placed.pin.clone())).collect();
+        let pins: BTreeMap<String, String> =
+            before.iter().map(|(id, placed)| (id.clone(), placed.pin.clone())).collect();
         let kept = place(envoy.address(), &pins).await?;
         let moved = kept.iter().filter(|(id, placed)| placed.slot != before[*id].slot).count();
         ensure!(moved == 0, "{moved} pinned sessions moved");

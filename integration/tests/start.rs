@@ -106,8 +106,7 @@ fn first_requests_wait_for_the_snapshot() {
 /// A proxy that waits for its first snapshot for as long as a test may take.
 fn patient(config: EnvoyConfig, stops_iteration: bool) -> EnvoyConfig {
     let slots = json!([{"name": "blue", "phase": "idle"}, {"name": "green", "phase": "idle"}]);
-    let bootstrap =
-        json!({"format": 1, "service": "chat", "settings": {"bootstrap_wait_ms": 30_000}, "slots": slots});
+    let bootstrap = json!({"format": 1, "service": "chat", "settings": {"bootstrap_wait_ms": 30_000}, "slots": slots});
     let services = json!([{"name": "chat", "bootstrap": bootstrap}]);
     let config = config.plugin(&json!({"sidecar_cluster": "colorfast_sidecar", "services": services}));
     config.edit_wasm(move |wasm| {

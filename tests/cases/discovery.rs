@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use colorfast_core::ids::Epoch;
+use colorfast_core::ids::{AssignmentId, Epoch};
 use colorfast_core::names;
 use colorfast_core::snapshot::Snapshot;
 use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::discovery::{DiscoveryResponse, Status};
+use wasm_host::Process;
 
-use crate::proxy::{Proxy, Worker};
+use crate::proxy::{LEASE_OVER_MS, Proxy, Worker};
 use crate::releases::{
-    EPOCH, blue_live, environment_keys, green_live, none_live, numbered, of_service, rolled_back, service,
+    EPOCH, blue_live, environment_keys, free_pin, green_live, none_live, numbered, of_service, rolled_back, service,
 };
 use crate::request::Request;
 use crate::sidecar::{CLUSTER, bytes, response};
@@ -41,22 +42,21 @@ fn the_first_poll_holds_nothing() {
 #[test]
 fn a_process_has_one_id() {
     let id = |worker: &Worker| worker.poll().says.node.metadata.process_id;
-    let process = wasm_host::Process::seeded(7);
-    let other = Proxy { process, ..Proxy::chat() };
+    let other = Proxy::chat().on(Process::seeded(7));
     let proxy = Proxy::chat();
     let [first, second, elsewhere] = [proxy.worker(), proxy.worker(), other.worker()];
-    [&first, &elsewhere].map(Worker::tick);
+    [&first, &elsewhere].into_iter().for_each(Worker::tick);
     assert_ne!(id(&first), id(&elsewhere));
     let before = id(&first);
     drop(first);
-    proxy.run(crate::proxy::LEASE_OVER_MS, [&second]);
+    proxy.run(LEASE_OVER_MS, [&second]);
     assert_eq!(id(&second), before);
 }
 
 /// Confirmed: a proxy without a node id is told from others all the same, by its process.
 #[test]
 fn a_node_may_have_no_name() {
-    let proxy = Proxy { process: wasm_host::Process::new(), ..Proxy::chat() };
+    let proxy = Proxy::chat().on(Process::new());
     let worker = proxy.worker();
     worker.tick();
     let poll = worker.poll();
@@ -201,6 +201,8 @@ fn failures_back_off_with_jitter() {
     for fail in fails {
         let proxy = Proxy::chat();
         let worker = proxy.with(&blue_live(5));
+        // The status of an answer that never came is asked for, and there is none.
+        worker.tolerate("proxy_get_header_map_value");
         let silences: Vec<_> = (0..40)
             .map(|_| {
                 fail(&worker);
@@ -345,13 +347,13 @@ fn a_newer_pin_triggers_a_poll() {
     leader.tick();
     leader.hear(&blue_live(5));
     proxy.run(10_000, [&leader, &other]);
-    let pin = |assignment| {
+    let pin = |assignment: AssignmentId| {
         let mut snapshot = green_live(6);
         snapshot.slots[1].assignment = Some(assignment);
         snapshot.newest_assignment = Some(assignment);
-        (crate::releases::free_pin(&proxy, assignment), snapshot)
+        (free_pin(proxy.process.now(), assignment), snapshot)
     };
-    let (token, snapshot) = pin(colorfast_core::ids::AssignmentId(150));
+    let (token, snapshot) = pin(AssignmentId(150));
     let request = other.send(Request::new().pin(&token));
     assert!(request.waits());
     let before = leader.poll_count();
@@ -361,17 +363,65 @@ fn a_newer_pin_triggers_a_poll() {
     other.tick();
     assert_eq!((request.slot().as_deref(), request.decision().as_deref()), (Some("green"), Some("pin")));
     assert_eq!(proxy.count("waits.need.newer_snapshot.end.met"), 1);
+}
 
-    // Once for each: whoever brings the same pin again makes nobody poll.
-    let (token, _) = pin(colorfast_core::ids::AssignmentId(160));
-    proxy.run(1_000, [&leader, &other]);
-    let before = leader.poll_count();
-    for _ in 0..3 {
-        let request = other.send(Request::new().pin(&token));
-        proxy.run(520, [&leader, &other]);
-        assert_eq!((request.decision().as_deref(), request.pin()), (Some("random"), None));
+/// Confirmed: an assignment that does not come is waited for and asked for once, not by every request that brings a pin
+/// of it; after a while one waits again.
+#[test]
+fn a_newer_pin_is_not_waited_for_again_and_again() {
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&blue_live(5));
+    let pin = |assignment| Request::new().pin(free_pin(proxy.process.now(), AssignmentId(assignment)));
+    proxy.run(1_000, [&worker]);
+    let first = worker.send(pin(160));
+    proxy.run(520, [&worker]);
+    assert_eq!(worker.poll_count(), 2);
+    let second = worker.send(pin(160));
+    proxy.wait(10_000);
+    let third = worker.send(pin(160));
+    proxy.run(520, [&worker]);
+    for request in [&first, &second, &third] {
+        assert_eq!((request.decision().as_deref(), request.pin()), (Some("random"), None), "the client keeps its pin");
     }
-    assert_eq!(leader.poll_count(), before + 1);
-    assert_eq!(proxy.count("waits.need.newer_snapshot.end.timeout"), 3);
+    let resumed = [&first, &second, &third].map(|request| request.stream.continued_by().is_some());
+    assert_eq!(resumed, [true, false, true], "which of them waited");
+    assert_eq!(proxy.count("waits.need.newer_snapshot.end.timeout"), 2);
     assert_eq!(proxy.count("tokens_refused.cause.newer"), 3);
+    assert_eq!(worker.poll_count(), 2, "asked for once");
+    let newer = worker.send(pin(161));
+    assert!(newer.waits(), "an assignment above it is another matter");
+    proxy.run(520, [&worker]);
+    assert_eq!(worker.poll_count(), 3);
+}
+
+/// Confirmed: a request that waited for its first snapshot waits for a newer one too, and asks for it.
+#[test]
+fn a_first_request_may_need_a_newer_snapshot() {
+    let proxy = Proxy::chat();
+    let worker = proxy.worker();
+    worker.tick();
+    let request = worker.send(Request::new().pin(free_pin(proxy.process.now(), AssignmentId(150))));
+    worker.hear(&blue_live(5));
+    assert!(request.waits());
+    proxy.run(240, [&worker]);
+    assert_eq!(worker.poll_count(), 2, "the leader asks anew");
+    let mut snapshot = green_live(6);
+    snapshot.slots[1].assignment = Some(AssignmentId(150));
+    snapshot.newest_assignment = Some(AssignmentId(150));
+    worker.newest_poll().bring(&snapshot);
+    assert_eq!((request.slot().as_deref(), request.decision().as_deref()), (Some("green"), Some("pin")));
+}
+
+/// Last good: an answer far larger than any snapshot is refused unread, and what comes next is taken.
+#[test]
+fn giant_answers_are_not_read() {
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&blue_live(5));
+    let giant = [bytes(&response(&green_live(6))), vec![b' '; 1 << 20]].concat();
+    worker.poll().answer(200, giant);
+    silence(&proxy, &worker);
+    let poll = worker.poll();
+    assert!(poll.nack().unwrap().starts_with("the answer has 10"), "{:?}", poll.nack());
+    poll.bring(&green_live(6));
+    assert_eq!(worker.serves().as_deref(), Some("g-1"));
 }

@@ -1,7 +1,26 @@
 //! The built filter under a small host: what each promise comes to, case by case.
+//!
+//! A case speaks of a [`proxy::Proxy`], its workers, the [`sidecar`] that the case plays, and [`request`]s; a worker
+//! that makes a host call which Envoy would refuse fails its case.
 
+mod atomic;
+mod configuration;
+mod cost;
 mod decisions;
+mod discovery;
+mod endurance;
+mod forged;
+mod garbage;
 mod golden;
+mod leadership;
+mod part_headers;
+mod poison;
+mod redirects;
+mod reports;
+mod responses;
+mod services;
+mod start;
+
 mod proxy;
 mod releases;
 mod request;

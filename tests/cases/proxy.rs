@@ -1,5 +1,6 @@
 //! A proxy as the cases speak of it: one process, its workers, and the listener's configuration.
 
+use std::cell::Cell;
 use std::ops::Deref;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -62,6 +63,12 @@ impl Proxy {
         self
     }
 
+    /// With another process.
+    pub fn on(mut self, process: Process) -> Self {
+        self.process = process;
+        self
+    }
+
     /// The plugin as a worker gets it.
     pub fn plugin(&self) -> Plugin {
         Plugin::config(serde_json::to_vec(&self.config).unwrap()).header_pause(self.header_pause)
@@ -74,7 +81,13 @@ impl Proxy {
 
     /// One more worker with a plugin of its own.
     pub fn worker_of(&self, plugin: Plugin) -> Worker {
-        Worker { vm: self.process.start(&FILTER, plugin).unwrap(), process: self.process.clone() }
+        self.try_worker(plugin).unwrap()
+    }
+
+    /// One more worker with a plugin of its own, which it may refuse.
+    pub fn try_worker(&self, plugin: Plugin) -> wasm_host::Result<Worker> {
+        let vm = self.process.start(&FILTER, plugin)?;
+        Ok(Worker { vm, process: self.process.clone(), tolerated: Cell::default() })
     }
 
     /// Several workers.
@@ -106,7 +119,8 @@ impl Proxy {
     /// The counters of `chat` that are not 0, by what follows the service's name.
     pub fn counted(&self) -> Vec<(String, u64)> {
         let counters = self.process.counters().into_iter().filter(|(_, count)| *count > 0);
-        let of_chat = |(name, count): (String, u64)| Some((name.strip_prefix("colorfast.service.chat.")?.into(), count));
+        let of_chat =
+            |(name, count): (String, u64)| Some((name.strip_prefix("colorfast.service.chat.")?.into(), count));
         counters.filter_map(of_chat).collect()
     }
 
@@ -136,6 +150,7 @@ pub fn hosted(name: &str, host: &str) -> ServiceConfig {
 pub struct Worker {
     vm: Vm,
     process: Process,
+    tolerated: Cell<Option<&'static str>>,
 }
 
 impl Worker {
@@ -149,6 +164,16 @@ impl Worker {
         let mut polls = sidecar::polls(&self.vm);
         assert_eq!(polls.len(), 1, "polls that are held open");
         polls.remove(0)
+    }
+
+    /// The poll that it made last: those before it were given up.
+    pub fn newest_poll(&self) -> Poll {
+        sidecar::polls(&self.vm).pop().expect("a poll")
+    }
+
+    /// How many polls it has made that were not answered.
+    pub fn poll_count(&self) -> usize {
+        sidecar::polls(&self.vm).len()
     }
 
     /// Whether it polls.
@@ -171,6 +196,11 @@ impl Worker {
         self.send(Request::new()).bundle()
     }
 
+    /// In this case refusals of this host call are what the case is about.
+    pub fn tolerate(&self, import: &'static str) {
+        self.tolerated.set(Some(import));
+    }
+
     /// The time on the process's clock.
     pub fn now(&self) -> Duration {
         self.process.now()
@@ -188,7 +218,9 @@ impl Deref for Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            assert_eq!(self.vm.complaints(), []);
+            let mut complaints = self.vm.complaints();
+            complaints.retain(|complaint| Some(complaint.import) != self.tolerated.get());
+            assert_eq!(complaints, []);
         }
     }
 }

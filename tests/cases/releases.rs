@@ -1,13 +1,14 @@
 //! The snapshots and keys that the cases are about: one service in the phases of one release.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use colorfast_core::ids::{AssignmentId, Epoch, KeyId, ServiceName};
+use colorfast_core::ids::{AssignmentId, Epoch, KeyId, ServiceName, Sid};
 use colorfast_core::keys::{Ring, Secret, ServiceKeys};
-use colorfast_core::pin::{Claims, Signer};
+use colorfast_core::pin::{Claims, Kind, Signer};
 use colorfast_core::release::Phase;
 use colorfast_core::snapshot::{BundleRef, SlotSnapshot, Snapshot};
-use colorfast_core::time::UnixMillis;
+use colorfast_core::time::{UnixMillis, UnixSeconds};
 use colorfast_core::weight::Weight;
 
 /// The log of every snapshot here, unless a case says otherwise.
@@ -56,9 +57,10 @@ pub fn signer(name: &str) -> Signer {
     Signer::new(&service(name), KeyId(1), [(KeyId(1), &ring_key(KeyId(1), Forger::Nobody))]).unwrap()
 }
 
-/// The pin of `claims` for the service `chat`.
-pub fn pin(claims: &Claims) -> String {
-    signer("chat").mint(claims)
+/// The pin of a session of `chat` that began now, names no id, and holds `assignment`.
+pub fn free_pin(now: Duration, assignment: AssignmentId) -> String {
+    let now = UnixSeconds(now.as_secs());
+    signer("chat").mint(&Claims { kind: Kind::Free, sid: Sid(7), assignment, began: now, refreshed: now })
 }
 
 /// A snapshot of `chat` in which these are blue and green.
@@ -87,10 +89,7 @@ pub fn blue_live(version: u64) -> Snapshot {
 /// While ramping: green takes so many parts of the new sessions.
 pub fn split(version: u64, green: u32) -> Snapshot {
     let phase = if green == 0 { Phase::Staged } else { Phase::Candidate };
-    of(version, [
-        slot("blue", Phase::Live, 10_000 - green, BLUE, "b-1"),
-        slot("green", phase, green, GREEN, "g-1"),
-    ])
+    of(version, [slot("blue", Phase::Live, 10_000 - green, BLUE, "b-1"), slot("green", phase, green, GREEN, "g-1")])
 }
 
 /// After the switch: green is live, blue keeps its sessions.
@@ -106,10 +105,10 @@ pub fn rolled_back(version: u64) -> Snapshot {
 
 /// Blue is live and its bundle is named after the version, so that a stamp tells which snapshot decided.
 pub fn numbered(version: u64) -> Snapshot {
-    of(version, [
-        slot("blue", Phase::Live, 10_000, BLUE, &format!("v{version}")),
-        SlotSnapshot::idle("green".parse().unwrap()),
-    ])
+    of(
+        version,
+        [slot("blue", Phase::Live, 10_000, BLUE, &format!("v{version}")), SlotSnapshot::idle("green".parse().unwrap())],
+    )
 }
 
 /// Nothing is live.

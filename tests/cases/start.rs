@@ -1,12 +1,14 @@
 //! The first requests of a proxy: they wait for a snapshot, and never for long.
 
+use std::time::Duration;
+
 use colorfast_core::names;
 use colorfast_core::settings::{BootstrapWaitMs, CookieCarrier};
 use colorfast_core::snapshot::Snapshot;
 use wasm_host::{Action, HeaderPause};
 
 use crate::proxy::{Proxy, Worker};
-use crate::releases::{GREEN, as_bootstrap, blue_live, environment_keys, green_live, signer};
+use crate::releases::{BLUE, GREEN, as_bootstrap, blue_live, environment_keys, free_pin, green_live};
 use crate::request::{Request, Sent};
 
 const BOTH_PAUSES: [HeaderPause; 2] = [HeaderPause::All, HeaderPause::Headers];
@@ -190,13 +192,13 @@ fn a_waiting_request_may_be_answered_by_the_proxy() {
 /// travels in a cookie that the configuration knew nothing of.
 #[test]
 fn the_snapshot_that_came_says_where_pins_are() {
-    let snapshot = Snapshot { version: 9, ..in_cookies() };
+    let snapshot = in_cookies();
     for pause in BOTH_PAUSES {
         let proxy = Proxy::chat().header_pause(pause);
         let worker = proxy.worker();
         worker.tick();
-        let claims = signed_in(&proxy, &snapshot);
-        let request = worker.send(Request::new().cookie(&format!("theme=dark; agent-pin-chat={claims}")));
+        let pin = free_pin(proxy.process.now(), BLUE);
+        let request = worker.send(Request::new().cookie(&format!("theme=dark; agent-pin-chat={pin}")));
         assert!(request.waits());
         worker.hear(&snapshot);
         assert_eq!(request.decision().as_deref(), Some("pin"), "{pause:?}");
@@ -211,16 +213,6 @@ fn in_cookies() -> Snapshot {
     snapshot.settings.session_sources.clear();
     snapshot.settings.pin.cookie = CookieCarrier::Always;
     snapshot
-}
-
-/// The pin of a session that holds blue.
-fn signed_in(proxy: &Proxy, snapshot: &Snapshot) -> String {
-    use colorfast_core::ids::Sid;
-    use colorfast_core::pin::{Claims, Kind};
-    use colorfast_core::time::UnixSeconds;
-    let now = UnixSeconds(proxy.process.now().as_secs());
-    let assignment = snapshot.slots[0].assignment.unwrap();
-    signer("chat").mint(&Claims { kind: Kind::Free, sid: Sid(7), assignment, began: now, refreshed: now })
 }
 
 /// Kept: with keys in the environment a bootstrap snapshot hands out pins that the sidecar's snapshots honour.
@@ -247,7 +239,7 @@ fn no_clock_makes_the_wait_longer() {
     let worker = proxy.worker();
     worker.tick();
     let request = worker.send(Request::new());
-    proxy.process.set_now(proxy.process.now() - std::time::Duration::from_secs(3_600));
+    proxy.process.set_now(proxy.process.now() - Duration::from_secs(3_600));
     proxy.run(2_000, [&worker]);
     assert_eq!(request.slot().as_deref(), Some("blue"));
 }

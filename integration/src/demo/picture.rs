@@ -112,8 +112,8 @@ impl Picture {
         let Self { requests, failed, .. } = self;
         let failed = format!("{failed} failed");
         let failed = if self.failed == 0 { failed } else { paint.bad(&failed) };
-        let legend = "● at home   ◆ moved by the rollback   ✗ broken";
-        lines.push(format!("  {:>4.0?} · {requests} requests, {failed}   {}", self.elapsed, paint.dim(legend)));
+        let legend = "● kept  ◆ moved by the rollback  ✗ broken";
+        lines.push(format!("  {:>4.0?} · {requests} requests, {failed}  {}", self.elapsed, paint.dim(legend)));
         lines
     }
 

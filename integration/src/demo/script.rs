@@ -42,11 +42,11 @@ const STORY: [(Step, &str, &str); 4] = [
     ),
 ];
 
-/// Plays the demo from its start to its verdict.
+/// Plays the demo from its start to its verdict, and hands on what runs still.
 ///
 /// # Errors
 /// Where anything does not start, a step is refused, or what it should bring about does not come.
-pub async fn play(options: &Options) -> Result<Verdict> {
+pub async fn play(options: &Options) -> Result<(Verdict, World)> {
     let screen = Screen::new(if options.json { Stream::Err } else { Stream::Out });
     let mut play = Play::start(options, screen).await?;
     let mut marks = Marks::default();
@@ -136,8 +136,8 @@ impl Play {
         }
     }
 
-    /// Tells the verdict, and keeps everything running where that is wished.
-    async fn end(self, options: &Options, marks: &Marks) -> Result<Verdict> {
+    /// Tells the verdict, and what to try where everything is to run on.
+    async fn end(self, options: &Options, marks: &Marks) -> Result<(Verdict, World)> {
         let Self { world, mut watch, .. } = self;
         let picture = watch.draw(&world.agents);
         watch.screen.freeze(&picture);
@@ -150,10 +150,8 @@ impl Play {
         }
         if options.keep {
             screen.print(&invitation::text(&world, screen.paint())?);
-            // It ends as the process is asked to end.
-            super::stopped().await;
         }
-        Ok(verdict)
+        Ok((verdict, world))
     }
 }
 

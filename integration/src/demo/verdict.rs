@@ -180,12 +180,12 @@ impl Verdict {
 
     fn blame(&self) -> String {
         let counts = [
-            (self.broken, "conversations broken"),
-            (self.newcomers_on_old_slot, "new conversations on the old slot"),
-            (self.requests_failed, "requests failed"),
+            (self.broken, "broken conversations"),
+            (self.newcomers_on_old_slot, "new ones on the old slot"),
+            (self.requests_failed, "failed requests"),
         ];
         let counts = counts.into_iter().filter(|(count, _)| *count > 0);
-        let counts: Vec<String> = counts.map(|(count, what)| format!("{count} {what}")).collect();
+        let counts: Vec<String> = counts.map(|(count, what)| format!("{what} {count}")).collect();
         format!("Not kept: {}.", counts.join(", "))
     }
 }
@@ -308,7 +308,7 @@ mod tests {
     fn failures_and_stray_newcomers_are_seen() {
         let failed = Stage::new().talk(0, &[BLUE_AGENT, "503", BLUE_AGENT]).verdict();
         assert_eq!((failed.kept, failed.requests, failed.requests_failed, failed.holds()), (1, 3, 1, false));
-        assert!(failed.text(Paint::Off).ends_with("Not kept: 1 requests failed."));
+        assert!(failed.text(Paint::Off).ends_with("Not kept: failed requests 1."));
         let stray = Stage::new().talk(3, &[BLUE_AGENT]).talk(6, &[BLUE_AGENT]).talk(1, &[BLUE_AGENT; 6]).verdict();
         assert_eq!((stray.newcomers_on_old_slot, stray.broken, stray.holds()), (1, 0, false));
     }

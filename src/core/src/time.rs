@@ -22,6 +22,12 @@ impl UnixMillis {
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// Whether this moment is one of the `millis` that begin at `earlier`. One before them is not: the clock was set
+    /// back, and what time bounds must end all the same.
+    pub fn is_within(self, millis: u64, earlier: Self) -> bool {
+        self >= earlier && self.since(earlier) < millis
+    }
 }
 
 /// Seconds since the Unix epoch.

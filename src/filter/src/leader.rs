@@ -1,6 +1,5 @@
 //! The leader of a service: polls the sidecar for the process, validates what comes, and publishes it.
 
-use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use colorfast_core::names::{self, metric, shared};
 use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::discovery::{DiscoveryRequest, Node, Status};
 
+use crate::answer::Answer;
 use crate::host;
 use crate::lease::Lease;
 use crate::service::Service;
@@ -210,8 +210,10 @@ impl Leader {
         }
         let answer = host::response_body(body_size)
             .map_err(|error| Unusable::Refused(format!("the answer cannot be read: {error}")))?;
+        let parted = Answer::part(&answer);
+        self.nonce = parted.nonce();
         let key = shared::attempting(&self.service.name);
-        let hash = hash(&answer).to_le_bytes();
+        let hash = parted.hash().to_le_bytes();
         let mark = host::shared(&key).ok().flatten();
         if mark.is_some_and(|mark| mark == hash) {
             return Err(Unusable::Refused(
@@ -224,11 +226,7 @@ impl Leader {
         taken
     }
 
-    fn validate(&mut self, vm: &Vm, answer: &[u8]) -> Result<(), Unusable> {
-        self.nonce.clear();
-        if let Ok(envelope) = serde_json::from_slice::<Envelope>(answer) {
-            self.nonce = envelope.nonce;
-        }
+    fn validate(&self, vm: &Vm, answer: &[u8]) -> Result<(), Unusable> {
         let plan = self.service.compile(answer).map_err(Unusable::Refused)?;
         let holds = self.service.current(&vm.metrics).map(|current| current.plan.version).unwrap_or_default();
         if plan.version <= holds {
@@ -245,12 +243,6 @@ impl Leader {
     }
 }
 
-/// Only what a NACK must repeat, from an answer that may be wrong in every other way.
-#[derive(serde::Deserialize)]
-struct Envelope {
-    nonce: String,
-}
-
 /// Tells the leader, whichever VM it is in, that a newer assignment is about.
 pub fn want(service: &Service, assignment: AssignmentId) {
     let key = shared::wanted(&service.name);
@@ -263,11 +255,4 @@ pub fn want(service: &Service, assignment: AssignmentId) {
 fn read_wanted(service: &Service) -> Option<AssignmentId> {
     let bytes = host::shared(&shared::wanted(&service.name)).ok()??;
     Some(AssignmentId(u64::from_le_bytes(bytes.try_into().ok()?)))
-}
-
-/// A hash that is the same in every VM of the process.
-fn hash(bytes: &[u8]) -> u64 {
-    let mut hasher = std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default().build_hasher();
-    hasher.write(bytes);
-    hasher.finish()
 }

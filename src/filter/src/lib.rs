@@ -29,6 +29,7 @@
 //! | "unexpected status" in `dispatch_http_call` | Envoy answers Ok, BadArgument or InternalFailure, all of them handled |
 //! | borrows of its maps | callbacks do not nest: resuming a stream is deferred by Envoy until the callback has returned |
 
+mod answer;
 mod cell;
 mod host;
 mod leader;

@@ -34,7 +34,9 @@ impl Reporter {
 
     /// Sends a report where one is due.
     pub fn tick(&mut self, vm: &Vm, node: &Node, now: UnixMillis) {
-        if self.call.is_some() || now < self.report_at {
+        // One that is due later than a whole period was booked before the clock was set back.
+        let due = now >= self.report_at || self.report_at > now.plus_millis(HELLO_MS);
+        if self.call.is_some() || !due {
             return;
         }
         self.report_at = now.plus_millis(RETRY_MS);

@@ -4,12 +4,13 @@ use std::rc::Rc;
 
 use colorfast_core::cookie::Scheme;
 use colorfast_core::decide::{Decision, Need, NeedSet, PinAction, Step, View, Why, decide};
+use colorfast_core::ids::SnapshotVersion;
 use colorfast_core::names::metric;
 use colorfast_core::pin::Claims;
 use colorfast_core::plan::Plan;
 use colorfast_core::time::UnixMillis;
 
-use crate::host::{self, Map};
+use crate::host::{self, HeaderMap, Map};
 use crate::leader;
 use crate::seen::Seen;
 use crate::service::{Current, Service};
@@ -22,7 +23,10 @@ const NEWER_WAIT_MS: u64 = 500;
 #[derive(Debug)]
 pub struct Request {
     service: Rc<Service>,
+    headers: HeaderMap,
     seen: Seen,
+    /// The snapshot by whose settings the headers were read.
+    seen_by: SnapshotVersion,
     /// The plan that the headers were read by: good for a decision in the same callback, not for a later one.
     fresh: Option<Rc<Current>>,
     arrived: UnixMillis,
@@ -57,6 +61,8 @@ impl Request {
         Some(Self {
             service: Rc::clone(service),
             seen: Seen::read(&headers, &current.plan),
+            seen_by: current.plan.version,
+            headers,
             fresh: Some(current),
             arrived: host::now(),
             draw: vm.draw(),
@@ -86,6 +92,10 @@ impl Request {
             },
         };
         let plan = &current.plan;
+        if plan.version != self.seen_by {
+            // It has waited, and the snapshot that came may look elsewhere for ids and pins.
+            (self.seen, self.seen_by) = (Seen::read(&self.headers, plan), plan.version);
+        }
         let pins: Vec<&[u8]> = self.seen.pins.iter().map(Vec::as_slice).collect();
         let kept = self.seen.kept(plan);
         let decision = loop {
@@ -126,12 +136,12 @@ impl Request {
     /// waited for.
     fn may_wait(&self, vm: &Vm, plan: &Plan, need: Need, now: UnixMillis) -> bool {
         match need {
-            Need::Snapshot(Why::Bootstrap) => now.since(vm.started) < u64::from(plan.settings.bootstrap_wait_ms.0),
+            Need::Snapshot(Why::Bootstrap) => now.is_within(plan.settings.bootstrap_wait_ms.0.into(), vm.started),
             Need::Snapshot(Why::Newer(assignment)) => {
-                if self.waited_for.is_none() {
+                if self.waited_for != Some(need) {
                     leader::want(&self.service, assignment);
                 }
-                now.since(self.arrived) < NEWER_WAIT_MS && self.service.may_yet_learn(assignment, now)
+                now.is_within(NEWER_WAIT_MS, self.arrived) && self.service.may_yet_learn(assignment, now)
             }
             Need::Body | Need::Memory(_) | Need::Fleet(_) => false,
         }
@@ -139,7 +149,9 @@ impl Request {
 
     /// One request has waited in vain; those after it need not, for a while.
     fn give_up(&self, need: Need, now: UnixMillis) {
-        if let (Need::Snapshot(Why::Newer(assignment)), Some(_)) = (need, self.waited_for) {
+        if let Need::Snapshot(Why::Newer(assignment)) = need
+            && self.waited_for == Some(need)
+        {
             self.service.stop_waiting_for(assignment, now);
         }
     }

@@ -135,6 +135,9 @@ impl Seen {
         for (name, value) in &slot.headers {
             let _ = host::set_header(Map::Request, name.as_str(), value.as_bytes());
         }
+        for name in plan.settings.part_headers.values().filter(|name| !slot.headers.contains_key(name)) {
+            let _ = host::remove_header(Map::Request, name.as_str());
+        }
         let _ = host::set_property(PROPERTY_SLOT, slot.name.as_str().as_bytes());
         let _ = host::set_property(PROPERTY_BUNDLE, bundle(slot));
         let _ = host::set_header(Map::Request, names.decision.as_str(), reason.as_str().as_bytes());

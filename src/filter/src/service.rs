@@ -77,7 +77,7 @@ impl Service {
 
     /// Whether it makes sense to wait for a snapshot that knows `assignment`.
     pub fn may_yet_learn(&self, assignment: AssignmentId, now: UnixMillis) -> bool {
-        self.in_vain.get().is_none_or(|(vain, since)| assignment > vain || now.since(since) >= IN_VAIN_MS)
+        self.in_vain.get().is_none_or(|(vain, since)| assignment > vain || !now.is_within(IN_VAIN_MS, since))
     }
 
     /// Notes that `assignment` was waited for in vain.

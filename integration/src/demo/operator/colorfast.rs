@@ -12,10 +12,10 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::super::paint::Paint;
-use super::super::screen::Screen;
-use super::super::world::{Agents, BLUE, GREEN};
 use super::{SlotState, Step, Told};
+use crate::demo::paint::Paint;
+use crate::demo::screen::Screen;
+use crate::demo::world::{Agents, BLUE, GREEN};
 use crate::http::Call;
 use crate::{Envoy, EnvoyConfig, Sidecar, paths, wait};
 

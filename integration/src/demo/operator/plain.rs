@@ -6,8 +6,8 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::json;
 
-use super::super::world::{Agents, BLUE, GREEN, SIDES};
 use super::{SlotState, Step, Told};
+use crate::demo::world::{Agents, BLUE, GREEN, SIDES, Side};
 use crate::envoy::Admin;
 use crate::{Envoy, EnvoyConfig};
 
@@ -68,7 +68,7 @@ impl PlainEnvoy {
     /// How the slots stand.
     #[must_use]
     pub fn slots(&self) -> Vec<SlotState> {
-        let slot = |(side, percent): (&&super::super::world::Side, u32)| SlotState {
+        let slot = |(side, percent): (&&Side, u32)| SlotState {
             slot: side.slot.to_owned(),
             phase: None,
             weight: percent * 100,

@@ -253,11 +253,14 @@ pub enum LogFormat {
     Json,
 }
 
+/// Nobody waits longer, and clocks cannot overflow by it.
+const DURATION_MAX: Duration = Duration::from_hours(24);
+
 /// Reads a span of time that is not negative.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wanted = || format!("{text:?} is not a span of time as in 10s, 500ms or 2m");
-    let span: jiff::SignedDuration = text.parse().map_err(|_| wanted())?;
-    Duration::try_from(span).map_err(|_| wanted())
+    let span = text.parse().ok().and_then(|span: jiff::SignedDuration| Duration::try_from(span).ok());
+    span.filter(|span| *span <= DURATION_MAX)
+        .ok_or_else(|| format!("{text:?} is not a span of time as in 10s, 500ms or 2m, and a day at most"))
 }
 
 fn listener(text: &str) -> Result<String, String> {
@@ -293,6 +296,8 @@ mod tests {
             ("colorfast status --service Chat", "is not a service name"),
             ("colorfast status --timeout 10", "as in 10s, 500ms or 2m"),
             ("colorfast status --timeout=-1s", "as in 10s, 500ms or 2m"),
+            ("colorfast status --timeout 25h", "a day at most"),
+            ("colorfast serve --member-ttl ever", "as in 10s, 500ms or 2m"),
             ("colorfast status --color blue", "[possible values: auto, always, never]"),
             ("colorfast events --limit 0", "0 is not in 1..=1000"),
             ("colorfast events --after x", "invalid digit"),

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(300);
 pub struct Followed {
     /// The last that was heard.
     pub confirmation: Confirmation,
-    /// The outage that it ended in.
+    /// The failure that it ended in.
     pub lost: Option<Failure>,
 }
 
@@ -37,16 +37,13 @@ pub fn is_settled(confirmation: &Confirmation) -> bool {
 /// Follows a confirmation from `first` until it is settled or `deadline` has come. `purpose` says what is waited for.
 ///
 /// An outage does not end it before the deadline: the sidecar keeps versions and members over a restart.
-///
-/// # Errors
-/// Where the sidecar refuses to tell.
 pub async fn follow(
     client: &Client,
     service: &ServiceName,
     first: Confirmation,
     deadline: Instant,
     purpose: &str,
-) -> Result<Followed, Failure> {
+) -> Followed {
     let mut display = Display::new();
     let mut followed = Followed { confirmation: first, lost: None };
     while !is_settled(&followed.confirmation) {
@@ -61,10 +58,13 @@ pub async fn follow(
                 followed.lost = Some(outage);
                 display.during(progress_line(purpose, &followed), tokio::time::sleep(left.min(RETRY))).await;
             }
-            Err(refusal) => return Err(refusal),
+            Err(refusal) => {
+                followed.lost = Some(refusal);
+                break;
+            }
         }
     }
-    Ok(followed)
+    followed
 }
 
 fn progress_line(purpose: &str, Followed { confirmation, lost }: &Followed) -> String {

@@ -59,6 +59,11 @@ impl Failure {
         Self::local(Exit::Outage, "outage", "The sidecar is away", 503, detail)
     }
 
+    /// `colorfast serve` cannot start or go on.
+    pub fn cannot_serve(detail: impl Display) -> Self {
+        Self::local(Exit::Outage, "cannot-serve", "The sidecar cannot run", 503, detail)
+    }
+
     /// Something that was named does not exist.
     pub fn not_found(detail: impl Display) -> Self {
         Self::local(Exit::Refused, "not-found", "Not found", 404, detail)

@@ -80,7 +80,7 @@ struct Carried {
     response: VerbResponse,
     /// None for a verb that members have nothing to do with.
     ending: Option<Ending>,
-    /// The outage that the waiting ended in.
+    /// The failure that the waiting ended in; the verb stays applied.
     lost: Option<Failure>,
 }
 
@@ -99,7 +99,7 @@ async fn carry_out(
     let mut lost = None;
     if let Patience::Wait(_) = patience {
         let purpose = format!("v{} is applied", response.version);
-        let followed = confirm::follow(client, service, response.confirmation, deadline, &purpose).await?;
+        let followed = confirm::follow(client, service, response.confirmation, deadline, &purpose).await;
         (response.confirmation, lost) = (followed.confirmation, followed.lost);
     }
     let ending = match (Ending::of(&response.confirmation), patience) {
@@ -128,7 +128,7 @@ async fn send(
         };
         let first = client.confirmation(service, awaited, Duration::ZERO).await?;
         let purpose = format!("v{awaited} must be known everywhere first");
-        let Followed { confirmation, .. } = confirm::follow(client, service, first, deadline, &purpose).await?;
+        let Followed { confirmation, .. } = confirm::follow(client, service, first, deadline, &purpose).await;
         if Ending::of(&confirmation) == Ending::Unconfirmed {
             // Once more, for a refusal that names those alone who still lack it.
             return client.verb(service, request).await;

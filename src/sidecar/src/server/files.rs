@@ -33,12 +33,11 @@ pub fn check_private(path: &Path) -> Result<()> {
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let beside = path.with_extension(format!("{}.new", std::process::id()));
-    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside).and_then(
-        |mut file| {
+    let written =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside).and_then(|mut file| {
             file.write_all(bytes)?;
             file.sync_all()
-        },
-    );
+        });
     let placed = written.and_then(|()| fs::rename(&beside, path)).and_then(|()| File::open(folder)?.sync_all());
     if placed.is_err() {
         fs::remove_file(&beside).ok();

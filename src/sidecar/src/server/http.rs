@@ -23,7 +23,9 @@ const BODY_WAIT: Duration = Duration::from_secs(10);
 /// Puts the token check, the body limit and answers to everything unknown around `routes`. `/healthz` needs no token.
 pub fn guarded(routes: Router, token: Token, body_limit: usize) -> Router {
     routes
-        .fallback(|uri: Uri| async move { ApiError::new(Kind::NOT_FOUND, format!("there is nothing at {}", uri.path())) })
+        .fallback(
+            |uri: Uri| async move { ApiError::new(Kind::NOT_FOUND, format!("there is nothing at {}", uri.path())) },
+        )
         .method_not_allowed_fallback(|method: Method, uri: Uri| async move {
             ApiError::new(Kind::METHOD, format!("{} cannot be asked with {method}", uri.path()))
         })

@@ -231,6 +231,5 @@ impl Acknowledgements for Asked<'_> {
     }
 }
 
-
 #[cfg(test)]
 mod tests;

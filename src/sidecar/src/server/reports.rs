@@ -120,7 +120,10 @@ fn validate(report: &Report) -> Result<MemberId, FieldError> {
     }
     if hello.services.len() > SERVICES_MAX {
         let found = hello.services.len();
-        return Err(FieldError::new("hello.services", format!("has {found} entries, at most {SERVICES_MAX} are allowed")));
+        return Err(FieldError::new(
+            "hello.services",
+            format!("has {found} entries, at most {SERVICES_MAX} are allowed"),
+        ));
     }
     for (index, service) in hello.services.iter().enumerate() {
         let version = &service.version_info;

@@ -100,9 +100,11 @@ impl Rig {
 
     /// Ends the sidecar without saving what is saved behind.
     pub async fn crash(self) -> TempDir {
-        let Sidecar { writer, .. } = self.sidecar;
+        let Self { sidecar, folder } = self;
+        let Sidecar { writer, discovery, control, .. } = sidecar;
+        drop((discovery, control));
         writer.await.unwrap().unwrap();
-        self.folder
+        folder
     }
 
     /// Ends the sidecar and starts it again.
@@ -119,12 +121,7 @@ impl Rig {
     }
 
     /// Asks the control API.
-    pub fn control(
-        &self,
-        method: Method,
-        path: &str,
-        body: impl Into<Body>,
-    ) -> Asking {
+    pub fn control(&self, method: Method, path: &str, body: impl Into<Body>) -> Asking {
         let request = Request::builder().method(method).uri(path);
         let request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.token("control")));
         ask(&self.sidecar.control, request.body(body.into()).unwrap())

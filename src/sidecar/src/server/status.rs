@@ -14,7 +14,8 @@ pub fn of(published: &Published, members: &Members, reports: &Reports) -> Servic
     let newest = snapshot.version();
     let slots = state.settings.slots.iter();
     let slots = slots.filter_map(|name| Some((name, state.slots.get(name)?)));
-    let member = |record: Record| member(&record, newest, |record| reports.instances(&snapshot.service, &record.member));
+    let member =
+        |record: Record| member(&record, newest, |record| reports.instances(&snapshot.service, &record.member));
     ServiceStatus {
         service: snapshot.service.clone(),
         epoch: snapshot.epoch.0,
@@ -48,10 +49,10 @@ fn member(
         version_info: record.held().map(|held| held.to_string()).unwrap_or_default(),
         current: record.held() == Some(newest),
         last_seen: record.seen,
-        refused: record.refused.as_ref().map(|refused| RefusedVersion {
-            version: refused.version().version,
-            error: refused.error.clone(),
-        }),
+        refused: record
+            .refused
+            .as_ref()
+            .map(|refused| RefusedVersion { version: refused.version().version, error: refused.error.clone() }),
         instances: instances(record),
     }
 }

@@ -110,7 +110,13 @@ async fn bad_verbs_are_refused_by_field() {
             Some("settings.slots[1]"),
             "a slot name",
         ),
-        (json!({"verb": "apply", "settings": {"slots": ["green"]}}), 409, "slot-in-use", Some("settings.slots"), "blue"),
+        (
+            json!({"verb": "apply", "settings": {"slots": ["green"]}}),
+            409,
+            "slot-in-use",
+            Some("settings.slots"),
+            "blue",
+        ),
         (
             json!({"verb": "add_bundle", "id": "v3", "manifest": manifest}),
             422,

@@ -53,6 +53,11 @@ impl Proxy {
     }
 }
 
+/// A verb that makes a newer snapshot, whatever the members do.
+fn another_bundle() -> Value {
+    json!({"verb": "add_bundle", "id": "v3", "manifest": {"code": "c", "model": "m", "prompts": "p"}})
+}
+
 /// Whether a poll is held, rather than answered.
 async fn is_held(poll: &mut Asking) -> bool {
     tokio::task::yield_now().await;
@@ -119,7 +124,7 @@ async fn refused_snapshots_are_not_sent_again() {
 
     let mut leader = before.poll(&rig);
     assert!(is_held(&mut leader).await);
-    rig.verb(json!({"verb": "switch", "slot": "green"})).await;
+    rig.verb(another_bundle()).await;
     let next = timeout(LIMIT, held).await.unwrap();
     assert_eq!(proxy.take(&next), version + 1);
     assert_eq!(proxy.take(&timeout(LIMIT, leader).await.unwrap()), version + 1);
@@ -150,7 +155,7 @@ async fn newer_logs_are_not_overwritten() {
     let proxy = Proxy { held: format!("{}.1", u64::MAX / 2), ..Proxy::new() };
     let mut held = proxy.poll(&rig);
     assert!(is_held(&mut held).await);
-    rig.verb(json!({"verb": "switch", "slot": "green"})).await;
+    rig.verb(another_bundle()).await;
     assert!(is_held(&mut held).await);
     let status = rig.status().await;
     assert!(!status.members[0].current);

@@ -79,13 +79,7 @@ pub struct Roll {
 impl Roll {
     /// Nobody yet.
     pub fn new(epoch: Epoch) -> Self {
-        Self {
-            epoch,
-            current: 0,
-            members: BTreeMap::new(),
-            versions: VecDeque::new(),
-            changed: watch::Sender::new(()),
-        }
+        Self { epoch, current: 0, members: BTreeMap::new(), versions: VecDeque::new(), changed: watch::Sender::new(()) }
     }
 
     /// Takes in a member that an earlier process knew.
@@ -139,15 +133,8 @@ impl Roll {
     /// A proxy polled: it is a member from now until `deadline`.
     pub fn hear(&mut self, id: &MemberId, heard: Heard, at: UnixMillis, now: Instant, deadline: Instant) -> News {
         let (epoch, current) = (self.epoch, self.current);
-        let fresh = || Record {
-            member: id.clone(),
-            epoch,
-            joined: current,
-            held: None,
-            refused: None,
-            seen: at,
-            lapsed: None,
-        };
+        let fresh =
+            || Record { member: id.clone(), epoch, joined: current, held: None, refused: None, seen: at, lapsed: None };
         let mut changed = !self.is_member(id);
         let member = self.members.entry(id.clone()).or_insert_with(|| Member::new(fresh(), deadline));
         (member.heard, member.deadline) = (Some(now), deadline);

@@ -38,9 +38,8 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let ephemera: Arc<dyn Ephemera> = Arc::new(Sqlite::open(&folder.path().join("store.db")).unwrap());
         let members = Members::new(EPOCH, TTL, ephemera.clone());
-        let scene = Self { members, ephemera, _folder: folder };
-        scene.append(1);
-        scene
+        members.append(&chat(), Appended::new(1, clock::now(), Some(Instant::now())));
+        Self { members, ephemera, _folder: folder }
     }
 
     /// The sidecar starts again, the service being at `version`.
@@ -50,7 +49,9 @@ impl Scene {
         Self { members, ..self }
     }
 
-    fn append(&self, version: u64) {
+    /// The service moves on, a moment after whatever was before.
+    async fn append(&self, version: u64) {
+        advance(Duration::from_millis(1)).await;
         self.members.append(&chat(), Appended::new(version, clock::now(), Some(Instant::now())));
     }
 
@@ -82,7 +83,7 @@ async fn confirmation_needs_every_member() {
     scene.poll(&b, Heard::default());
     assert_eq!(scene.confirmation(1).outcome, Outcome::Pending);
     scene.poll(&b, holds(1));
-    scene.append(2);
+    scene.append(2).await;
     assert_eq!(scene.lacking(2), [a.to_string(), b.to_string()]);
     advance(Duration::from_micros(1_500)).await;
     scene.poll(&a, holds(2));
@@ -107,10 +108,11 @@ async fn confirmation_needs_every_member() {
 #[tokio::test(start_paused = true)]
 async fn only_this_log_counts() {
     let scene = Scene::new();
-    scene.append(5);
-    scene.append(7);
-    let held = |epoch, version| {
-        Heard { held: Some(SnapshotVersion { epoch: Epoch(UnixMillis(epoch)), version }), refused: None }
+    scene.append(5).await;
+    scene.append(7).await;
+    let held = |epoch, version| Heard {
+        held: Some(SnapshotVersion { epoch: Epoch(UnixMillis(epoch)), version }),
+        refused: None,
     };
     let cases = [
         (held(1_000, 7), Outcome::Confirmed),
@@ -149,7 +151,7 @@ async fn silent_is_not_heard_since_the_append() {
     scene.poll(&a, holds(1));
     scene.poll(&b, holds(1));
     advance(Duration::from_secs(1)).await;
-    scene.append(2);
+    scene.append(2).await;
     assert!(scene.progress(2).iter().all(|(_, progress)| *progress == Progress::Silent));
     advance(Duration::from_secs(1)).await;
     scene.poll(&b, holds(1));
@@ -163,7 +165,7 @@ async fn lapsed_members_stay_named() {
     let scene = Scene::new();
     let (a, b) = (id("a", 1), id("b", 1));
     scene.poll(&a, holds(1));
-    scene.append(2);
+    scene.append(2).await;
     advance(TTL - Duration::from_secs(1)).await;
     scene.poll(&b, holds(2));
     advance(Duration::from_secs(1)).await;
@@ -174,7 +176,7 @@ async fn lapsed_members_stay_named() {
     assert!(scene.lacking(2).is_empty());
 
     // It was no member when the next version was appended.
-    scene.append(3);
+    scene.append(3).await;
     scene.poll(&b, holds(3));
     assert_eq!(scene.confirmation(3).outcome, Outcome::Confirmed);
 
@@ -195,7 +197,7 @@ async fn lapse_and_return() {
     let scene = Scene::new();
     let (current, lacking) = (id("a", 1), id("b", 1));
     scene.poll(&lacking, holds(1));
-    scene.append(2);
+    scene.append(2).await;
     scene.poll(&current, holds(2));
     advance(TTL).await;
     let next = scene.members.expire();
@@ -206,7 +208,7 @@ async fn lapse_and_return() {
     assert_eq!(scene.members.of(&chat()).len(), 1);
 
     // One that does not come back is named for an hour.
-    scene.append(3);
+    scene.append(3).await;
     advance(TTL).await;
     scene.members.expire();
     assert_eq!(scene.confirmation(3).outcome, Outcome::Pending);
@@ -223,7 +225,7 @@ async fn forgetting_the_last_laggard_confirms() {
     let (a, b) = (id("a", 1), id("b", 1));
     scene.poll(&a, holds(1));
     let end = scene.poll(&b, holds(1));
-    scene.append(2);
+    scene.append(2).await;
     advance(Duration::from_millis(4)).await;
     scene.poll(&a, holds(2));
     advance(Duration::from_secs(9)).await;
@@ -241,7 +243,7 @@ async fn refusals_are_named() {
     let scene = Scene::new();
     let a = id("a", 1);
     scene.poll(&a, holds(1));
-    scene.append(2);
+    scene.append(2).await;
     let version = SnapshotVersion { epoch: EPOCH, version: 2 };
     assert_eq!(scene.members.sends(&chat(), &a, version, "n1"), Sending::Booked);
     let refuse = |nonce: &str| Heard {
@@ -270,7 +272,7 @@ async fn refusals_are_named() {
     assert_eq!(scene.members.sends(&chat(), &a, version, "n4"), Sending::Booked);
     scene.poll(&a, refuse("n4"));
 
-    scene.append(3);
+    scene.append(3).await;
     scene.poll(&a, holds(3));
     assert_eq!(scene.confirmation(3).outcome, Outcome::Confirmed);
     assert_eq!(scene.members.of(&chat())[0].refused, None);
@@ -288,7 +290,7 @@ async fn members_survive_a_restart() {
     advance(TTL - Duration::from_secs(1)).await;
     scene.members.expire();
     assert_eq!(scene.progress(1), [(a.to_string(), Progress::Acknowledged), (b.to_string(), Progress::Lagging)]);
-    scene.append(2);
+    scene.append(2).await;
     assert!(scene.progress(2).iter().all(|(_, progress)| *progress == Progress::Silent));
     scene.poll(&b, holds(2));
     advance(Duration::from_secs(1)).await;
@@ -326,7 +328,10 @@ fn identities_are_checked() {
         let metadata = NodeMetadata { process_id: process.to_owned() };
         MemberId::of(&Node { id: id.to_owned(), metadata }).map_err(|error| error.field)
     };
-    assert_eq!(read("router~127.0.0.1~gw.istio-system", "0123456789abcdef").unwrap().node(), "router~127.0.0.1~gw.istio-system");
+    assert_eq!(
+        read("router~127.0.0.1~gw.istio-system", "0123456789abcdef").unwrap().node(),
+        "router~127.0.0.1~gw.istio-system"
+    );
     assert!(read(&"x".repeat(256), "0123456789abcdef").is_ok());
     for bad in ["", &"x".repeat(257), "a\nb", "ü"] {
         assert_eq!(read(bad, "0123456789abcdef"), Err("node.id".to_owned()));

@@ -33,7 +33,10 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Opens the store at `path`, made where there is none, and runs `first` on it before anything else.
-    pub(super) fn open<T>(path: &Path, first: impl FnOnce(&mut rusqlite::Connection) -> Result<T>) -> Result<(Self, T)> {
+    pub(super) fn open<T>(
+        path: &Path,
+        first: impl FnOnce(&mut rusqlite::Connection) -> Result<T>,
+    ) -> Result<(Self, T)> {
         // SQLite gives its journal the mode of the file, so that none of them is ever readable to others.
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let mut db = rusqlite::Connection::open(path)?;

@@ -1,0 +1,70 @@
+//! What a request costs: host calls dominate, so each kind is counted.
+
+use std::collections::BTreeMap;
+
+use crate::proxy::{Proxy, Worker};
+use crate::releases::{blue_live, split};
+use crate::request::Request;
+
+/// The host calls of one request, from its headers to its end.
+fn calls(worker: &Worker, request: Request) -> BTreeMap<&'static str, u64> {
+    worker.reset_host_calls();
+    let sent = worker.send(request);
+    sent.answered(&[]);
+    sent.stream.finish().unwrap();
+    worker.host_calls()
+}
+
+/// Cheap: the host calls of a request are these and no others. A number that rises here is paid by every request of
+/// every agent; one that falls is to be written down.
+#[test]
+fn a_request_makes_these_host_calls() {
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&blue_live(5));
+    let pin = worker.send(Request::new().session("alpha")).answered(&[]).get("x-agent-pin").unwrap().to_vec();
+    // Metrics are defined at their first use.
+    calls(&worker, Request::new().session("alpha").pin(&pin));
+    let kinds =
+        [("hash", Request::new().session("beta"), HASH), ("pin", Request::new().session("alpha").pin(&pin), PIN)];
+    for (kind, request, wanted) in kinds {
+        let found = calls(&worker, request);
+        println!("{kind}: {} host calls", found.values().sum::<u64>());
+        found.iter().for_each(|(call, times)| println!("  {times} {call}"));
+        assert_eq!(found, wanted.iter().copied().collect(), "{kind}");
+    }
+}
+
+/// A new session: it is handed a pin.
+const HASH: &[(&str, u64)] = &[
+    ("proxy_get_current_time_nanoseconds", 1),
+    ("proxy_get_header_map_pairs", 1),
+    ("proxy_get_header_map_value", 1),
+    ("proxy_get_property", 1),
+    ("proxy_get_shared_data", 2),
+    ("proxy_increment_metric", 2),
+    ("proxy_replace_header_map_value", 4),
+    ("proxy_set_property", 2),
+];
+
+/// A session that its pin keeps: nothing goes back.
+const PIN: &[(&str, u64)] = &[
+    ("proxy_get_current_time_nanoseconds", 1),
+    ("proxy_get_header_map_pairs", 1),
+    ("proxy_get_shared_data", 1),
+    ("proxy_increment_metric", 1),
+    ("proxy_remove_header_map_value", 1),
+    ("proxy_replace_header_map_value", 3),
+    ("proxy_set_property", 2),
+];
+
+/// Cheap: a request of a plan of eight slots and one of two cost the same calls, and a snapshot is read once a worker.
+#[test]
+fn a_snapshot_is_read_once() {
+    let proxy = Proxy::chat();
+    let [leader, other] = proxy.workers();
+    leader.tick();
+    leader.hear(&split(5, 5_000));
+    let first = calls(&other, Request::new())["proxy_get_shared_data"];
+    let second = calls(&other, Request::new())["proxy_get_shared_data"];
+    assert_eq!(first, second + 1, "the first request after a change reads the snapshot");
+}
