@@ -57,7 +57,8 @@ impl Process {
             .stderr(out)
             .process_group(0)
             .spawn()
-            .with_context(|| format!("cannot start {name}: {command:?}"))?;
+            // Its program alone: the environment may hold a token.
+            .with_context(|| format!("cannot start {name}: {}", command.get_program().to_string_lossy()))?;
         let watchdog = watch(child.id()).inspect_err(|_| {
             let _ = child.kill();
             let _ = child.wait();

@@ -103,6 +103,10 @@ fn spoilt(version: u64) -> Vec<(DiscoveryResponse, &'static str)> {
         (with(|snapshot| drop(snapshot.slots.pop())), "state.slots: must be exactly those of settings.slots"),
         (with(|snapshot| snapshot.settings.pin.idle_timeout_seconds = 0), "state.settings.pin.idle_timeout_seconds"),
         (with(|snapshot| snapshot.ring.as_mut().unwrap().verifying.clear()), "state.ring.verifying"),
+        (
+            with(|snapshot| drop(snapshot.slots[0].headers.insert("x-agent-slot".parse().unwrap(), "green".into()))),
+            "state.slots[0].headers.x-agent-slot: is not one of settings.part_headers",
+        ),
         (keyless, "keys.ring: lacks key 1"),
         (two, "resources: has 2 entries, exactly one is allowed"),
         (none, "resources: has 0 entries, exactly one is allowed"),
@@ -398,17 +402,19 @@ fn a_newer_pin_is_not_waited_for_again_and_again() {
 #[test]
 fn a_first_request_may_need_a_newer_snapshot() {
     let proxy = Proxy::chat();
-    let worker = proxy.worker();
-    worker.tick();
-    let request = worker.send(Request::new().pin(free_pin(proxy.process.now(), AssignmentId(150))));
-    worker.hear(&blue_live(5));
+    let [leader, other] = proxy.workers();
+    leader.tick();
+    let request = other.send(Request::new().pin(free_pin(proxy.process.now(), AssignmentId(150))));
+    leader.hear(&blue_live(5));
+    proxy.run(300, [&leader]);
+    proxy.run(20, [&other, &leader]);
     assert!(request.waits());
-    proxy.run(240, [&worker]);
-    assert_eq!(worker.poll_count(), 2, "the leader asks anew");
+    assert_eq!(leader.poll_count(), 2, "the leader asks anew");
     let mut snapshot = green_live(6);
     snapshot.slots[1].assignment = Some(AssignmentId(150));
     snapshot.newest_assignment = Some(AssignmentId(150));
-    worker.newest_poll().bring(&snapshot);
+    leader.newest_poll().bring(&snapshot);
+    other.tick();
     assert_eq!((request.slot().as_deref(), request.decision().as_deref()), (Some("green"), Some("pin")));
 }
 

@@ -46,6 +46,24 @@ fn no_request_ends_a_worker() {
         strangers.answered(&mut rng, &sent);
         sent.stream.finish().unwrap();
     }
+    // The strangers were as strange as they were meant to be.
+    for counted in [
+        "forged_headers",
+        "pins_issued",
+        "requests.slot.blue.decision.pin",
+        "requests.slot.green.decision.pin",
+        "requests.slot.green.decision.hash",
+        "requests.slot.green.decision.random",
+        "requests_unrouted",
+        "tokens_refused.cause.malformed",
+        "tokens_refused.cause.bad_mac",
+        "tokens_refused.cause.unknown_key",
+        "tokens_refused.cause.broken",
+        "tokens_refused.cause.other_session",
+        "tokens_refused.cause.idle",
+    ] {
+        assert!(proxy.count(counted) > 0, "no request counted as {counted}: {:?}", proxy.counted());
+    }
 }
 
 fn check(sent: &Sent, said: &str) {

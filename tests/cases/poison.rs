@@ -7,10 +7,7 @@ use crate::proxy::{LEASE_OVER_MS, Proxy, Worker};
 use crate::releases::{blue_live, green_live, service};
 use crate::sidecar::{bytes, response};
 
-/// Steps that a leader may take in this story: enough for all but the poison.
-const FEW_STEPS: u64 = 3_000_000;
-
-/// An answer that takes far more steps to read than [`FEW_STEPS`], in the words of the one poll or another.
+/// An answer that takes a great many steps to read, under this nonce.
 fn poison(snapshot: &Snapshot, nonce: &str) -> Vec<u8> {
     let mut answer = serde_json::to_value(response(snapshot)).unwrap();
     answer["nonce"] = nonce.into();
@@ -18,9 +15,17 @@ fn poison(snapshot: &Snapshot, nonce: &str) -> Vec<u8> {
     answer.to_string().into_bytes()
 }
 
-/// A leader reads the poison and dies of it; the worker that leads after it.
+/// The steps that reading the poison takes.
+fn dose() -> u64 {
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&blue_live(5));
+    worker.poll().answer(200, poison(&green_live(6), "dose"));
+    worker.steps()
+}
+
+/// A leader reads the poison and dies of it in the middle; the worker that leads after it.
 fn killed(proxy: &Proxy) -> Worker {
-    let leader = proxy.worker_of(proxy.plugin().fuel(FEW_STEPS));
+    let leader = proxy.worker_of(proxy.plugin().fuel(dose() / 2));
     let next = proxy.worker();
     leader.tick();
     leader.hear(&blue_live(5));

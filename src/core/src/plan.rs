@@ -23,8 +23,8 @@ pub struct Plan {
     pub version: SnapshotVersion,
     /// The settings of that snapshot.
     pub settings: ServiceSettings,
-    /// Name of the pin cookie, where pins travel in one.
-    pub cookie: Option<String>,
+    /// Name of the pin cookie. Taken off requests also where pins do not travel in it any more.
+    pub cookie: String,
     slots: Vec<SlotPlan>,
     /// The slots that take new sessions, and their places, side by side.
     takers: Vec<SlotIndex>,
@@ -70,7 +70,7 @@ impl Plan {
         Ok(Self {
             service: snapshot.service.clone(),
             version: snapshot.version(),
-            cookie: snapshot.settings.uses_cookie().then(|| snapshot.settings.cookie_name(&snapshot.service)),
+            cookie: snapshot.settings.cookie_name(&snapshot.service),
             settings: snapshot.settings.clone(),
             places: takers.iter().map(|(_, slot)| Place::new(&snapshot.service, &slot.name, slot.weight)).collect(),
             takers: takers.into_iter().map(|(position, _)| index(position)).collect(),
@@ -104,6 +104,11 @@ impl Plan {
     /// The token of a pin that a decision asked for.
     pub fn mint(&self, claims: &Claims) -> Option<String> {
         self.secrets.as_ref().map(|secrets| secrets.signer.mint(claims))
+    }
+
+    /// Whether pins travel in the cookie.
+    pub fn uses_cookie(&self) -> bool {
+        self.settings.uses_cookie()
     }
 
     /// Whether pins travel in the header.

@@ -128,6 +128,11 @@ impl Snapshot {
         for (index, slot) in self.slots.iter().enumerate() {
             let rules = slot.validate(self.epoch, self.newest_assignment);
             rules.map_err(|error| FieldError::new(format!("slots[{index}].{}", error.field), error.rule))?;
+            let part = |name: &HeaderName| self.settings.part_headers.values().any(|part| part == name);
+            if let Some(name) = slot.headers.keys().find(|name| !part(name)) {
+                let rule = "is not one of settings.part_headers, so a client could send it to the other slots";
+                return Err(FieldError::new(format!("slots[{index}].headers.{name}"), rule));
+            }
             let earlier = self
                 .slots
                 .iter()

@@ -37,10 +37,10 @@ impl Issue {
         if plan.uses_header() {
             let _ = host::set_header(Map::Response, settings.headers.pin.as_str(), token.as_bytes());
         }
-        if let Some(name) = &plan.cookie {
+        if plan.uses_cookie() {
             let age = self.claims.refreshed.since(self.claims.began);
             let left = u64::from(settings.pin.max_age_seconds).saturating_sub(age);
-            let value = cookie::set(name, &token, left, &settings.pin, self.scheme);
+            let value = cookie::set(&plan.cookie, &token, left, &settings.pin, self.scheme);
             let _ = host::add_header(Map::Response, "set-cookie", value.as_bytes());
         }
         vm.metrics.count(&metric::pins_issued(&self.service.name), 1);

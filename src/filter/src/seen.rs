@@ -87,9 +87,7 @@ impl Seen {
                 _ => {}
             }
         }
-        if let Some(name) = &plan.cookie {
-            seen.read_cookies(&cookies, name.as_bytes());
-        }
+        seen.read_cookies(&cookies, plan);
         if settings.sessionless == Sessionless::Client {
             seen.client = Some(client(user_agent));
         }
@@ -100,9 +98,12 @@ impl Seen {
         self.stamped.get_or_insert_default()
     }
 
-    fn read_cookies(&mut self, lines: &[&[u8]], name: &[u8]) {
-        let found = lines.iter().flat_map(|line| cookie::find(line, name));
-        self.pins.extend(found.take(PINS_MAX).map(<[u8]>::to_vec));
+    fn read_cookies(&mut self, lines: &[&[u8]], plan: &Plan) {
+        let name = plan.cookie.as_bytes();
+        if plan.uses_cookie() {
+            let found = lines.iter().flat_map(|line| cookie::find(line, name));
+            self.pins.extend(found.take(PINS_MAX).map(<[u8]>::to_vec));
+        }
         if lines.iter().any(|line| cookie::find(line, name).next().is_some()) {
             let rest = lines.iter().map(|line| cookie::without(line, name).unwrap_or_else(|| line.to_vec()));
             self.carried.cookies = Some(rest.filter(|line| !line.is_empty()).collect());

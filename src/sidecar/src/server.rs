@@ -23,7 +23,7 @@ mod members;
 mod problem;
 mod reports;
 mod run;
-pub mod serving;
+mod serving;
 mod sidecar;
 mod status;
 mod tokens;

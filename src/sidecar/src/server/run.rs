@@ -114,3 +114,21 @@ fn serve(listener: TcpListener, routes: Router, ending: Ending) -> JoinHandle<st
     let server = axum::serve(listener, routes).with_graceful_shutdown(async move { ending.begun().await });
     tokio::spawn(async move { server.await })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tokens never travel in the clear: an address off loopback is refused with the reason, and a taken one is named.
+    #[tokio::test]
+    async fn addresses_are_free_and_on_loopback() {
+        for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
+            let error = bind("--control", address.parse().unwrap()).await.unwrap_err().to_string();
+            assert!(error.starts_with(&format!("--control {address} is not on loopback")), "{error}");
+        }
+        let holder = bind("--discovery", "127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let taken = holder.local_addr().unwrap();
+        let error = bind("--control", taken).await.unwrap_err().to_string();
+        assert_eq!(error, format!("cannot listen on --control {taken}"));
+    }
+}

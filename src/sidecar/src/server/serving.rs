@@ -5,22 +5,22 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::files;
 
 /// Its name in the data folder.
-pub const FILE: &str = "serve.json";
+const FILE: &str = "serve.json";
 
 /// What stands in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Serving {
+#[derive(Debug, Serialize)]
+struct Serving {
     /// Who listens.
-    pub pid: u32,
+    pid: u32,
     /// URL for proxies.
-    pub discovery: String,
+    discovery: String,
     /// URL for operators.
-    pub control: String,
+    control: String,
 }
 
 /// The file of this process, while it listens.
@@ -50,5 +50,32 @@ impl ServeFile {
     /// This process listens no more.
     pub fn remove(self) -> io::Result<()> {
         fs::remove_file(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// The file says where the process listens, for its owner's eyes, and goes when the process does.
+    #[test]
+    fn the_file_is_whole_private_and_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        ServeFile::clear(folder.path()).unwrap();
+        fs::write(&path, "what a crash left behind").unwrap();
+        ServeFile::clear(folder.path()).unwrap();
+        assert!(!path.exists());
+        let (discovery, control) = ("127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap());
+        let file = ServeFile::write(folder.path(), discovery, control).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let pid = std::process::id();
+        let wanted = format!(r#"{{"pid":{pid},"discovery":"http://127.0.0.1:1","control":"http://[::1]:2"}}"#);
+        assert_eq!(text.trim_end(), wanted);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        file.remove().unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

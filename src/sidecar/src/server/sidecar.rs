@@ -57,7 +57,7 @@ impl Sidecar {
         let store = Arc::new(tokio::task::spawn_blocking(move || Sqlite::open(&path)).await??);
         let opened = Opened::open(store.clone()).await?;
         let members = Arc::new(Members::new(opened.epoch(), member_ttl, store.clone()));
-        // An instance renews its hello as often as its proxy must be heard; one that misses once is not gone.
+        // An instance is shown for as long as its proxy is a member, at least.
         let reports = Arc::new(Reports::new(store.clone(), member_ttl * 2));
         let directory = Arc::new(Directory::default());
         let ending = Ending::new();

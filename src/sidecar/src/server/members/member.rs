@@ -140,13 +140,15 @@ impl Member {
         super::Sending::Booked
     }
 
-    /// Takes a refusal in, where it answers a response that was sent.
+    /// Takes a refusal in, where it answers a response that was sent and was not told before.
     pub fn refuse(&mut self, nonce: &str, said: &str) -> Option<&Refused> {
         let (_, version) = self.sent.iter().find(|(sent, _)| sent == nonce)?;
-        let version = *version;
-        self.withheld = Some(version);
-        self.record.refused = Some(Refused::new(version, said));
-        self.record.refused.as_ref()
+        let refused = Refused::new(*version, said);
+        self.withheld = Some(*version);
+        if self.record.refused.as_ref() == Some(&refused) {
+            return None;
+        }
+        Some(self.record.refused.insert(refused))
     }
 
     /// Opens a poll; of too many, the oldest ends.
