@@ -49,6 +49,15 @@ pub struct Confirmation {
     pub members: Vec<MemberProgress>,
 }
 
+impl Confirmation {
+    /// Whether more waiting can change anything: what is confirmed stays so, and who refused a version goes on
+    /// refusing it.
+    pub fn is_settled(&self) -> bool {
+        let moves = |member: &MemberProgress| matches!(member.progress, Progress::Lagging | Progress::Silent);
+        self.outcome != Outcome::Pending || !self.members.iter().any(moves)
+    }
+}
+
 /// A span of time: whole microseconds here, milliseconds with their fraction on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "f64", into = "f64")]

@@ -28,12 +28,6 @@ pub struct Followed {
     pub lost: Option<Failure>,
 }
 
-/// Whether more waiting can change anything: what is confirmed stays so, and who refused a version goes on refusing it.
-pub fn is_settled(confirmation: &Confirmation) -> bool {
-    let moves = |member: &MemberProgress| matches!(member.progress, Progress::Lagging | Progress::Silent);
-    confirmation.outcome != Outcome::Pending || !confirmation.members.iter().any(moves)
-}
-
 /// Follows a confirmation from `first` until it is settled or `deadline` has come. `purpose` says what is waited for.
 ///
 /// An outage does not end it before the deadline: the sidecar keeps versions and members over a restart.
@@ -46,7 +40,7 @@ pub async fn follow(
 ) -> Followed {
     let mut display = Display::new();
     let mut followed = Followed { confirmation: first, lost: None };
-    while !is_settled(&followed.confirmation) {
+    while !followed.confirmation.is_settled() {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
@@ -171,7 +165,7 @@ pub fn tell(confirmation: &Confirmation, ending: Ending, waited: Duration, paint
         Ending::NoMembers => paint.warn("applied, unconfirmed (0 members)"),
         Ending::NotAwaited => format!("{of_all} obeyed so far"),
         // Nobody waits for refusals to change: the time then says nothing.
-        Ending::Unconfirmed if is_settled(confirmation) => {
+        Ending::Unconfirmed if confirmation.is_settled() => {
             paint.bad(&format!("applied, not confirmed: {of_all} obeyed"))
         }
         Ending::Unconfirmed => {
@@ -258,9 +252,9 @@ mod tests {
                 "next:  colorfast member forget c/3   (if it is gone for good)",
             ]
         );
-        assert!(!is_settled(&pending));
+        assert!(!pending.is_settled());
         let refused = confirmation(Outcome::Pending, &[("a/1", Progress::Acknowledged), ("d/4", refused)]);
-        assert!(is_settled(&refused), "nobody waits for a refusal to change");
+        assert!(refused.is_settled(), "nobody waits for a refusal to change");
         assert_eq!(told(&refused), "applied, not confirmed: 1 of 2 members obeyed");
     }
 
@@ -270,6 +264,6 @@ mod tests {
         let nobody = confirmation(Outcome::NoMembers, &[]);
         assert_eq!(told(&nobody), "applied, unconfirmed (0 members)");
         assert_eq!(Ending::of(&nobody).exit(), Exit::Done);
-        assert!(is_settled(&nobody));
+        assert!(nobody.is_settled());
     }
 }

@@ -1,7 +1,7 @@
 //! Discovery: proxies ask with the version that they hold, and are answered when there is a newer one.
 //!
 //! What a proxy holds is what its request says, whichever response came before: a new leader in the same process starts
-//! without a nonce. A refusal counts only with the nonce of a response that it answers.
+//! without a nonce. A refusal counts for the response whose nonce it repeats, or for the last where it could read none.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

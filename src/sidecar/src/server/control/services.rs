@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Control, WaitMs};
-use crate::api::{Bundles, Confirmation, Outcome, ServiceStatus};
+use crate::api::{Bundles, Confirmation, ServiceStatus};
 use crate::server::directory::Published;
 use crate::server::http::{Asked, MemberName, Service, Version};
 use crate::server::members::{Appended, Forgotten};
@@ -77,8 +77,8 @@ pub async fn confirmation(
     let mut members = control.members.watch(&service);
     let first = control.members.confirmation(&service, &appended);
     let mut now = first.clone();
-    // Only what is pending is worth a wait: a client that asks after the last acknowledgement must not sit it out.
-    while now.outcome == Outcome::Pending && now == first {
+    // A client that asks after the last acknowledgement, or the last refusal, must not sit it out.
+    while !now.is_settled() && now == first {
         tokio::select! {
             _ = members.changed() => now = control.members.confirmation(&service, &appended),
             () = control.ending.begun() => break,

@@ -141,10 +141,18 @@ impl Member {
     }
 
     /// Takes a refusal in, where it answers a response that was sent and was not told before.
+    ///
+    /// Without a nonce the proxy could not even read that much: the response was damaged on the way. It counts for the
+    /// last one sent, which is worth another try.
     pub fn refuse(&mut self, nonce: &str, said: &str) -> Option<&Refused> {
-        let (_, version) = self.sent.iter().find(|(sent, _)| sent == nonce)?;
-        let refused = Refused::new(*version, said);
-        self.withheld = Some(*version);
+        let version = if nonce.is_empty() {
+            self.sent.back()?.1
+        } else {
+            let version = self.sent.iter().find(|(sent, _)| sent == nonce)?.1;
+            self.withheld = Some(version);
+            version
+        };
+        let refused = Refused::new(version, said);
         if self.record.refused.as_ref() == Some(&refused) {
             return None;
         }
