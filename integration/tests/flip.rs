@@ -215,26 +215,21 @@ impl Probes {
 /// Every line of the access logs names the bundle that served: the agent's where one did, the session's where Envoy
 /// answered by itself. Every request that an agent got named that agent's bundle and slot.
 async fn expect_true_log(mesh: &Mesh, envoys: &[Envoy], report: &Report, probed: &Probed) -> Result<()> {
-    let (mut lines, mut by_envoy) = (0, BTreeMap::new());
+    let mut by_envoy = BTreeMap::new();
     let agents =
         ["blue", "green"].map(|slot| (mesh.agent(slot).address().to_string(), slot, mesh.agent(slot).bundle()));
     let asked: usize = report.records().len() + probed.values().map(|(_, count)| count).sum::<usize>();
-    let logged = || -> Result<Vec<Entry>> {
-        let mut all = Vec::new();
-        for envoy in envoys {
-            all.extend(envoy.access_log().entries()?);
-        }
-        Ok(all)
-    };
     let entries = wait::until_ok("all lines of the access logs", wait::LIMIT, || async {
-        let entries = logged()?;
+        let mut entries: Vec<Entry> = Vec::new();
+        for envoy in envoys {
+            entries.extend(envoy.access_log().entries()?);
+        }
         let counted = entries.iter().filter(|entry| ours(entry)).count();
-        ensure!(counted >= asked, "{counted} of {asked}");
+        ensure!(counted == asked, "{counted} of {asked}");
         Ok(entries)
     })
     .await?;
     for entry in &entries {
-        lines += 1;
         ensure!(entry.decision.is_some(), "no decision: {entry:?}");
         if entry.details.as_deref() == Some("via_upstream") {
             let served = agents.iter().find(|(address, ..)| Some(address) == entry.upstream_host.as_ref());
@@ -252,6 +247,7 @@ async fn expect_true_log(mesh: &Mesh, envoys: &[Envoy], report: &Report, probed:
         let true_ones = stamps.keys().all(|stamp| stamp.slot == slot && stamp.bundle == bundle);
         ensure!(true_ones, "the agent of {slot} got {stamps:?}");
     }
+    let lines = entries.len();
     println!("{lines} lines of access logs name the bundle that served, {by_envoy:?} by Envoy itself among them");
     Ok(())
 }

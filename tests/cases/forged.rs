@@ -4,6 +4,7 @@ use colorfast_core::names::{
     HEADER_BUNDLE, HEADER_CLIENT_SENT, HEADER_DECISION, HEADER_PIN, HEADER_PREVIEW, HEADER_SLOT,
 };
 use colorfast_core::settings::CookieCarrier;
+use wasm_host::HeaderMap;
 
 use crate::proxy::Proxy;
 use crate::releases::{GREEN, blue_live, free_pin, none_live, split};
@@ -122,4 +123,19 @@ fn other_cookies_stay_as_they_were() {
     }
     let sent = worker.send(Request::new().with("cookie", b"a=\xff\xfe; agent-pin-chat=\xff"));
     assert_eq!(sent.forwarded().all("cookie"), [b"a=\xff\xfe"]);
+}
+
+/// Unforgeable: early mutation does not see trailers, so what stands there under our names ends here, and nothing else.
+#[test]
+fn trailers_carry_none_of_our_names() {
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&blue_live(5));
+    let stream = worker.stream();
+    stream.request_headers_before_body(Request::new().headers()).unwrap();
+    stream.request_body("{}").unwrap();
+    let ours =
+        ["x-agent-slot", "x-agent-bundle", "x-agent-decision", "x-agent-pin", "x-agent-preview", "x-agent-client-sent"];
+    let trailers: HeaderMap = ours.into_iter().map(|name| (name, "green")).chain([("x-checksum", "7")]).collect();
+    stream.request_trailers(trailers).unwrap();
+    assert_eq!(stream.request_trailers_left(), HeaderMap::from([("x-checksum", "7")]));
 }

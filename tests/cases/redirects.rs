@@ -3,17 +3,18 @@
 //! Early mutation does not run again, so the stamps stand under their own names; filter state of the request, which no
 //! client can set, tells them from a client's.
 
-use colorfast_core::names::{HEADER_BUNDLE, HEADER_DECISION, HEADER_SLOT, PROPERTY_BUNDLE, PROPERTY_SLOT};
+use colorfast_core::names::{HEADER_BUNDLE, HEADER_DECISION, HEADER_SLOT, PROPERTY_BUNDLE, PROPERTY_DECIDED, metric};
 use wasm_host::{HeaderMap, Stream};
 
-use crate::proxy::{Proxy, Worker};
-use crate::releases::{BLUE, GREEN, blue_live, green_live, rolled_back, split};
+use crate::proxy::{Proxy, Worker, hosted};
+use crate::releases::{BLUE, GREEN, blue_live, green_live, of_service, rolled_back, split};
 use crate::request::{Request, Sent};
+use crate::sidecar;
 
 /// Sends what came of the first pass by again, as Envoy does.
 fn again(worker: &Worker, first: &Sent) -> Sent {
     let stream = worker.stream();
-    for name in [PROPERTY_SLOT, PROPERTY_BUNDLE] {
+    for name in [PROPERTY_DECIDED, PROPERTY_BUNDLE] {
         stream.offer(&[name], first.stream.filter_state(name).unwrap());
     }
     let headers: HeaderMap = first.forwarded();
@@ -87,6 +88,41 @@ fn a_bundle_that_is_gone_is_not_claimed() {
     assert_eq!(stamps(&second), (Some("blue".into()), Some("b-2".into()), Some("hash".into())));
 }
 
+/// Unforgeable: a redirect into another service is that service's to decide, though slots and bundles have the same
+/// names there; and one into none takes no stamp along.
+#[test]
+fn decisions_do_not_cross_services() {
+    let proxy = Proxy::of([hosted("chat", "chat.example.com"), hosted("code", "code.example.com")]);
+    let worker = proxy.worker();
+    worker.tick();
+    for snapshot in [green_live(5), of_service("code", blue_live(5))] {
+        let polls = sidecar::polls(&worker).into_iter();
+        let poll = polls.rev().find(|poll| poll.says.resource_names == [snapshot.service.clone()]);
+        poll.expect("a poll for the service").bring(&snapshot);
+    }
+    let first = worker.send(Request::new().instead(":authority", "chat.example.com").session("alpha"));
+    assert_eq!(stamps(&first), (Some("green".into()), Some("g-1".into()), Some("hash".into())));
+    let redirected = |host: &str| {
+        let stream = worker.stream();
+        for name in [PROPERTY_DECIDED, PROPERTY_BUNDLE] {
+            stream.offer(&[name], first.stream.filter_state(name).unwrap());
+        }
+        let mut headers = first.forwarded();
+        headers.replace(":authority", host);
+        pass(stream, &headers)
+    };
+    let second = redirected("code.example.com");
+    assert_eq!(stamps(&second), (Some("blue".into()), Some("b-1".into()), Some("hash".into())));
+    let nowhere = redirected("other.example.com").forwarded();
+    for stamp in [HEADER_SLOT, HEADER_BUNDLE, HEADER_DECISION] {
+        assert!(!nowhere.has(stamp), "{stamp} went along");
+    }
+    for service in ["chat", "code"] {
+        let forged = metric::forged_headers(&service.parse().unwrap());
+        assert_eq!(proxy.process.counter(&forged), 0, "{service} takes our own stamps for a client's");
+    }
+}
+
 /// Unforgeable: what a client sends of our names at the first pass is gone at the second.
 #[test]
 fn a_client_cannot_ride_on_a_redirect() {
@@ -106,7 +142,7 @@ fn filter_state_is_declared_for_the_request() {
     let worker = proxy.worker();
     let declared: Vec<_> = worker.foreign_calls();
     assert_eq!(declared.len(), 2);
-    for (call, name) in declared.iter().zip([PROPERTY_SLOT, PROPERTY_BUNDLE]) {
+    for (call, name) in declared.iter().zip([PROPERTY_DECIDED, PROPERTY_BUNDLE]) {
         assert_eq!((call.name.as_str(), call.context), ("declare_property", worker.root().id()));
         // Name, type (string) and life span (the downstream request), as a protobuf message has them.
         let message = [&[0x0a, name.len() as u8], name.as_bytes(), &[0x18, 1, 0x28, 1]].concat();

@@ -98,7 +98,9 @@ impl Sent {
     /// The slot that it is stamped with: by header and by filter state alike.
     pub fn slot(&self) -> Option<String> {
         let slot = self.stamp(names::HEADER_SLOT);
-        assert_eq!(slot, self.stream.filter_state(names::PROPERTY_SLOT), "header and filter state differ");
+        let decided = self.stream.filter_state(names::PROPERTY_DECIDED);
+        let slot_there = decided.as_deref().and_then(|decided| decided.split('/').nth(1));
+        assert_eq!(slot.as_deref(), slot_there, "header and filter state differ: {decided:?}");
         slot
     }
 

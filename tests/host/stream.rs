@@ -161,6 +161,11 @@ impl Stream {
         self.state().response.headers.clone().unwrap_or_default()
     }
 
+    /// The request's trailers as they are now, with the guest's changes.
+    pub fn request_trailers_left(&self) -> HeaderMap {
+        self.state().request.trailers.clone().unwrap_or_default()
+    }
+
     /// The request's headers as they went on to be routed; `None` while they wait, or before.
     pub fn forwarded_request(&self) -> Option<HeaderMap> {
         self.state().request.forwarded.clone()

@@ -83,7 +83,8 @@ impl NeedSet {
 
     fn bit(need: Need) -> u8 {
         match need {
-            Need::Snapshot(_) => 1,
+            Need::Snapshot(Why::Bootstrap) => 1,
+            Need::Snapshot(Why::Newer(_)) => 16,
             Need::Body => 2,
             Need::Memory(_) => 4,
             Need::Fleet(_) => 8,
@@ -144,6 +145,11 @@ impl Reason {
     /// Whether a request chosen so begins a session, and its answer hands out a pin.
     pub fn begins_a_session(self) -> bool {
         matches!(self, Self::Hash | Self::Random)
+    }
+
+    /// Reads what [`Self::as_str`] wrote.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
     }
 
     /// The word for headers, logs and metrics.
@@ -349,7 +355,9 @@ fn judge(plan: &Plan, secrets: &Secrets, token: &[u8], named: Option<Sid>, now: 
 
 /// The pin of a session that begins now in `slot`.
 fn begin(plan: &Plan, slot: SlotIndex, session_id: Option<&[u8]>, now: UnixSeconds, draw: u64) -> PinAction {
-    let Some(secrets) = plan.secrets() else { return PinAction::Keep };
+    let Some(secrets) = plan.secrets().filter(|_| plan.uses_header() || plan.uses_cookie()) else {
+        return PinAction::Keep;
+    };
     let Some(assignment) = plan.slot(slot).and_then(|slot| slot.assignment) else { return PinAction::Keep };
     let (kind, sid) = match session_id {
         Some(id) => (Kind::Bound, secrets.sid.sid(id)),

@@ -190,7 +190,10 @@ impl FromStr for SnapshotVersion {
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let refuse = || ParseError::new(text, "a snapshot version: <epoch>.<version>, two whole numbers");
         let (epoch, version) = text.split_once('.').ok_or_else(refuse)?;
-        let number = |text: &str| text.parse::<u64>().map_err(|_| refuse());
+        let number = |text: &str| {
+            let digits = text.bytes().all(|b| b.is_ascii_digit());
+            text.parse::<u64>().ok().filter(|_| digits).ok_or_else(refuse)
+        };
         Ok(Self { epoch: Epoch(UnixMillis(number(epoch)?)), version: number(version)? })
     }
 }
@@ -228,5 +231,8 @@ mod tests {
         assert_eq!(SnapshotVersion::from_bytes(&version.to_bytes()), Some(version));
         assert_eq!(SnapshotVersion::from_bytes(&[0; 15]), None);
         assert_eq!(SnapshotVersion::from_bytes(&[0; 17]), None);
+        for bad in ["", ".", "1", "1.", ".1", "+1.+2", "1.2.3", "1.-2", "99999999999999999999.1"] {
+            assert!(bad.parse::<SnapshotVersion>().is_err(), "{bad}");
+        }
     }
 }

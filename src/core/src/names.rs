@@ -26,10 +26,8 @@ pub fn pin_cookie(service: &ServiceName) -> String {
 
 /// Filter state (`wasm.colorfast.bundle` in access logs): the id of the bundle that serves the request.
 pub const PROPERTY_BUNDLE: &str = "colorfast.bundle";
-/// Filter state (`wasm.colorfast.slot` in access logs): the slot that serves the request.
-pub const PROPERTY_SLOT: &str = "colorfast.slot";
-/// What Envoy puts before the name of a property that a filter sets.
-pub const PROPERTY_PREFIX: &str = "wasm.";
+/// Filter state: `<service>/<slot>/<reason>`, by which the pass after an internal redirect knows the first one.
+pub const PROPERTY_DECIDED: &str = "colorfast.decided";
 
 /// Path of discovery, under the sidecar's discovery address.
 pub const DISCOVERY_PATH: &str = "/v3/discovery:snapshots";
@@ -120,6 +118,11 @@ pub mod metric {
     /// Counter: waits by what was waited for and how they ended (`met` or `timeout`).
     pub fn waits(service: &ServiceName, need: &str, end: &str) -> String {
         of(service, format_args!("waits.need.{need}.end.{end}"))
+    }
+
+    /// Counter: polls that came to nothing: no answer, or none that discovery knows.
+    pub fn polls_failed(service: &ServiceName) -> String {
+        of(service, "polls_failed")
     }
 
     /// Gauge: 1 where keys are known; 0 where requests are decided by hash and no pin is minted.

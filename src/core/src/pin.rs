@@ -19,7 +19,7 @@ use crate::keys::{self, Mac, Secret};
 use crate::time::UnixSeconds;
 
 /// Characters of a pin.
-pub const PIN_CHARS: usize = 58;
+const PIN_CHARS: usize = 58;
 
 const BODY: usize = 27;
 const TAG: usize = 16;

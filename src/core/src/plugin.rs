@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::FieldError;
 use crate::ids::ServiceName;
-use crate::plan::Plan;
 use crate::snapshot::Snapshot;
 
 /// The configuration of one filter in one listener. Never a key, never a setting: those come with snapshots.
@@ -79,7 +78,7 @@ impl PluginConfig {
 impl ServiceConfig {
     fn validate(&self, at: &str) -> Result<(), FieldError> {
         for (index, host) in self.matches.hosts.iter().enumerate() {
-            if host.is_empty() || host.bytes().any(|b| b.is_ascii_uppercase() || matches!(b, b':' | b'/' | b' ')) {
+            if !is_host_pattern(host) {
                 let rule = format!("{host:?} is not a host in lower case without port, or *. and a domain");
                 return Err(FieldError::new(format!("{at}.match.hosts[{index}]"), rule));
             }
@@ -99,7 +98,7 @@ impl ServiceConfig {
         if bootstrap.epoch != crate::ids::Epoch::BOOTSTRAP {
             return Err(inside(FieldError::new("epoch", "must be 0: a snapshot in a configuration comes from no log")));
         }
-        Plan::compile(bootstrap, None).map(drop).map_err(inside)
+        bootstrap.validate().map_err(inside)
     }
 }
 
@@ -110,6 +109,16 @@ impl Match {
             && (self.path_prefixes.is_empty()
                 || self.path_prefixes.iter().any(|prefix| path_matches(prefix.as_bytes(), path)))
     }
+}
+
+/// A host name or an IPv6 address in brackets, or `*.` and a domain.
+fn is_host_pattern(pattern: &str) -> bool {
+    let name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b))
+    };
+    let address = |text: &str| text.parse::<core::net::Ipv6Addr>().is_ok();
+    let bracketed = pattern.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    bracketed.is_some_and(address) || name(pattern.strip_prefix("*.").unwrap_or(pattern))
 }
 
 /// The host of an authority; a colon inside brackets belongs to an IPv6 address.
@@ -169,6 +178,17 @@ mod tests {
         ];
         for (host, path, wanted) in cases {
             assert_eq!(config.service_of(host.as_bytes(), path.as_bytes()), wanted, "{host} {path}");
+        }
+    }
+
+    /// A pattern that would match nothing, or more than it seems to, is refused.
+    #[test]
+    fn host_patterns() {
+        for good in ["a.example.com", "*.example.com", "localhost", "10.0.0.1", "[::1]", "a_b.svc"] {
+            assert!(is_host_pattern(good), "{good}");
+        }
+        for bad in ["", "*", "*.", "*a.com", "a*b", "a.*", "x?y", "A.b", "a:80", "::1", "[::1", "[x]", "a/b", "a b"] {
+            assert!(!is_host_pattern(bad), "{bad}");
         }
     }
 

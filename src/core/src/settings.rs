@@ -14,9 +14,9 @@ use crate::ids::{CookieName, HeaderName, ServiceName, SlotName};
 use crate::names;
 
 /// Most slots of one service.
-pub const SLOTS_MAX: usize = 8;
+const SLOTS_MAX: usize = 8;
 /// Most session-id sources of one service.
-pub const SOURCES_MAX: usize = 8;
+const SOURCES_MAX: usize = 8;
 
 /// The settings of one service. Every field has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -256,11 +256,11 @@ const BOOTSTRAP_WAIT_MAX_MS: u32 = 30_000;
 const AGE_MAX_SECONDS: u32 = 10 * 366 * 24 * 3600;
 
 impl ServiceSettings {
-    /// Checks what the types alone do not.
+    /// Checks what the types alone do not. `service` is whose settings they are: the pin cookie is named after it.
     ///
     /// # Errors
     /// Names the first field that breaks a rule.
-    pub fn validate(&self) -> Result<(), FieldError> {
+    pub fn validate(&self, service: &ServiceName) -> Result<(), FieldError> {
         if self.slots.is_empty() || self.slots.len() > SLOTS_MAX {
             let found = self.slots.len();
             return Err(FieldError::new("slots", format!("has {found} entries, 1 to {SLOTS_MAX} are allowed")));
@@ -279,6 +279,13 @@ impl ServiceSettings {
         }
         self.pin.validate()?;
         self.validate_headers()?;
+        let pin_cookie = self.cookie_name(service);
+        for (index, source) in self.session_sources.iter().enumerate() {
+            if matches!(source, SessionSource::Cookie(cookie) if cookie.as_str() == pin_cookie) {
+                let rule = format!("{pin_cookie} is the cookie of the pin, which names no session");
+                return Err(FieldError::new(format!("session_sources[{index}].cookie"), rule));
+            }
+        }
         if self.bootstrap_wait_ms.0 > BOOTSTRAP_WAIT_MAX_MS {
             return Err(FieldError::new("bootstrap_wait_ms", format!("is over {BOOTSTRAP_WAIT_MAX_MS}")));
         }
@@ -300,11 +307,12 @@ impl ServiceSettings {
             SessionSource::Header(name) => Some((format!("session_sources[{index}].header"), name)),
             SessionSource::Cookie(_) => None,
         });
+        let written: Vec<_> = set.chain(parts).collect();
+        if let Some((field, name)) = written.iter().find(|(_, name)| is_reserved(name.as_str())) {
+            return Err(FieldError::new(field, format!("{name} has a meaning of its own and cannot be used here")));
+        }
         let mut taken: BTreeMap<&str, String> = BTreeMap::new();
-        for (field, name) in set.chain(parts).chain(sources) {
-            if RESERVED_HEADERS.contains(&name.as_str()) {
-                return Err(FieldError::new(field, format!("{name} has a meaning of its own and cannot be used here")));
-            }
+        for (field, name) in written.into_iter().chain(sources) {
             if let Some(earlier) = taken.insert(name.as_str(), field.clone()) {
                 return Err(FieldError::new(field, format!("{name} is already the name of {earlier}")));
             }
@@ -327,17 +335,37 @@ impl ServiceSettings {
     }
 }
 
-/// Headers that Envoy or HTTP itself reads.
-const RESERVED_HEADERS: [&str; 8] = [
-    "host",
-    "cookie",
-    "set-cookie",
-    "connection",
-    "content-length",
-    "transfer-encoding",
-    "baggage",
-    names::HEADER_CLIENT_SENT,
-];
+/// Headers that HTTP, Envoy or tracing reads: to overwrite or remove one would break what is not ours.
+fn is_reserved(name: &str) -> bool {
+    const NAMES: [&str; 25] = [
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "baggage",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "keep-alive",
+        "origin",
+        "proxy-authorization",
+        "proxy-connection",
+        "set-cookie",
+        "te",
+        "trailer",
+        "traceparent",
+        "tracestate",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+        "x-request-id",
+        names::HEADER_CLIENT_SENT,
+    ];
+    NAMES.contains(&name) || ["x-forwarded-", "x-envoy-"].iter().any(|prefix| name.starts_with(prefix))
+}
 
 impl PinSettings {
     fn validate(&self) -> Result<(), FieldError> {
@@ -406,7 +434,7 @@ mod tests {
 
     fn read(json: &str) -> Result<ServiceSettings, String> {
         let settings: ServiceSettings = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        settings.validate().map(|()| settings).map_err(|error| error.to_string())
+        settings.validate(&"chat".parse().unwrap()).map(|()| settings).map_err(|error| error.to_string())
     }
 
     /// Defaults are valid, and are not written, so that older proxies understand newer sidecars.
@@ -435,6 +463,15 @@ mod tests {
             (r#"{"pin":{"cookie_same_site":"none"}}"#, "pin.cookie_secure"),
             (r#"{"headers":{"slot":"x-agent-bundle"}}"#, "headers.bundle: x-agent-bundle is already"),
             (r#"{"headers":{"pin":"cookie"}}"#, "headers.pin: cookie has a meaning"),
+            (r#"{"headers":{"pin":"authorization"}}"#, "headers.pin: authorization has a meaning"),
+            (
+                r#"{"part_headers":{"code":"x-envoy-max-retries"}}"#,
+                "part_headers.code: x-envoy-max-retries has a meaning",
+            ),
+            (
+                r#"{"session_sources":[{"cookie":"agent-pin-chat"}]}"#,
+                "session_sources[0].cookie: agent-pin-chat is the cookie",
+            ),
             (r#"{"headers":{"pin":"X-Pin"}}"#, "is not a header name"),
             (r#"{"session_sources":[{"header":"x-agent-pin"}]}"#, "session_sources[0].header"),
             (r#"{"part_headers":{"prompts":"x-agent-slot"}}"#, "part_headers.prompts: x-agent-slot is already"),

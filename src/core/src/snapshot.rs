@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::FieldError;
 use crate::ids::{AssignmentId, BundleId, Digest, Epoch, HeaderName, ServiceName, SlotName, SnapshotVersion};
@@ -80,8 +81,14 @@ pub struct Resource {
     /// What to decide by.
     pub state: Snapshot,
     /// What to sign and verify with; absent where keys come by environment.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "discreetly")]
     pub keys: Option<ServiceKeys>,
+}
+
+/// Reads keys without repeating any of them in an error, as the parser itself would of a value of the wrong type.
+fn discreetly<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ServiceKeys>, D::Error> {
+    let keys = Option::<serde_json::Value>::deserialize(deserializer)?;
+    keys.map(serde_json::from_value).transpose().map_err(|_| D::Error::custom("keys: not of the form of this release"))
 }
 
 impl Snapshot {
@@ -115,11 +122,17 @@ impl Snapshot {
             let found = self.format;
             return Err(FieldError::new("format", format!("is {found}, this release reads {FORMAT}")));
         }
-        self.settings.validate().map_err(|error| FieldError::new(format!("settings.{}", error.field), error.rule))?;
-        if let Some(ring) = &self.ring
-            && !ring.verifying.contains(&ring.signing)
-        {
-            return Err(FieldError::new("ring.verifying", format!("lacks the signing key {}", ring.signing)));
+        self.settings
+            .validate(&self.service)
+            .map_err(|error| FieldError::new(format!("settings.{}", error.field), error.rule))?;
+        match &self.ring {
+            Some(ring) if !ring.verifying.contains(&ring.signing) => {
+                return Err(FieldError::new("ring.verifying", format!("lacks the signing key {}", ring.signing)));
+            }
+            None if self.epoch != Epoch::BOOTSTRAP => {
+                return Err(FieldError::new("ring", "is missing: without it every pin would be overlooked"));
+            }
+            _ => {}
         }
         let named: Vec<_> = self.slots.iter().map(|slot| &slot.name).collect();
         if !named.iter().copied().eq(&self.settings.slots) {

@@ -65,11 +65,12 @@ impl FromStr for Weight {
     /// Reads parts of 10,000 (`250`) or a percentage with at most two decimals (`2.5%`).
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let refuse = || ParseError::new(text, WANTED);
+        let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
         let parts = match text.strip_suffix('%') {
-            None => text.parse().map_err(|_| refuse())?,
+            None if digits(text) => text.parse().map_err(|_| refuse())?,
+            None => return Err(refuse()),
             Some(percent) => {
                 let (whole, fraction) = percent.split_once('.').unwrap_or((percent, "0"));
-                let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
                 if !digits(whole) || !digits(fraction) || !(1..=2).contains(&fraction.len()) {
                     return Err(refuse());
                 }
@@ -105,7 +106,9 @@ mod tests {
             assert_eq!(weight.to_string().parse::<Weight>().unwrap(), weight);
             assert_eq!(parts.to_string().parse::<Weight>().unwrap(), weight);
         }
-        for bad in ["10001", "-1", "100.01%", "1.234%", "%", ".5%", "5.%", "1e2%", "", "ten", "+5%", "99999999999"] {
+        for bad in
+            ["10001", "-1", "100.01%", "1.234%", "%", ".5%", "5.%", "1e2%", "", "ten", "+5%", "+5", "99999999999"]
+        {
             assert!(bad.parse::<Weight>().is_err(), "{bad} was taken");
         }
     }

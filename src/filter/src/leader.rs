@@ -1,15 +1,16 @@
 //! The leader of a service: polls the sidecar for the process, validates what comes, and publishes it.
 
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use colorfast_core::ids::AssignmentId;
+use colorfast_core::ids::{AssignmentId, Epoch};
 use colorfast_core::names::{self, metric, shared};
 use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::discovery::{DiscoveryRequest, Node, Status};
 
 use crate::answer::Answer;
-use crate::host;
+use crate::host::{self, HostError};
 use crate::lease::Lease;
 use crate::service::Service;
 use crate::vm::Vm;
@@ -44,6 +45,35 @@ pub struct Leader {
     nonce: String,
     refusal: Option<Status>,
     wanted: Option<AssignmentId>,
+    trouble: Option<Trouble>,
+}
+
+/// Why polls come to nothing. Told when it begins, when it changes and when it is over, not at every poll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    /// Envoy did not send the poll: the cluster is missing, mostly.
+    NotSent(HostError),
+    /// There was no answer.
+    NoAnswer,
+    /// The answer has a status that discovery does not know; Envoy itself says 503 for a sidecar that is away.
+    Status(u16),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSent(error) => write!(f, "a poll cannot be sent ({error}): is there such a cluster?"),
+            Self::NoAnswer => f.write_str("a poll had no answer"),
+            Self::Status(401 | 403) => {
+                write!(f, "the sidecar refuses the token ({} in Envoy's environment)", names::ENV_TOKEN)
+            }
+            Self::Status(404) => {
+                f.write_str("the sidecar does not know the service (`colorfast service apply` creates it)")
+            }
+            Self::Status(503) => f.write_str("the sidecar cannot be reached"),
+            Self::Status(status) => write!(f, "a poll was answered with {status}"),
+        }
+    }
 }
 
 /// A poll that is out.
@@ -75,6 +105,7 @@ impl Leader {
             nonce: String::new(),
             refusal: None,
             wanted: None,
+            trouble: None,
         }
     }
 
@@ -125,13 +156,31 @@ impl Leader {
             },
             // Nothing newer, said by the sidecar or by silence. One that says so at once did not hold the poll.
             Some(304 | 504) => now.since(call.sent) >= POLL_HELD_MS,
-            _ => false,
+            None => self.fail(vm, Trouble::NoAnswer),
+            Some(status) => self.fail(vm, Trouble::Status(status)),
         };
         if prompt {
             self.backoff_ms = BACKOFF_MS.0;
+            if self.trouble.take().is_some() {
+                log::info!("colorfast {}: discovery works again", self.service.name);
+            }
         }
         self.poll_soon(vm, node, now, prompt);
         true
+    }
+
+    /// Notes that a poll came to nothing; answers that the next is not prompt.
+    fn fail(&mut self, vm: &Vm, trouble: Trouble) -> bool {
+        let name = &self.service.name;
+        vm.metrics.count(&metric::polls_failed(name), 1);
+        if self.trouble.replace(trouble) != Some(trouble) {
+            let held = self.service.current(&vm.metrics).map(|current| current.plan.version);
+            match held.filter(|held| held.epoch != Epoch::BOOTSTRAP) {
+                Some(held) => log::warn!("colorfast {name}: goes on by snapshot {held}: {trouble}"),
+                None => log::warn!("colorfast {name}: has the snapshot of its configuration only: {trouble}"),
+            }
+        }
+        false
     }
 
     fn refuse(&mut self, vm: &Vm, error: String) {
@@ -189,7 +238,10 @@ impl Leader {
         });
         match call {
             Ok(token) => self.call = Some(Poll { token, sent: now }),
-            Err(_) => self.back_off(vm, now),
+            Err(error) => {
+                self.fail(vm, Trouble::NotSent(error));
+                self.back_off(vm, now);
+            }
         }
     }
 

@@ -14,10 +14,10 @@
 //!
 //! # No panics
 //! A panic kills every stream of a worker, so this crate has none: the lints deny them, borrows are tried
-//! ([`cell`]), and host calls return results ([`host`]). What is left are those of the SDK's dispatcher. None of
+//! ([`cell`]), and host calls return results ([`host`]). What is left are those of the SDK. None of
 //! them can be reached, for a host that keeps to the ABI:
 //!
-//! | panic in `proxy_wasm::dispatcher` | why it is not reached |
+//! | panic in `proxy_wasm` | why it is not reached |
 //! | --- | --- |
 //! | "duplicate context_id" | Envoy counts context ids up and deletes each once |
 //! | "invalid root_context_id", "missing ContextType", "create_http_context returned None" | [`root::Root`] always answers both; Envoy creates streams under roots that it created |
@@ -27,6 +27,8 @@
 //! | "duplicate token_id" | Envoy counts tokens up; a booked one is removed by its one answer |
 //! | `set_effective_context(..).unwrap()` before an answer | the context is looked up in the same line, so it is alive |
 //! | "unexpected status" in `dispatch_http_call` | Envoy answers Ok, BadArgument or InternalFailure, all of them handled |
+//! | `log(..).unwrap()` in its logger, `set_logger(..).unwrap()` at the start | Envoy's log call answers Ok, whatever the line; the logger is set once, in `_initialize` |
+//! | `capacity overflow` in `proxy_on_memory_allocate` | Envoy hands over what it holds: headers, and bodies of up to 32 MB |
 //! | borrows of its maps | callbacks do not nest: resuming a stream is deferred by Envoy until the callback has returned |
 
 mod answer;

@@ -16,13 +16,18 @@ const HELLO_MS: u64 = 10_000;
 /// How soon an unanswered report is sent again.
 const RETRY_MS: u64 = 1_000;
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// A report without any answer this long is given up: none is known to get lost.
+const LOST_MS: u64 = 15_000;
+/// Largest answer that is read; it holds one number.
+const ACK_MAX: usize = 4096;
 
 /// The reports of one instance. A report has its sequence number until it is acknowledged.
 #[derive(Debug)]
 pub struct Reporter {
     instance: String,
     sequence: u64,
-    call: Option<u32>,
+    /// The report that is out, and since when.
+    call: Option<(u32, UnixMillis)>,
     report_at: UnixMillis,
 }
 
@@ -36,7 +41,8 @@ impl Reporter {
     pub fn tick(&mut self, vm: &Vm, node: &Node, now: UnixMillis) {
         // One that is due later than a whole period was booked before the clock was set back.
         let due = now >= self.report_at || self.report_at > now.plus_millis(HELLO_MS);
-        if self.call.is_some() || !due {
+        let out = self.call.is_some_and(|(_, sent)| now.is_within(LOST_MS, sent));
+        if out || !due {
             return;
         }
         self.report_at = now.plus_millis(RETRY_MS);
@@ -54,16 +60,15 @@ impl Reporter {
             body: &body,
             timeout: TIMEOUT,
         };
-        self.call = host::call(&call).ok();
+        self.call = host::call(&call).ok().map(|token| (token, now));
     }
 
     /// Handles the answer to a report; `false` where the token is none of this reporter's.
     pub fn answer(&mut self, token: u32, body_size: usize, now: UnixMillis) -> bool {
-        if self.call != Some(token) {
+        if self.call.take_if(|(sent, _)| *sent == token).is_none() {
             return false;
         }
-        self.call = None;
-        let answered = host::response_status() == Some(200);
+        let answered = host::response_status() == Some(200) && body_size <= ACK_MAX;
         let body = answered.then(|| host::response_body(body_size).ok()).flatten();
         let ack = body.and_then(|body| serde_json::from_slice::<ReportAck>(&body).ok());
         if ack.is_some_and(|ack| ack.acknowledged >= self.sequence) {

@@ -12,7 +12,7 @@ use colorfast_core::time::UnixMillis;
 
 use crate::host::{self, HeaderMap, Map};
 use crate::leader;
-use crate::seen::Seen;
+use crate::seen::{self, EarlierPass, Seen};
 use crate::service::{Current, Service};
 use crate::vm::Vm;
 
@@ -32,7 +32,14 @@ pub struct Request {
     arrived: UnixMillis,
     draw: u64,
     without: NeedSet,
-    waited_for: Option<Need>,
+    waits: Option<Wait>,
+}
+
+/// What a request waits for, and since when.
+#[derive(Debug, Clone, Copy)]
+struct Wait {
+    need: Need,
+    since: UnixMillis,
 }
 
 /// What one try to settle a request came to.
@@ -56,7 +63,11 @@ impl Request {
                 _ => {}
             }
         }
-        let service = vm.services.get(vm.config.service_of(authority, path)?)?;
+        let Some(index) = vm.config.service_of(authority, path) else {
+            seen::clear_redirected(vm.services.iter().filter_map(|service| service.current(&vm.metrics)));
+            return None;
+        };
+        let service = vm.services.get(index)?;
         let current = service.current(&vm.metrics)?;
         Some(Self {
             service: Rc::clone(service),
@@ -67,7 +78,7 @@ impl Request {
             arrived: host::now(),
             draw: vm.draw(),
             without: NeedSet::default(),
-            waited_for: None,
+            waits: None,
         })
     }
 
@@ -97,30 +108,33 @@ impl Request {
             (self.seen, self.seen_by) = (Seen::read(&self.headers, plan), plan.version);
         }
         let pins: Vec<&[u8]> = self.seen.pins.iter().map(Vec::as_slice).collect();
-        let kept = self.seen.kept(plan);
+        let earlier = self.seen.earlier_pass(plan);
         let decision = loop {
             let view = View {
                 session_id: self.seen.session_id.as_deref(),
                 pins: &pins,
                 client: self.seen.client.as_deref(),
-                kept,
+                kept: if let EarlierPass::Kept(chosen) = earlier { Some(chosen) } else { None },
                 without: self.without,
             };
             match decide(plan, &view, now, self.draw) {
                 Step::Decided(decision) => break decision,
-                Step::Needs(need) if self.may_wait(vm, plan, need, now) => {
-                    self.waited_for = Some(need);
+                Step::Needs(need) if Self::may_wait(&self.service, &mut self.waits, vm, plan, need, now) => {
                     return Settled::Waits;
                 }
                 Step::Needs(need) => {
-                    self.give_up(need, now);
+                    if let Some(wait) = self.waits.take_if(|wait| wait.need == need) {
+                        wait.ended(vm, &self.service, "timeout", now);
+                    }
                     self.without = self.without.with(need);
                 }
             }
         };
-        let first_pass = kept.is_none();
-        if first_pass {
-            self.count(vm, &current, &decision);
+        if let Some(wait) = self.waits.take() {
+            wait.ended(vm, &self.service, "met", now);
+        }
+        if !matches!(earlier, EarlierPass::Kept(_)) {
+            self.count(vm, &current, &decision, earlier);
         }
         match decision.chosen.and_then(|chosen| Some((plan.slot(chosen.slot)?, chosen.reason))) {
             Some((slot, reason)) => self.seen.stamp(plan, slot, reason),
@@ -132,37 +146,46 @@ impl Request {
         })
     }
 
-    /// Whether what is needed may still come. Each kind of wait has its limit; what this filter cannot fetch is never
-    /// waited for.
-    fn may_wait(&self, vm: &Vm, plan: &Plan, need: Need, now: UnixMillis) -> bool {
-        match need {
+    /// Whether what is needed may still come; the request then waits for it. Each kind of wait has its limit; what this
+    /// filter cannot fetch is never waited for.
+    fn may_wait(
+        service: &Service,
+        waits: &mut Option<Wait>,
+        vm: &Vm,
+        plan: &Plan,
+        need: Need,
+        now: UnixMillis,
+    ) -> bool {
+        let since = match *waits {
+            Some(wait) if wait.need == need => wait.since,
+            before => {
+                // What it waited for before has come: the plan asks for something else now.
+                if let Some(before) = before {
+                    before.ended(vm, service, "met", now);
+                    *waits = None;
+                }
+                now
+            }
+        };
+        let may = match need {
             Need::Snapshot(Why::Bootstrap) => now.is_within(plan.settings.bootstrap_wait_ms.0.into(), vm.started),
             Need::Snapshot(Why::Newer(assignment)) => {
-                if self.waited_for != Some(need) {
-                    leader::want(&self.service, assignment);
+                if waits.is_none() {
+                    leader::want(service, assignment);
                 }
-                now.is_within(NEWER_WAIT_MS, self.arrived) && self.service.may_yet_learn(assignment, now)
+                now.is_within(NEWER_WAIT_MS, since) && service.may_yet_learn(assignment, now)
             }
             Need::Body | Need::Memory(_) | Need::Fleet(_) => false,
+        };
+        if may {
+            *waits = Some(Wait { need, since });
         }
+        may
     }
 
-    /// One request has waited in vain; those after it need not, for a while.
-    fn give_up(&self, need: Need, now: UnixMillis) {
-        if let Need::Snapshot(Why::Newer(assignment)) = need
-            && self.waited_for == Some(need)
-        {
-            self.service.stop_waiting_for(assignment, now);
-        }
-    }
-
-    fn count(&self, vm: &Vm, current: &Current, decision: &Decision) {
+    fn count(&self, vm: &Vm, current: &Current, decision: &Decision, earlier: EarlierPass) {
         let (metrics, service) = (&vm.metrics, &self.service.name);
-        if let Some(need) = self.waited_for {
-            let end = if self.without.contains(need) { "timeout" } else { "met" };
-            metrics.count(&metric::waits(service, need.as_str(), end), 1);
-        }
-        if self.seen.is_stamped() {
+        if self.seen.is_stamped() && earlier == EarlierPass::None {
             metrics.count(&metric::forged_headers(service), 1);
         }
         for (refusal, times) in decision.refusals.iter() {
@@ -171,6 +194,16 @@ impl Request {
         match decision.chosen {
             Some(chosen) => current.counters.count(metrics, &current.plan, chosen.slot, chosen.reason),
             None => metrics.count(&metric::unrouted(service), 1),
+        }
+    }
+}
+
+impl Wait {
+    /// Counts a wait that is over. After one in vain later requests need not wait for the same, for a while.
+    fn ended(self, vm: &Vm, service: &Service, how: &str, now: UnixMillis) {
+        vm.metrics.count(&metric::waits(&service.name, self.need.as_str(), how), 1);
+        if let (Need::Snapshot(Why::Newer(assignment)), "timeout") = (self.need, how) {
+            service.stop_waiting_for(assignment, now);
         }
     }
 }

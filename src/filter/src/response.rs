@@ -1,7 +1,5 @@
 //! The way back: the pin goes to the client with the answer of the agent.
 
-use std::rc::Rc;
-
 use colorfast_core::cookie::{self, Scheme};
 use colorfast_core::names::metric;
 use colorfast_core::pin::Claims;
@@ -13,8 +11,6 @@ use crate::vm::Vm;
 /// A pin that the response hands out.
 #[derive(Debug)]
 pub struct Issue {
-    /// The service that it is of.
-    pub service: Rc<Service>,
     /// What it says.
     pub claims: Claims,
     /// How the client reached the proxy.
@@ -24,13 +20,13 @@ pub struct Issue {
 impl Issue {
     /// Puts the pin on the response of the running callback, unless Envoy itself answered (no session began), or the
     /// answer may be kept and given to others.
-    pub fn hand_out(&self, vm: &Vm) {
+    pub fn hand_out(&self, vm: &Vm, service: &Service) {
         let by_upstream =
             host::property(&["response", "code_details"]).is_some_and(|details| details == b"via_upstream");
         if !by_upstream || is_public() {
             return;
         }
-        let Some(current) = self.service.current(&vm.metrics) else { return };
+        let Some(current) = service.current(&vm.metrics) else { return };
         let plan = &current.plan;
         let Some(token) = plan.mint(&self.claims) else { return };
         let settings = &plan.settings;
@@ -43,7 +39,7 @@ impl Issue {
             let value = cookie::set(&plan.cookie, &token, left, &settings.pin, self.scheme);
             let _ = host::add_header(Map::Response, "set-cookie", value.as_bytes());
         }
-        vm.metrics.count(&metric::pins_issued(&self.service.name), 1);
+        vm.metrics.count(&metric::pins_issued(&service.name), 1);
     }
 }
 

@@ -50,10 +50,10 @@ impl Root {
         self.vm = Some(Rc::new(Vm::configure(&json)?));
         self.agent = None;
         self.generation = host::now().0;
-        for property in [names::PROPERTY_SLOT, names::PROPERTY_BUNDLE] {
-            // Without it an internal redirect is decided anew, which is right for all but sessions without an id.
+        for property in [names::PROPERTY_DECIDED, names::PROPERTY_BUNDLE] {
+            // Without it the pass after an internal redirect is decided anew, and the pin was taken off at the first.
             if let Err(error) = host::declare_for_request(property) {
-                log::info!("colorfast: {property} does not outlast internal redirects: {error}");
+                log::warn!("colorfast: sessions may hop at internal redirects: {property} cannot be declared: {error}");
             }
         }
         host::set_tick_period(TICK).map_err(|error| format!("the tick period cannot be set: {error}"))
@@ -66,7 +66,9 @@ impl Agent {
         let process = host::put_if_absent(names::shared::PROCESS, &vm::random()?.to_le_bytes()).ok()?;
         let process = u64::from_le_bytes(process.try_into().ok()?);
         let id = host::property(&["xds", "node", "id"]).unwrap_or_default();
-        let id: String = String::from_utf8_lossy(&id).chars().filter(|c| !c.is_control()).take(NODE_ID_MAX).collect();
+        // The sidecar takes printable ASCII; whatever else stands in the id must not cost the proxy its snapshots.
+        let printable = |b: &u8| if (0x20..0x7f).contains(b) { char::from(*b) } else { '?' };
+        let id: String = id.iter().take(NODE_ID_MAX).map(printable).collect();
         let id = if id.is_empty() { "unnamed".to_owned() } else { id };
         Some(Self {
             node: Node { id, metadata: NodeMetadata { process_id: format!("{process:016x}") } },

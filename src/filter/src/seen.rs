@@ -3,13 +3,14 @@
 use colorfast_core::cookie::{self, Scheme};
 use colorfast_core::decide::{Chosen, Reason};
 use colorfast_core::ids::HeaderName;
-use colorfast_core::names::{HEADER_CLIENT_SENT, PROPERTY_BUNDLE, PROPERTY_SLOT};
+use colorfast_core::names::{HEADER_CLIENT_SENT, PROPERTY_BUNDLE, PROPERTY_DECIDED};
 use colorfast_core::plan::{Plan, SlotPlan};
 use colorfast_core::settings::{SessionSource, Sessionless};
 
 use crate::host::{self, HeaderMap, Map};
+use crate::service::Current;
 
-/// Most pins of one request that are looked at: the first ones.
+/// Most pins of one carrier, header or cookie, that are looked at: the first ones.
 const PINS_MAX: usize = 4;
 
 /// One request's headers, read once.
@@ -23,18 +24,10 @@ pub struct Seen {
     pub client: Option<Vec<u8>>,
     /// How the client reached the proxy.
     pub scheme: Scheme,
-    /// What stands under the names of our stamps, or in the copy that early mutation made of them.
-    stamped: Option<Stamped>,
+    /// Whether something stands under the names of our stamps, or in the copy that early mutation makes of them: by a
+    /// client, or by ourselves before an internal redirect.
+    stamped: Presence,
     carried: Carried,
-}
-
-/// Values under the names of our stamps: a client's, or our own after an internal redirect.
-#[derive(Debug, Default)]
-struct Stamped {
-    /// Slot, bundle and decision in one, as early mutation copies them.
-    copy: Vec<u8>,
-    /// The decision, where nothing has stripped it.
-    decision: Vec<u8>,
 }
 
 /// What carries tokens, and goes no further than here.
@@ -63,7 +56,7 @@ impl Seen {
             pins: Vec::new(),
             client: None,
             scheme: Scheme::Http,
-            stamped: None,
+            stamped: Presence::Absent,
             carried: Carried::default(),
         };
         let mut user_agent = &b""[..];
@@ -74,9 +67,8 @@ impl Seen {
                 b":scheme" if value == b"https" => seen.scheme = Scheme::Https,
                 b"user-agent" => user_agent = value,
                 b"cookie" => cookies.push(value),
-                _ if name == HEADER_CLIENT_SENT.as_bytes() => seen.stamped().copy = value.to_vec(),
-                _ if is(&names.decision) => seen.stamped().decision = value.to_vec(),
-                _ if is(&names.slot) || is(&names.bundle) => drop(seen.stamped()),
+                _ if name == HEADER_CLIENT_SENT.as_bytes() => seen.stamped = Presence::Present,
+                _ if is(&names.slot) || is(&names.bundle) || is(&names.decision) => seen.stamped = Presence::Present,
                 _ if is(&names.preview) => seen.carried.preview = Presence::Present,
                 _ if is(&names.pin) => {
                     seen.carried.pin = Presence::Present;
@@ -88,14 +80,10 @@ impl Seen {
             }
         }
         seen.read_cookies(&cookies, plan);
-        if settings.sessionless == Sessionless::Client {
+        if settings.sessionless == Sessionless::Client && seen.session_id.is_none() {
             seen.client = Some(client(user_agent));
         }
         seen
-    }
-
-    fn stamped(&mut self) -> &mut Stamped {
-        self.stamped.get_or_insert_default()
     }
 
     fn read_cookies(&mut self, lines: &[&[u8]], plan: &Plan) {
@@ -112,21 +100,22 @@ impl Seen {
 
     /// Whether the request came with values under the names of our stamps.
     pub fn is_stamped(&self) -> bool {
-        self.stamped.is_some()
+        self.stamped == Presence::Present
     }
 
-    /// What the first pass of this request came to, where this is the pass after an internal redirect: the filter
-    /// state, which no client can set, is then there. Asked for only where something stands under our names.
-    pub fn kept(&self, plan: &Plan) -> Option<Chosen> {
-        let stamped = self.stamped.as_ref()?;
-        let (kept_slot, kept_bundle) = (host::property(&[PROPERTY_SLOT])?, host::property(&[PROPERTY_BUNDLE])?);
-        let holds = |slot: &SlotPlan| slot.name.as_str().as_bytes() == kept_slot && bundle(slot) == kept_bundle;
-        let (slot, _) = plan.slots().find(|(_, slot)| holds(slot))?;
-        let copied =
-            stamped.copy.strip_prefix(kept_slot.as_slice()).and_then(|rest| rest.strip_prefix(kept_bundle.as_slice()));
-        let decision = copied.unwrap_or(&stamped.decision);
-        let reason = Reason::ALL.into_iter().find(|reason| reason.as_str().as_bytes() == decision)?;
-        Some(Chosen { slot, reason })
+    /// What an earlier pass of this request came to, where there was one. Asked for only where something stands under
+    /// our names.
+    pub fn earlier_pass(&self, plan: &Plan) -> EarlierPass {
+        let Some(decided) = Some(()).filter(|()| self.is_stamped()).and_then(|()| Decided::read()) else {
+            return EarlierPass::None;
+        };
+        let bundle_then = host::property(&[PROPERTY_BUNDLE]).unwrap_or_default();
+        let same = |slot: &SlotPlan| slot.name.as_str() == decided.slot && bundle(slot) == bundle_then;
+        let slot = plan.slots().find(|(_, slot)| plan.service.as_str() == decided.service && same(slot));
+        match slot {
+            Some((slot, _)) => EarlierPass::Kept(Chosen { slot, reason: decided.reason }),
+            None => EarlierPass::Elsewhere,
+        }
     }
 
     /// Puts the stamps of `slot` on the request and takes off it what must not reach the agent.
@@ -139,7 +128,7 @@ impl Seen {
         for name in plan.settings.part_headers.values().filter(|name| !slot.headers.contains_key(name)) {
             let _ = host::remove_header(Map::Request, name.as_str());
         }
-        let _ = host::set_property(PROPERTY_SLOT, slot.name.as_str().as_bytes());
+        let _ = host::set_property(PROPERTY_DECIDED, Decided::write(plan, slot, reason).as_bytes());
         let _ = host::set_property(PROPERTY_BUNDLE, bundle(slot));
         let _ = host::set_header(Map::Request, names.decision.as_str(), reason.as_str().as_bytes());
         let _ = host::set_header(Map::Request, names.bundle.as_str(), bundle(slot));
@@ -152,7 +141,7 @@ impl Seen {
         self.strip(plan);
         let names = &plan.settings.headers;
         let stamps = [&names.slot, &names.bundle, &names.decision];
-        if self.stamped.is_some() {
+        if self.is_stamped() {
             for name in stamps {
                 let _ = host::remove_header(Map::Request, name.as_str());
             }
@@ -165,7 +154,7 @@ impl Seen {
     /// Tokens and copies end here.
     fn strip(&self, plan: &Plan) {
         let names = &plan.settings.headers;
-        if self.stamped.is_some() {
+        if self.is_stamped() {
             let _ = host::remove_header(Map::Request, HEADER_CLIENT_SENT);
         }
         if self.carried.pin == Presence::Present {
@@ -180,6 +169,60 @@ impl Seen {
                 let _ = host::add_header(Map::Request, "cookie", line);
             }
         }
+    }
+}
+
+/// What came before this pass of the request: an internal redirect runs the filter again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EarlierPass {
+    /// Nothing: the client's request.
+    None,
+    /// This decision, which stands.
+    Kept(Chosen),
+    /// A decision of another service, or one that the plan knows no more: the stamps are ours, and of no use here.
+    Elsewhere,
+}
+
+/// The filter state that outlasts an internal redirect, and that no client can set.
+struct Decided {
+    service: String,
+    slot: String,
+    reason: Reason,
+}
+
+impl Decided {
+    fn write(plan: &Plan, slot: &SlotPlan, reason: Reason) -> String {
+        format!("{}/{}/{reason}", plan.service, slot.name)
+    }
+
+    fn read() -> Option<Self> {
+        let text = String::from_utf8(host::property(&[PROPERTY_DECIDED])?).ok()?;
+        let mut parts = text.split('/').map(str::to_owned);
+        let (service, slot) = (parts.next()?, parts.next()?);
+        Some(Self { service, slot, reason: Reason::parse(&parts.next()?)? })
+    }
+}
+
+/// Takes our stamps off a request that an internal redirect has brought out of the services' reach.
+pub fn clear_redirected(plans: impl Iterator<Item = std::rc::Rc<Current>>) {
+    let Some(decided) = Decided::read() else { return };
+    for current in plans.filter(|current| current.plan.service.as_str() == decided.service) {
+        let names = &current.plan.settings.headers;
+        let parts = current.plan.settings.part_headers.values();
+        for name in [&names.slot, &names.bundle, &names.decision].into_iter().chain(parts) {
+            let _ = host::remove_header(Map::Request, name.as_str());
+        }
+    }
+}
+
+/// Takes off the trailers of a request what must not reach the agent: early mutation does not see them.
+pub fn strip_trailers(plan: &Plan) {
+    let Ok(trailers) = host::headers(Map::RequestTrailers) else { return };
+    let settings = &plan.settings;
+    let ours = settings.headers.all().into_iter().map(|(_, name)| name).chain(settings.part_headers.values());
+    let ours: Vec<&str> = ours.map(HeaderName::as_str).chain([HEADER_CLIENT_SENT]).collect();
+    for name in ours.into_iter().filter(|name| trailers.iter().any(|(found, _)| found == name.as_bytes())) {
+        let _ = host::remove_header(Map::RequestTrailers, name);
     }
 }
 

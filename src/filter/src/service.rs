@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use colorfast_core::error::FieldError;
-use colorfast_core::ids::{AssignmentId, ServiceName, SnapshotVersion};
+use colorfast_core::ids::{AssignmentId, Epoch, ServiceName, SnapshotVersion};
 use colorfast_core::keys::ServiceKeys;
 use colorfast_core::names::{metric, shared};
 use colorfast_core::plan::Plan;
@@ -143,6 +143,9 @@ impl Service {
         if resource.state.service != self.name {
             return Err(format!("state.service: is {}, but {} was asked for", resource.state.service, self.name));
         }
+        if resource.state.epoch == Epoch::BOOTSTRAP {
+            return Err("state.epoch: is 0, which only a snapshot in a configuration has".to_owned());
+        }
         Plan::compile(&resource.state, resource.keys.as_ref().or(self.keys.as_ref())).map_err(|error| {
             // The keys stand beside the state, all other fields in it.
             if error.field.starts_with("keys.") { error.to_string() } else { format!("state.{error}") }
@@ -182,8 +185,10 @@ impl Service {
         }
         metrics.gauge(&metric::keyed(&self.name), u64::from(now.is_keyed()));
         metrics.gauge(&metric::snapshot_version(&self.name), now.version.version);
-        if !now.is_keyed() && !now.is_bootstrap() {
-            log::warn!("colorfast {}: no keys: sessions are placed by hash alone and get no pin", self.name);
+        // The empty plan of a proxy that waits for its first snapshot has no slot to warn of.
+        if !now.is_keyed() && now.slots().any(|(_, slot)| slot.bundle.is_some()) {
+            let cause = if self.keys.is_some() { "the snapshot names no ring" } else { "no keys" };
+            log::warn!("colorfast {}: {cause}: sessions are placed by hash alone and get no pin", self.name);
         }
     }
 }

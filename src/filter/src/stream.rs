@@ -6,6 +6,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use crate::request::Request;
+use crate::seen;
 use crate::vm::Vm;
 use crate::waiting::{Progress, Stream as State};
 
@@ -47,7 +48,7 @@ impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
         let Some(vm) = &self.vm else { return Action::Continue };
         let request = Request::read(vm);
-        self.state.with(|progress| *progress = request.map_or(Progress::Settled(None), Progress::Waiting));
+        self.state.with(|progress| *progress = request.map_or(Progress::Untouched, Progress::Waiting));
         let may_go_on = self.state.with(|progress| progress.settle(vm));
         if may_go_on == Some(false) {
             vm.waiting.add(self.context, &self.state);
@@ -61,18 +62,28 @@ impl HttpContext for Stream {
     }
 
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
-        self.advance()
+        let action = self.advance();
+        if let (Some(vm), Action::Continue) = (&self.vm, action) {
+            self.state.with(|progress| {
+                if let Progress::Settled { service, .. } = progress
+                    && let Some(current) = service.current(&vm.metrics)
+                {
+                    seen::strip_trailers(&current.plan);
+                }
+            });
+        }
+        action
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
         let Some(vm) = &self.vm else { return Action::Continue };
-        let issue = self.state.with(|progress| match progress {
-            Progress::Settled(issue) => issue.take(),
-            Progress::New | Progress::Waiting(_) => None,
+        self.state.with(|progress| {
+            if let Progress::Settled { service, issue } = progress
+                && let Some(issue) = issue.take()
+            {
+                issue.hand_out(vm, service);
+            }
         });
-        if let Some(issue) = issue.flatten() {
-            issue.hand_out(vm);
-        }
         Action::Continue
     }
 }

@@ -8,6 +8,7 @@ use colorfast_core::ids::ServiceName;
 use colorfast_core::keys::ServiceKeys;
 use colorfast_core::names;
 use colorfast_core::plugin::{PluginConfig, ServiceConfig};
+use colorfast_core::rendezvous;
 use colorfast_core::time::UnixMillis;
 
 use crate::host;
@@ -104,9 +105,7 @@ impl Draws {
     fn next(&self) -> u64 {
         let state = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.0.set(state);
-        let bits = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
+        rendezvous::mix(state)
     }
 }
 

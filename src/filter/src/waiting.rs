@@ -8,6 +8,7 @@ use crate::cell::SharedCell;
 use crate::host;
 use crate::request::{Request, Settled};
 use crate::response::Issue;
+use crate::service::Service;
 use crate::vm::Vm;
 
 /// How far a stream is. It lives here and not in the stream's context, since the root settles it too.
@@ -18,8 +19,15 @@ pub enum Progress {
     New,
     /// It waits for something.
     Waiting(Request),
-    /// It is decided, or of no service; its response may have a pin to hand out.
-    Settled(Option<Issue>),
+    /// It is of no service, and passes untouched.
+    Untouched,
+    /// It is decided.
+    Settled {
+        /// The service that it is of.
+        service: Rc<Service>,
+        /// The pin that its response hands out.
+        issue: Option<Issue>,
+    },
 }
 
 /// The progress of one stream, shared by its context and the registry.
@@ -33,12 +41,9 @@ impl Progress {
         match request.settle(vm) {
             Settled::Waits => false,
             Settled::Goes(claims) => {
-                let issue = claims.map(|claims| Issue {
-                    service: Rc::clone(request.service()),
-                    claims,
-                    scheme: request.scheme(),
-                });
-                *self = Self::Settled(issue);
+                let service = Rc::clone(request.service());
+                let issue = claims.map(|claims| Issue { claims, scheme: request.scheme() });
+                *self = Self::Settled { service, issue };
                 true
             }
         }

@@ -36,7 +36,7 @@ pub fn check(case: &Case) {
     for draw in 0..DRAWS {
         let draw = draw.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let (decision, waited, decided) = steps(&plan, view.clone(), draw);
-        assert_eq!(waited, case.wanted.waits_for.as_slice(), "{}: waits", case.name);
+        assert_eq!(waited, case.wanted.waits_for, "{}: waits", case.name);
         seen.extend(compare(case, &plan, &decision, decided));
     }
     let wanted = case.wanted.slot.names().iter().map(|slot| (*slot).to_owned()).collect();

@@ -171,9 +171,9 @@ pub struct Wanted {
     /// The tokens that are refused, by cause.
     #[serde(default)]
     pub refused: BTreeMap<String, u8>,
-    /// What it waits for, in vain.
+    /// What it waits for in vain, one after the other.
     #[serde(default)]
-    pub waits_for: Option<Wait>,
+    pub waits_for: Vec<Wait>,
 }
 
 /// One slot or several.

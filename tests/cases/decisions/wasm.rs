@@ -24,8 +24,8 @@ pub fn check(case: &Case) {
     let (proxy, worker) = start(case, &snapshot, keys.clone());
     let arrived = seconds(worker.now());
     let sent = send(case, &worker, arrived);
-    assert_eq!(sent.waits(), case.wanted.waits_for.is_some(), "{name}: whether it waits");
-    if let Some(wait) = case.wanted.waits_for {
+    assert_eq!(sent.waits(), !case.wanted.waits_for.is_empty(), "{name}: whether it waits");
+    for wait in &case.wanted.waits_for {
         proxy.wait(wait.limit_ms() - 1);
         worker.tick();
         assert!(sent.waits(), "{name}: it waits to the end");
@@ -97,7 +97,7 @@ fn send(case: &Case, worker: &Worker, now: UnixSeconds) -> Sent {
     }
     let stream = worker.stream();
     if let Some(earlier) = &asked.earlier_pass {
-        stream.offer(&[names::PROPERTY_SLOT], &earlier.slot);
+        stream.offer(&[names::PROPERTY_DECIDED], format!("chat/{}/{}", earlier.slot, earlier.decision));
         stream.offer(&[names::PROPERTY_BUNDLE], &earlier.bundle);
     }
     if let Some(client) = &asked.client {

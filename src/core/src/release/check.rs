@@ -173,13 +173,13 @@ impl State {
     pub fn check(&self, service: &ServiceName, verb: &Verb, at: &Circumstances<'_>) -> Result<Option<Event>, Refusal> {
         let Some(state) = self.services.get(service) else {
             return match verb {
-                Verb::Apply { settings } => create(settings).map(Some),
+                Verb::Apply { settings } => create(service, settings).map(Some),
                 _ => Err(Refusal::NoService(service.clone())),
             };
         };
         let check = Check { state, next_assignment: self.next_assignment, at };
         match verb {
-            Verb::Apply { settings } => check.apply(settings),
+            Verb::Apply { settings } => check.apply(service, settings),
             Verb::AddBundle { id, manifest } => {
                 manifest
                     .validate()
@@ -200,13 +200,13 @@ impl State {
     }
 }
 
-fn create(settings: &ServiceSettings) -> Result<Event, Refusal> {
-    validate(settings)?;
+fn create(service: &ServiceName, settings: &ServiceSettings) -> Result<Event, Refusal> {
+    validate(service, settings)?;
     Ok(Event::ServiceCreated { settings: settings.clone(), signing_key: KeyId(1) })
 }
 
-fn validate(settings: &ServiceSettings) -> Result<(), FieldError> {
-    settings.validate().map_err(|error| FieldError::new(format!("settings.{}", error.field), error.rule))
+fn validate(service: &ServiceName, settings: &ServiceSettings) -> Result<(), FieldError> {
+    settings.validate(service).map_err(|error| FieldError::new(format!("settings.{}", error.field), error.rule))
 }
 
 struct Check<'a> {
@@ -255,8 +255,8 @@ impl Check<'_> {
         slots.into_iter().zip(numbers).map(left).collect()
     }
 
-    fn apply(&self, settings: &ServiceSettings) -> Result<Option<Event>, Refusal> {
-        validate(settings)?;
+    fn apply(&self, service: &ServiceName, settings: &ServiceSettings) -> Result<Option<Event>, Refusal> {
+        validate(service, settings)?;
         let dropped =
             |(name, slot): &(&SlotName, &SlotState)| slot.phase != Phase::Idle && !settings.slots.contains(name);
         if let Some((name, slot)) = self.state.slots.iter().find(dropped) {
@@ -332,6 +332,10 @@ impl Check<'_> {
         };
         if target == live && !in_ramp {
             return Err(Refusal::AlreadyLive(live.clone()));
+        }
+        // A step back waits for nobody, since its target has had sessions before. One that has not is a step forward.
+        if let Some(slot) = self.state.slots.get(target).filter(|slot| slot.phase == Phase::Staged) {
+            self.introduced(target, slot)?;
         }
         let left = candidates.into_iter().chain(std::iter::once(live.clone())).filter(|slot| slot != target).collect();
         Ok(Event::RolledBack {

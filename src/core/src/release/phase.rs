@@ -7,13 +7,12 @@ use serde::{Deserialize, Serialize};
 /// What a slot is doing.
 ///
 /// ```text
-///            stage          ramp            switch
-///   idle ──────────▶ staged ─────▶ candidate ─────▶ live
-///    ▲                 │ switch        │ ramp 0, abort │ switch away, rollback --keep-pins
-///    │                 └──────────▶ live              ▼
-///    │ recycle      recycle         └───────────▶ draining ──switch──▶ live
-///    ├───────────── condemned ◀──rollback, migrate────┘
-///    └────────────────────────────────recycle─────────┘
+///   idle ──stage──▶ staged ──ramp──▶ candidate ──switch──▶ live
+///                     └───────────────switch─────────────▶ live
+///   candidate ──ramp 0, abort──▶ draining      candidate ──rollback, abort --break-pins──▶ condemned
+///   live ──switch away, rollback --keep-pins──▶ draining        live ──rollback──▶ condemned
+///   draining ──switch, rollback to it──▶ live      draining ──migrate──▶ condemned
+///   staged, draining, condemned ──recycle──▶ idle
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -33,9 +32,6 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// Every phase, in the order of a slot's life.
-    pub const ALL: [Self; 6] = [Self::Idle, Self::Staged, Self::Candidate, Self::Live, Self::Draining, Self::Condemned];
-
     /// Whether pins of the slot's assignment decide.
     pub fn honours_pins(self) -> bool {
         matches!(self, Self::Candidate | Self::Live | Self::Draining)

@@ -222,8 +222,9 @@ impl ServiceState {
                     }
                 }
                 // What was live after the target is no way back any more; out of a ramp, live has not moved.
-                let moved = self.slots.get(live).is_some_and(|slot| slot.phase != Phase::Live);
-                if moved && let Some(at) = self.history.iter().rposition(|former| former.slot == *live) {
+                let target = self.slots.get(live).filter(|slot| slot.phase != Phase::Live);
+                let target = target.and_then(|slot| Live::of(live, slot));
+                if let Some(at) = self.history.iter().rposition(|former| Some(former) == target.as_ref()) {
                     self.history.truncate(at);
                 }
                 self.enter(live, Phase::Live, at)?.quarantine_until = None;

@@ -228,6 +228,23 @@ fn ramps_do_not_cut_the_way_back() {
     assert_eq!(story.slot("green").phase, Phase::Live);
 }
 
+/// A slot that was staged anew since it was live is another thing: stepping to it leaves the way back as it was.
+#[test]
+fn the_way_back_is_by_assignment() {
+    let mut story = Story::begin();
+    for (name, bundle) in [("red", "v1"), ("blue", "v2")] {
+        story.does(stage(name, bundle));
+        story.does(switch(name));
+    }
+    story.does(recycle("red", Some("drill")));
+    story.does(stage("green", "v3"));
+    story.does(switch("green"));
+    story.does(stage("red", "v1"));
+    story.does(rollback(Some("red"), Pins::Keep));
+    story.does(rollback(None, Pins::Keep));
+    assert_eq!(story.slot("blue").phase, Phase::Live);
+}
+
 /// A way back that is gone is refused with what became of it.
 #[test]
 fn rollback_refuses_what_cannot_serve() {
@@ -296,6 +313,9 @@ fn weight_waits_for_acknowledgement() {
         assert!(refusal.to_string().starts_with("gateway/1 has not acknowledged"), "{refusal}");
         assert!(check(&story, verb, staged).is_ok());
     }
+    let to_staged = rollback(Some("green"), Pins::Keep);
+    assert_eq!(check(&story, to_staged.clone(), staged - 1).unwrap_err().code(), "not-introduced");
+    assert!(check(&story, to_staged, staged).is_ok());
     story.does(switch("green"));
     assert!(check(&story, rollback(None, Pins::Break), 0).is_ok());
 }

@@ -8,6 +8,8 @@ use super::{HostError, check, raw, receive};
 pub enum Map {
     /// The request's headers; only while the request passes.
     Request = 0,
+    /// The request's trailers.
+    RequestTrailers = 1,
     /// The response's headers.
     Response = 2,
     /// The headers of an HTTP call's answer.

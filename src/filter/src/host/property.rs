@@ -18,7 +18,8 @@ pub fn set_property(name: &str, value: &[u8]) -> Result<(), HostError> {
 /// Makes filter state `wasm.<name>` last as long as the downstream request, over internal redirects.
 ///
 /// Works from a root context only. The argument is `envoy.source.extensions.common.wasm.DeclarePropertyArguments`:
-/// field 1 is the name, field 3 the type (1, a string), field 5 the life span (1, the downstream request).
+/// field 1 is the name, field 3 the type (1, a string), field 5 the life span (1, the downstream request). Field 2 (read only) stays out: a second pass sets
+/// the property again.
 pub fn declare_for_request(name: &str) -> Result<(), HostError> {
     const FUNCTION: &str = "declare_property";
     let Ok(length) = u8::try_from(name.len()) else { return Err(HostError(2)) };
