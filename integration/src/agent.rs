@@ -15,21 +15,18 @@
 mod answers;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
 use crate::names;
+use crate::server::serve;
 
 pub use answers::{Reply, Turn};
 
@@ -100,7 +97,8 @@ impl Agent {
         let address = listener.local_addr()?;
         let state =
             Arc::new(State { bundle: bundle.to_owned(), memory: Mutex::default(), releases: watch::Sender::new(0) });
-        let server = tokio::spawn(serve(listener, Arc::clone(&state)));
+        let memory = Arc::clone(&state);
+        let server = tokio::spawn(serve(listener, move |request| answers::answer(Arc::clone(&memory), request)));
         Ok(Self { address, state, server })
     }
 
@@ -192,22 +190,4 @@ impl Memory {
 fn joined(headers: &HeaderMap, name: &str) -> String {
     let values = headers.get_all(name).iter();
     values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect::<Vec<_>>().join(",")
-}
-
-async fn serve(listener: TcpListener, state: Arc<State>) {
-    let mut connections = JoinSet::new();
-    loop {
-        // A connection that the client gave up before it was taken is none of the agent's business.
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        let _ = stream.set_nodelay(true);
-        let state = Arc::clone(&state);
-        connections.spawn(async move {
-            let service = service_fn(move |request| {
-                let state = Arc::clone(&state);
-                async move { Ok::<_, Infallible>(answers::answer(state, request).await) }
-            });
-            let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
-        });
-        while connections.try_join_next().is_some() {}
-    }
 }

@@ -27,6 +27,7 @@ pub mod process;
 pub mod relay;
 pub mod report;
 mod scenario;
+mod server;
 pub mod sidecar;
 pub mod wait;
 

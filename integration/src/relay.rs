@@ -3,7 +3,6 @@
 //! Proxies are given the relay's address in place of the sidecar's. It passes everything on until it is told to hold
 //! requests back, or to spoil the snapshots that come the other way.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -14,16 +13,15 @@ use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
 use crate::names;
+use crate::server::serve;
 
 /// What is done to the body of a discovery answer.
 type Spoiler = Arc<dyn Fn(Bytes) -> Bytes + Send + Sync>;
@@ -78,7 +76,11 @@ impl Relay {
             polls: AtomicU64::new(0),
             held: AtomicUsize::new(0),
         });
-        let server = tokio::spawn(serve(listener, Arc::clone(&state)));
+        let relaying = Arc::clone(&state);
+        let server = tokio::spawn(serve(listener, move |request| {
+            let state = Arc::clone(&relaying);
+            async move { state.relay(request).await }
+        }));
         Ok(Self { address, state, server })
     }
 
@@ -119,24 +121,6 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.server.abort();
-    }
-}
-
-async fn serve(listener: TcpListener, state: Arc<State>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        let _ = stream.set_nodelay(true);
-        let state = Arc::clone(&state);
-        connections.spawn(async move {
-            let service = service_fn(move |request| {
-                let state = Arc::clone(&state);
-                async move { Ok::<_, Infallible>(state.relay(request).await) }
-            });
-            // A proxy that goes away ends its exchange, and with it the one that was made for it.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-        });
-        while connections.try_join_next().is_some() {}
     }
 }
 

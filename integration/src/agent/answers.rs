@@ -49,14 +49,19 @@ pub struct Reply {
     pub broken: bool,
 }
 
-pub(super) async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<Sent> {
+pub(super) async fn answer(state: Arc<State>, mut request: Request<Incoming>) -> Response<Sent> {
     let (stamp, attested) = {
         let mut memory = state.memory();
         (memory.note(&request), memory.attested.clone())
     };
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let mut response = match path.rsplit('/').next().unwrap_or_default() {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    if last != "turn" {
+        // An answer before the end of an upload would cut the connection under the proxy's hands.
+        while let Some(Ok(_)) = request.body_mut().frame().await {}
+    }
+    let mut response = match last {
         "turn" => turn(&state, request, &stamp).await,
         "stream" => stream(Arc::clone(&state), parameter(&query, "events").and_then(|n| n.parse().ok()).unwrap_or(3)),
         "held" => {

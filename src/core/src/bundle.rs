@@ -65,6 +65,13 @@ impl Manifest {
                 format!("has {} entries, at most {TOOLS_MAX} are allowed", self.tools.len()),
             ));
         }
+        let is_name = |tool: &str| (1..=64).contains(&tool.len()) && tool.bytes().all(|b| (0x20..0x7f).contains(&b));
+        if let Some(tool) = self.tools.keys().find(|tool| !is_name(tool)) {
+            return Err(FieldError::new(
+                "tools",
+                format!("{tool:?} is no name of a tool: 1 to 64 printable ASCII characters"),
+            ));
+        }
         let tools = self.tools.iter().map(|(tool, version)| (format!("tools.{tool}"), version));
         let optional = std::iter::once(("retrieval_index".to_owned(), &self.retrieval_index));
         let required = required.into_iter().map(|(field, value)| (field.to_owned(), value));
@@ -133,11 +140,12 @@ mod tests {
     #[test]
     fn refuses_bad_parts_by_name() {
         type Spoil = fn(&mut Manifest);
-        let cases: [(&str, Spoil); 4] = [
+        let cases: [(&str, Spoil); 5] = [
             ("code", |m| m.code.clear()),
             ("prompts", |m| m.prompts = "a\r\nx: y".into()),
             ("retrieval_index", |m| m.retrieval_index = "x".repeat(257)),
             ("tools.a", |m| drop(m.tools.insert("a".into(), "ü".into()))),
+            ("tools", |m| drop(m.tools.insert("\u{1b}[2J".into(), "1".into()))),
         ];
         assert_eq!(manifest().validate(), Ok(()));
         for (field, spoil) in cases {

@@ -1,6 +1,7 @@
 //! The state that events make.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::bundle::Bundle;
 use crate::ids::{AssignmentId, BundleId, Epoch, HeaderName, KeyId, ServiceName, SlotName};
@@ -38,8 +39,8 @@ pub struct ServiceState {
     pub settings: ServiceSettings,
     /// The ids of its keys.
     pub ring: Ring,
-    /// Every bundle added, by id.
-    pub bundles: BTreeMap<BundleId, Bundle>,
+    /// Every bundle added, by id. Shared between states, since only their adding changes it and they never go.
+    pub bundles: Arc<BTreeMap<BundleId, Bundle>>,
     /// Its slots; the settings give their order.
     pub slots: BTreeMap<SlotName, SlotState>,
     /// What was live before, the latest last; the last is what a rollback steps back to.
@@ -112,6 +113,10 @@ impl State {
             }
             (Some(service), event) => {
                 let state = self.services.get_mut(service).ok_or_else(|| refuse("there is no such service"))?;
+                if let Event::BundleAdded { bundle } = event {
+                    // Cannot fail, and a copy of all bundles for each of them would make the fold quadratic.
+                    Arc::make_mut(&mut state.bundles).insert(bundle.id.clone(), bundle.clone());
+                }
                 let mut next = state.clone();
                 next.apply(entry.seq, entry.at, event).map_err(refuse)?;
                 if let Some(AssignmentId(newest)) = next.newest_assignment {
@@ -147,7 +152,7 @@ impl ServiceState {
             version,
             settings,
             ring: Ring { signing, verifying: vec![signing] },
-            bundles: BTreeMap::new(),
+            bundles: Arc::default(),
             slots: BTreeMap::new(),
             history: Vec::new(),
             newest_assignment: None,
@@ -182,9 +187,7 @@ impl ServiceState {
                 self.settings = settings.clone();
                 self.follow_settings(at);
             }
-            Event::BundleAdded { bundle } => {
-                self.bundles.insert(bundle.id.clone(), bundle.clone());
-            }
+            Event::BundleAdded { .. } => {}
             Event::Staged { slot, bundle, assignment } => {
                 if !self.bundles.contains_key(bundle) {
                     return Err("there is no such bundle");

@@ -70,6 +70,23 @@ pub enum Verb {
     },
 }
 
+impl Verb {
+    /// The word for people and programs; the tag of its serialised form.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Apply { .. } => "apply",
+            Self::AddBundle { .. } => "add_bundle",
+            Self::Stage { .. } => "stage",
+            Self::Ramp { .. } => "ramp",
+            Self::Abort { .. } => "abort",
+            Self::Switch { .. } => "switch",
+            Self::Rollback { .. } => "rollback",
+            Self::Migrate { .. } => "migrate",
+            Self::Recycle { .. } => "recycle",
+        }
+    }
+}
+
 /// What becomes of the sessions of a slot that takes no new ones any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
