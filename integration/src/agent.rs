@@ -51,6 +51,7 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Memory {
+    trailers: Vec<String>,
     /// The last turn of each conversation.
     conversations: HashMap<String, u32>,
     stamps: BTreeMap<Stamp, u64>,
@@ -146,6 +147,12 @@ impl Agent {
     #[must_use]
     pub fn latest(&self) -> Vec<Seen> {
         self.state.memory().latest.iter().cloned().collect()
+    }
+
+    /// The names of all trailers that came behind bodies, other than those of turns.
+    #[must_use]
+    pub fn trailers(&self) -> Vec<String> {
+        self.state.memory().trailers.clone()
     }
 
     /// Forgets the latest requests and the stamps, not the conversations.

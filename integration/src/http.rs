@@ -1,15 +1,19 @@
 //! A small HTTP client over one connection, with nothing hidden: no pool, no redirects, no cookies, header values
 //! as bytes.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, Uri};
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::de::DeserializeOwned;
@@ -36,7 +40,46 @@ pub struct Call {
     authority: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
+    trailers: HeaderMap,
     limit: Duration,
+}
+
+/// A body that can be sent again: all of it in one frame, then the trailers, where there are any.
+#[derive(Clone, Debug)]
+struct Sending {
+    frames: VecDeque<Part>,
+}
+
+#[derive(Clone, Debug)]
+enum Part {
+    Data(Bytes),
+    Trailers(HeaderMap),
+}
+
+impl Body for Sending {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.frames.pop_front().map(|part| {
+            Ok(match part {
+                Part::Data(bytes) => Frame::data(bytes),
+                Part::Trailers(trailers) => Frame::trailers(trailers),
+            })
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.frames.iter().collect::<Vec<_>>().as_slice() {
+            [] => SizeHint::with_exact(0),
+            [Part::Data(bytes)] => SizeHint::with_exact(bytes.len() as u64),
+            _ => SizeHint::default(),
+        }
+    }
 }
 
 impl Call {
@@ -55,7 +98,15 @@ impl Call {
     /// Any other method.
     #[must_use]
     pub fn new(method: Method, path: &str) -> Self {
-        Self { method, path: path.to_owned(), authority: None, headers: Vec::new(), body: Bytes::new(), limit: LIMIT }
+        Self {
+            method,
+            path: path.to_owned(),
+            authority: None,
+            headers: Vec::new(),
+            body: Bytes::new(),
+            trailers: HeaderMap::new(),
+            limit: LIMIT,
+        }
     }
 
     /// The host that is asked for; without one it is the address that is connected to.
@@ -76,6 +127,16 @@ impl Call {
         self
     }
 
+    /// Adds a trailer: what comes behind the body.
+    ///
+    /// # Panics
+    /// As [`Call::header`].
+    #[must_use]
+    pub fn trailer(mut self, name: &'static str, value: &'static str) -> Self {
+        self.trailers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        self
+    }
+
     /// How long the whole exchange may take.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
@@ -91,14 +152,16 @@ impl Call {
         Line::new(address, Protocol::Http1).send(self).await
     }
 
-    fn request(&self, address: SocketAddr, protocol: Protocol) -> Result<Request<Full<Bytes>>> {
+    fn request(&self, address: SocketAddr, protocol: Protocol) -> Result<Request<Sending>> {
         let authority = self.authority.clone().unwrap_or_else(|| address.to_string());
         let uri = match protocol {
             Protocol::Http1 => Uri::try_from(&self.path),
             Protocol::Http2 => Uri::try_from(format!("http://{authority}{}", self.path)),
         };
         let uri = uri.with_context(|| format!("{:?} is no path", self.path))?;
-        let mut request = Request::new(Full::new(self.body.clone()));
+        let data = Some(self.body.clone()).filter(|body| !body.is_empty()).map(Part::Data);
+        let trailers = Some(self.trailers.clone()).filter(|trailers| !trailers.is_empty()).map(Part::Trailers);
+        let mut request = Request::new(Sending { frames: data.into_iter().chain(trailers).collect() });
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         if protocol == Protocol::Http1 {
@@ -230,7 +293,7 @@ impl Line {
         self.attempt(request).await.map_err(|error| error.fault())
     }
 
-    async fn attempt(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, SendError> {
+    async fn attempt(&mut self, request: Request<Sending>) -> Result<Response<Incoming>, SendError> {
         let connection = match &mut self.open {
             Some(open) => open,
             none => none.insert(Connection::open(self.address, self.protocol).await.map_err(SendError::Connect)?),
@@ -314,8 +377,8 @@ struct Connection {
 
 #[derive(Debug)]
 enum Sender {
-    Http1(http1::SendRequest<Full<Bytes>>),
-    Http2(http2::SendRequest<Full<Bytes>>),
+    Http1(http1::SendRequest<Sending>),
+    Http2(http2::SendRequest<Sending>),
 }
 
 impl Connection {

@@ -44,6 +44,24 @@ fn no_forged_pin_decides_a_route() {
     });
 }
 
+/// Trailers come behind everything that strips headers: what stands there under our names reaches no agent, and
+/// what is the client's own does.
+#[test]
+fn trailers_carry_none_of_our_names() {
+    scenario(async {
+        let (blue, green) = (Agent::start("b-1").await?, Agent::start("g-1").await?);
+        // Only HTTP/2 all the way carries trailers without being told to.
+        let config = lone::config(&blue, &green)?.cluster_http2("agent_blue");
+        let envoy = Envoy::start(config).await?;
+        let call = Call::post("/who", "x").header(names::SESSION, SESSION).trailer("x-checksum", "7");
+        let ours = [names::SLOT, names::BUNDLE, names::DECISION, names::PIN, names::CLIENT_SENT];
+        let call = ours.into_iter().fold(call, |call, name| call.trailer(name, "green"));
+        ask(&mut Line::new(envoy.address(), Protocol::Http2), &call).await?;
+        ensure!(blue.trailers() == ["x-checksum"], "{:?}", blue.trailers());
+        envoy.expect_no_crash().await
+    });
+}
+
 /// The pins above are refused for what is wrong with them: the same, well made, decide.
 #[test]
 fn a_true_pin_decides() {

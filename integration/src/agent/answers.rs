@@ -59,7 +59,11 @@ pub(super) async fn answer(state: Arc<State>, mut request: Request<Incoming>) ->
     let last = path.rsplit('/').next().unwrap_or_default();
     if last != "turn" {
         // An answer before the end of an upload would cut the connection under the proxy's hands.
-        while let Some(Ok(_)) = request.body_mut().frame().await {}
+        while let Some(Ok(frame)) = request.body_mut().frame().await {
+            if let Ok(trailers) = frame.into_trailers() {
+                state.memory().trailers.extend(trailers.keys().map(ToString::to_string));
+            }
+        }
     }
     let mut response = match last {
         "turn" => turn(&state, request, &stamp).await,
