@@ -50,11 +50,10 @@ pub struct Confirmation {
 }
 
 impl Confirmation {
-    /// Whether more waiting can change anything: what is confirmed stays so, and who refused a version goes on
-    /// refusing it.
+    /// Whether waiting for these members is over: what is confirmed stays so, and who refused a version that it could
+    /// read goes on refusing it. Who refused what was damaged on the way is asked again, and may yet obey.
     pub fn is_settled(&self) -> bool {
-        let moves = |member: &MemberProgress| matches!(member.progress, Progress::Lagging | Progress::Silent);
-        self.outcome != Outcome::Pending || !self.members.iter().any(moves)
+        self.outcome != Outcome::Pending || !self.members.iter().any(|member| member.progress.may_move())
     }
 }
 
@@ -110,7 +109,25 @@ pub enum Progress {
     Refused {
         /// The field and the rule.
         error: String,
+        /// Whether it is asked again: the version was damaged on the way, so this is not its last word.
+        #[serde(default, skip_serializing_if = "is_false")]
+        retried: bool,
     },
+}
+
+impl Progress {
+    /// Whether the member may yet acknowledge without a newer version.
+    fn may_move(&self) -> bool {
+        match self {
+            Self::Lagging | Self::Silent => true,
+            Self::Refused { retried, .. } => *retried,
+            Self::Acknowledged => false,
+        }
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// `GET /v1/services/{service}`, and one element of `GET /v1/services`.
@@ -225,10 +242,39 @@ pub struct Verification {
     pub error: Option<String>,
 }
 
+/// What every [`Problem::kind`] begins with; its code follows.
+pub const PROBLEM_PREFIX: &str = "urn:colorfast:problem:";
+
+/// The codes of problems that are not refusals of the release state (those bring their own).
+pub mod problem_code {
+    /// No token, or another one.
+    pub const UNAUTHENTICATED: &str = "unauthenticated";
+    /// Nothing is there.
+    pub const NOT_FOUND: &str = "not-found";
+    /// Something is there, but not by this method.
+    pub const METHOD: &str = "method-not-allowed";
+    /// The body is no document of its kind.
+    pub const BODY: &str = "invalid-body";
+    /// The query is not one of the resource.
+    pub const QUERY: &str = "invalid-query";
+    /// The body is too long.
+    pub const TOO_LARGE: &str = "too-large";
+    /// The body did not come.
+    pub const TOO_SLOW: &str = "too-slow";
+    /// A value breaks a rule.
+    pub const FIELD: &str = "invalid-field";
+    /// The operator has seen another version.
+    pub const STALE: &str = "stale-version";
+    /// Only members report.
+    pub const NOT_MEMBER: &str = "not-member";
+    /// The sidecar cannot do it now.
+    pub const OUTAGE: &str = "outage";
+}
+
 /// RFC 9457 problem document, `application/problem+json`; every error of the API has this form.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Problem {
-    /// A stable word: `urn:colorfast:problem:<code>`.
+    /// A stable word: [`PROBLEM_PREFIX`] and a code.
     #[serde(rename = "type")]
     pub kind: String,
     /// What kind of problem this is.

@@ -18,6 +18,7 @@ mod verbs;
 mod watch;
 mod words;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::server;
@@ -31,7 +32,7 @@ use output::{Format, Output};
 pub fn main() -> ExitCode {
     let Arguments { globals, command } = match Arguments::read(std::env::args_os()) {
         Ok(arguments) => arguments,
-        Err(error) => error.exit(),
+        Err(error) => return wrong_line(&error),
     };
     let environment = Environment::read();
     let format = if globals.json { Format::Json } else { Format::Text };
@@ -45,6 +46,30 @@ pub fn main() -> ExitCode {
         failure.exit()
     })
     .into()
+}
+
+/// Ends where the command line is not understood, or asks for help.
+fn wrong_line(error: &clap::Error) -> ExitCode {
+    match usage_problem(error, std::env::args_os()) {
+        Some(failure) => {
+            Output::new(Format::Json, args::Color::Never, true).failure(&failure);
+            failure.exit().into()
+        }
+        None => error.exit(),
+    }
+}
+
+/// A usage error as a problem document, where programs read along: the line asks for JSON, though it cannot be read.
+fn usage_problem(error: &clap::Error, line: impl Iterator<Item = OsString>) -> Option<Failure> {
+    let asked = line.take_while(|word| word != "--").any(|word| word == "--json");
+    if !error.use_stderr() || !asked {
+        return None;
+    }
+    let text = error.render().to_string();
+    // What follows is the usage, and where to find help.
+    let text = text.split("\n\nUsage:").next().unwrap_or_default();
+    let text = text.split("\n\nFor more information").next().unwrap_or_default();
+    Some(Failure::usage(text.trim_start_matches("error: ").trim_end()))
 }
 
 fn run_sidecar(serve: args::Serve, globals: &Globals, environment: &Environment) -> Result<Exit, Failure> {
@@ -75,4 +100,39 @@ fn operate(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::outage(format!("cannot start: {error}")))?;
     runtime.block_on(Operator::new(globals, environment, output)?.obey(command))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(line: &str) -> Option<Box<error::Told>> {
+        let line = line.split_whitespace();
+        let error = Arguments::read(line.clone()).expect_err("a usage error");
+        match usage_problem(&error, line.map(OsString::from))? {
+            Failure::Told(told) => Some(told),
+            Failure::OutputClosed => None,
+        }
+    }
+
+    /// A program that asks for JSON gets a problem document also where its command line is wrong.
+    #[test]
+    fn wrong_lines_are_problem_documents() {
+        let cases = [
+            ("colorfast flip --json", "unrecognized subcommand 'flip'"),
+            ("colorfast --json ramp green 101%", "invalid value '101%' for '<WEIGHT>'"),
+            ("colorfast switch --json", "the following required arguments were not provided:\n  <SLOT>"),
+            ("colorfast service --json", "'colorfast service' requires a subcommand"),
+            ("colorfast --json", "'colorfast' requires a subcommand"),
+        ];
+        for (line, wanted) in cases {
+            let told = told(line).expect(line);
+            assert_eq!((told.exit, told.problem.status), (Exit::Usage, 400), "{line}");
+            assert!(told.problem.detail.starts_with(wanted), "{line}: {}", told.problem.detail);
+            assert!(!told.problem.detail.contains("Usage:") && !told.problem.detail.contains("--help'"), "{line}");
+        }
+        for line in ["colorfast flip", "colorfast --json --help", "colorfast switch a b -- --json"] {
+            assert!(told(line).is_none(), "{line}");
+        }
+    }
 }

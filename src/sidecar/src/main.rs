@@ -2,6 +2,7 @@
 
 mod api;
 mod cli;
+mod data_dir;
 mod server;
 mod store;
 

@@ -17,7 +17,9 @@ mod directory;
 mod discovery;
 mod ending;
 mod files;
+mod gate;
 mod http;
+mod listening;
 mod logging;
 mod members;
 mod problem;
@@ -32,7 +34,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use run::run;
+pub use run::{MEMBER_TTL_MIN, run};
 
 /// What `colorfast serve` is told.
 #[derive(Debug, Clone)]

@@ -11,6 +11,7 @@ use colorfast_core::ids::{BundleId, ServiceName, SlotName};
 use colorfast_core::weight::Weight;
 
 use crate::cli::{files, help};
+use crate::server::MEMBER_TTL_MIN;
 
 /// Blue-green releases of AI agents inside Envoy: every session keeps its colour while the mesh changes under it.
 #[derive(Debug, Parser)]
@@ -230,14 +231,14 @@ pub struct Events {
 #[derive(Debug, Args)]
 pub struct Serve {
     /// Where proxies ask; port 0 takes any free one
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:18000")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:18000", value_parser = loopback)]
     pub discovery: SocketAddr,
     /// Where operators ask; port 0 takes any free one
     // The same id as the global URL, so that this flag stands in its place; hence the same type.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:18001", value_parser = listener)]
+    #[arg(long, value_name = "ADDR:PORT", default_value = CONTROL, value_parser = listener)]
     pub control: String,
     /// A proxy silent for longer is a member no more
-    #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "45s", value_parser = member_ttl)]
     pub member_ttl: Duration,
     /// How the log on standard error is written
     #[arg(long, value_name = "FORMAT", default_value = "text")]
@@ -253,6 +254,8 @@ pub enum LogFormat {
     Json,
 }
 
+/// Where operators ask, unless they are told otherwise.
+pub const CONTROL: &str = "127.0.0.1:18001";
 /// Nobody waits longer, and clocks cannot overflow by it.
 const DURATION_MAX: Duration = Duration::from_hours(24);
 
@@ -263,11 +266,29 @@ fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text:?} is not a span of time as in 10s, 500ms or 2m, and a day at most"))
 }
 
-fn listener(text: &str) -> Result<String, String> {
-    let address: Result<SocketAddr, _> = text.parse();
-    address.map(|address| address.to_string()).map_err(|_| {
-        format!("{text:?} is not an address to listen on as in 127.0.0.1:18001 (operators give a URL, the sidecar takes none)")
+fn member_ttl(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|ttl| match ttl >= MEMBER_TTL_MIN {
+        true => Ok(ttl),
+        false => Err(format!("{text} is too short: proxies could not poll as often, 1s is the least")),
     })
+}
+
+/// Tokens travel in the clear: whoever listens for other machines needs TLS in front.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not an address to listen on as in {CONTROL} (a URL or a name is none)"))?;
+    match address.ip().is_loopback() {
+        true => Ok(address),
+        false => Err(format!(
+            "{text} is not on loopback, and tokens would travel in the clear: listen on 127.0.0.1 or [::1], and put a \
+             proxy with TLS in front for other machines"
+        )),
+    }
+}
+
+fn listener(text: &str) -> Result<String, String> {
+    loopback(text).map(|address| address.to_string())
 }
 
 #[cfg(test)]
@@ -301,7 +322,10 @@ mod tests {
             ("colorfast status --color blue", "[possible values: auto, always, never]"),
             ("colorfast events --limit 0", "0 is not in 1..=1000"),
             ("colorfast events --after x", "invalid digit"),
-            ("colorfast serve --discovery localhost", "invalid socket address"),
+            ("colorfast serve --discovery localhost", "is not an address to listen on"),
+            ("colorfast serve --discovery 0.0.0.0:0", "0.0.0.0:0 is not on loopback"),
+            ("colorfast serve --control [::]:0", "[::]:0 is not on loopback"),
+            ("colorfast serve --member-ttl 0s", "0s is too short: proxies could not poll as often, 1s is the least"),
             ("colorfast serve --control http://127.0.0.1:1", "is not an address to listen on"),
             ("colorfast serve --log-format xml", "[possible values: text, json]"),
             ("colorfast member forget", "<MEMBER>"),

@@ -177,26 +177,38 @@ pub fn tell(confirmation: &Confirmation, ending: Ending, waited: Duration, paint
 /// A line for each member that has not obeyed, with the reason, and then what to do.
 pub fn laggards(confirmation: &Confirmation, paint: Paint) -> String {
     let mut lines = String::new();
-    let mut gone = None;
-    for MemberProgress { member, progress } in &confirmation.members {
-        let member = words::tame(member);
-        let why = match progress {
-            Progress::Acknowledged => continue,
-            Progress::Lagging => paint.warn("lagging: it was heard since, but decides by an older version"),
-            Progress::Silent => {
-                gone.get_or_insert_with(|| member.clone());
-                paint.bad("silent: it was not heard since")
-            }
-            Progress::Refused { error } => paint.bad(&format!("refused it: {}", words::tame(error))),
-        };
-        let _ = writeln!(lines, "  {member}  {why}");
+    for reason in reasons(confirmation, paint) {
+        let _ = writeln!(lines, "  {reason}");
     }
     let next = paint.dim("next:");
     let _ = writeln!(lines, "{next}  colorfast status   (who follows late is shown as current there)");
-    if let Some(member) = gone {
-        let _ = writeln!(lines, "{next}  colorfast member forget {member}   (if it is gone for good)");
+    for step in forget(confirmation) {
+        let _ = writeln!(lines, "{next}  {step}");
     }
     lines
+}
+
+/// Each member that has not obeyed, and why.
+pub fn reasons(confirmation: &Confirmation, paint: Paint) -> Vec<String> {
+    let why = |progress: &Progress| match progress {
+        Progress::Acknowledged => None,
+        Progress::Lagging => Some(paint.warn("lagging: it was heard since, but decides by an older version")),
+        Progress::Silent => Some(paint.bad("silent: it was not heard since")),
+        Progress::Refused { error, retried } => {
+            let again = if *retried { ", and is asked again" } else { "" };
+            Some(paint.bad(&format!("refused it{again}: {}", words::tame(error))))
+        }
+    };
+    let reason = |member: &MemberProgress| Some(format!("{}  {}", words::tame(&member.member), why(&member.progress)?));
+    confirmation.members.iter().filter_map(reason).collect()
+}
+
+/// The commands that take silent members out. Whoever was heard is alive: forgotten, it would be a member again at once.
+pub fn forget(confirmation: &Confirmation) -> impl Iterator<Item = String> {
+    let silent = confirmation.members.iter().filter(|member| member.progress == Progress::Silent);
+    silent.map(|MemberProgress { member, .. }| {
+        format!("colorfast member forget {}   (if it is gone for good)", words::operand(&words::tame(member)))
+    })
 }
 
 #[cfg(test)]
@@ -231,7 +243,7 @@ mod tests {
     /// Laggards, silent members and refusals are each named with the reason, and confirmation is not claimed.
     #[test]
     fn laggards_are_named() {
-        let refused = Progress::Refused { error: "settings.pin: unknown\x1b[2J".into() };
+        let refused = Progress::Refused { error: "settings.pin: unknown\x1b[2J".into(), retried: false };
         let members = [
             ("a/1", Progress::Acknowledged),
             ("b/2", Progress::Lagging),
@@ -256,6 +268,20 @@ mod tests {
         let refused = confirmation(Outcome::Pending, &[("a/1", Progress::Acknowledged), ("d/4", refused)]);
         assert!(refused.is_settled(), "nobody waits for a refusal to change");
         assert_eq!(told(&refused), "applied, not confirmed: 1 of 2 members obeyed");
+    }
+
+    /// A node id is a stranger's word: in the command that is to be pasted it stays one argument.
+    #[test]
+    fn advice_quotes_names() {
+        let members = [("x; touch pwned; #/1", Progress::Silent), ("--json/2", Progress::Silent)];
+        let steps: Vec<_> = forget(&confirmation(Outcome::Pending, &members)).collect();
+        assert_eq!(
+            steps,
+            [
+                "colorfast member forget 'x; touch pwned; #/1'   (if it is gone for good)",
+                "colorfast member forget -- --json/2   (if it is gone for good)",
+            ]
+        );
     }
 
     /// With no member a verb says so, and that is no failure.

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use crate::api::Problem;
+use crate::api::{PROBLEM_PREFIX, Problem, problem_code};
 
 /// Exit codes. Clap's usage errors end with 2 as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +46,6 @@ pub struct Told {
     pub next: Vec<String>,
 }
 
-const KIND: &str = "urn:colorfast:problem:";
-
 impl Failure {
     /// An argument or a file is wrong.
     pub fn usage(detail: impl Display) -> Self {
@@ -56,7 +54,7 @@ impl Failure {
 
     /// The sidecar cannot be reached, or fails.
     pub fn outage(detail: impl Display) -> Self {
-        Self::local(Exit::Outage, "outage", "The sidecar is away", 503, detail)
+        Self::local(Exit::Outage, problem_code::OUTAGE, "The sidecar is away", 503, detail)
     }
 
     /// `colorfast serve` cannot start or go on.
@@ -66,7 +64,7 @@ impl Failure {
 
     /// Something that was named does not exist.
     pub fn not_found(detail: impl Display) -> Self {
-        Self::local(Exit::Refused, "not-found", "Not found", 404, detail)
+        Self::local(Exit::Refused, problem_code::NOT_FOUND, "Not found", 404, detail)
     }
 
     /// What the sidecar answered.
@@ -78,7 +76,7 @@ impl Failure {
 
     fn local(exit: Exit, code: &str, title: &str, status: u16, detail: impl Display) -> Self {
         let problem = Problem {
-            kind: format!("{KIND}{code}"),
+            kind: format!("{PROBLEM_PREFIX}{code}"),
             title: title.to_owned(),
             status,
             detail: detail.to_string(),
@@ -106,6 +104,15 @@ impl Failure {
         self
     }
 
+    /// Says more about what was wrong, on a line of its own.
+    pub fn because(mut self, line: &str) -> Self {
+        if let Self::Told(told) = &mut self {
+            told.problem.detail.push('\n');
+            told.problem.detail.push_str(line);
+        }
+        self
+    }
+
     /// How the command ends.
     pub fn exit(&self) -> Exit {
         match self {
@@ -125,26 +132,21 @@ impl Failure {
 
 /// The stable word of a problem.
 pub fn code(problem: &Problem) -> &str {
-    problem.kind.strip_prefix(KIND).unwrap_or_default()
+    problem.kind.strip_prefix(PROBLEM_PREFIX).unwrap_or_default()
 }
 
 /// What helps, by the kind of problem, where its detail does not say so already.
 fn next_steps(problem: &Problem) -> Vec<String> {
     let step = match code(problem) {
-        "stale-version" => {
+        problem_code::STALE => {
             let again = problem.current_version.map(|version| format!(", then again with --expect-version {version}"));
             format!("colorfast status{}", again.unwrap_or_default())
         }
-        "wrong-phase" | "no-slot" | "already-live" | "weight-over-all" | "slot-in-use" | "not-found" => {
-            "colorfast status".to_owned()
-        }
+        "wrong-phase" | "no-slot" | "already-live" | "weight-over-all" | "slot-in-use" | "not-found"
+        | "not-introduced" => "colorfast status".to_owned(),
         "way-back-gone" | "no-way-back" => "colorfast status, then colorfast rollback --to SLOT".to_owned(),
         "no-bundle" | "bundle-exists" => "colorfast bundle list".to_owned(),
         "quarantine" | "not-accounted" => "colorfast recycle SLOT --force --reason TEXT".to_owned(),
-        "not-introduced" => {
-            let forget = problem.members.iter().map(|member| format!("colorfast member forget {member}"));
-            return std::iter::once("colorfast status".to_owned()).chain(forget).collect();
-        }
         _ => return Vec::new(),
     };
     vec![step]
@@ -155,7 +157,7 @@ mod tests {
     use super::*;
 
     fn problem(code: &str, status: u16) -> Problem {
-        let mut problem = serde_json::json!({"type": format!("{KIND}{code}"), "title": "t", "detail": "d"});
+        let mut problem = serde_json::json!({"type": format!("{PROBLEM_PREFIX}{code}"), "title": "t", "detail": "d"});
         problem["status"] = status.into();
         serde_json::from_value(problem).unwrap()
     }
@@ -179,7 +181,7 @@ mod tests {
         assert_eq!(next_steps(&stale), ["colorfast status, then again with --expect-version 7"]);
         let mut early = problem("not-introduced", 409);
         (early.awaited_version, early.members) = (Some(5), vec!["a/1".into()]);
-        assert_eq!(next_steps(&early), ["colorfast status", "colorfast member forget a/1"]);
+        assert_eq!(next_steps(&early), ["colorfast status"], "who is slow is not gone");
         assert_eq!(Failure::answered(early).awaited_version(), Some(5));
     }
 }

@@ -143,26 +143,41 @@ pub async fn verify(client: &Client, output: &Output) -> Result<Exit, Failure> {
         number => format!("{number} entries"),
     };
     let exit = if verification.error.is_none() { Exit::Done } else { Exit::Refused };
-    match (output.format, &verification.error) {
-        (Format::Json, _) => output.document(&verification)?,
+    let written = match (output.format, &verification.error) {
+        (Format::Json, _) => output.document(&verification),
         (Format::Text, None) => {
             let whole = output.paint.good("the log is whole");
-            output.line(&format!("{whole}: {entries}, the last has the hash {}", verification.hash))?;
+            output.line(&format!("{whole}: {entries}, the last has the hash {}", verification.hash))
         }
         (Format::Text, Some(error)) => {
             let damaged = output.paint.bad("the log is damaged");
-            output.line(&format!("{damaged}: {entries} in order, then: {}", words::tame(error)))?;
+            output.line(&format!("{damaged}: {entries} in order, then: {}", words::tame(error)))
         }
-    }
-    Ok(exit)
+    };
+    Ok(output.end(exit, written))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::fake::Fake;
 
     fn shown(entry: &str) -> String {
         line(&serde_json::from_str(entry).unwrap(), Paint::Off)
+    }
+
+    /// A damaged log ends with 1, also where nobody reads what is wrong with it.
+    #[tokio::test]
+    async fn damage_is_no_success() {
+        use std::io::ErrorKind;
+        for (error, exit) in [(None, Exit::Done), (Some("entry 4: another hash"), Exit::Refused)] {
+            let answer = serde_json::json!({"entries": 3, "hash": "h", "error": error});
+            let fake = Fake::start(move |_| (200, answer.clone())).await;
+            let closed = |format| Output::broken(format, ErrorKind::BrokenPipe);
+            for output in [Output::plain(), closed(Format::Text), closed(Format::Json)] {
+                assert_eq!(verify(&fake.client, &output).await.unwrap(), exit, "{output:?}");
+            }
+        }
     }
 
     /// Every event is told in the operator's words.

@@ -69,14 +69,19 @@ impl Source {
     }
 }
 
-/// Reads a service file: `service: NAME` and its settings.
+/// Reads a service file: `service: NAME` and its settings. Without a name in it, it is of the service `named`.
 ///
 /// # Errors
 /// Names the place and the rule; nothing was sent.
-pub fn service(source: &Source) -> Result<(Option<ServiceName>, ServiceSettings), Failure> {
+pub fn service(
+    source: &Source,
+    named: Option<&ServiceName>,
+) -> Result<(Option<ServiceName>, ServiceSettings), Failure> {
     let text = source.read()?;
-    let (name, settings): (_, ServiceSettings) = parse(source, &text, "service")?;
-    settings.validate().map_err(|error| against(source, &text, error))?;
+    let (name, settings): (Option<ServiceName>, ServiceSettings) = parse(source, &text, "service")?;
+    if let Some(name) = name.as_ref().or(named) {
+        settings.validate(name).map_err(|error| against(source, &text, error))?;
+    }
     Ok((name, settings))
 }
 
@@ -205,6 +210,10 @@ mod tests {
         assert_eq!(told.exit, crate::cli::error::Exit::Usage);
         let detail = told.problem.detail.split_once("file.yaml").unwrap().1.to_owned();
         (detail, told.problem.field)
+    }
+
+    fn service(source: &Source) -> Result<(Option<ServiceName>, ServiceSettings), Failure> {
+        super::service(source, Some(&"chat".parse().unwrap()))
     }
 
     /// A wrong service file is told by file, line, column, field and rule.

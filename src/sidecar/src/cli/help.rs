@@ -197,7 +197,8 @@ const PAGES: &[Page] = &[
         ],
         options: &["data_dir"],
         note: "Makes discovery.token (for proxies) and control.token (for operators) in the data directory at its first \
-            start, and writes serve.json once it listens. SIGTERM or Ctrl-C ends it.",
+            start, and writes serve.json once it listens. SIGTERM or Ctrl-C ends it. COLORFAST_LOG says what is logged, as in `debug` or \
+            `warn,colorfast=debug`; `info` where it is not set.",
     },
     Page {
         command: "member forget",
@@ -266,9 +267,9 @@ fn first_page(command: &Command) -> StyledStr {
     let heading = heading("Exit codes");
     let _ = write!(
         text,
-        "\n{heading}\n  0  done, and confirmed by every proxy\n  1  refused: nothing has changed\n  \
+        "\n{heading}\n  0  done; what proxies obey is confirmed by every one of them,\n     unless there is none, or --no-wait said not to ask\n  1  refused: nothing has changed\n  \
          2  usage: an argument or a file is wrong\n  3  outage: the sidecar cannot be reached, or fails\n  \
-         4  applied, but not confirmed by every proxy\n\n`colorfast COMMAND --help` has examples of each command."
+         4  applied, but not confirmed by every proxy in time\n\n`colorfast COMMAND --help` has examples of each command."
     );
     text.into()
 }
@@ -354,6 +355,8 @@ mod tests {
             assert!(grouped.contains(&name), "{name} is in no group");
         }
         let help = Arguments::read(["colorfast", "--help"]).unwrap_err().to_string();
+        let serve = Arguments::read(["colorfast", "serve", "--help"]).unwrap_err().to_string();
+        assert!(serve.contains("COLORFAST_LOG"), "{serve}");
         for wanted in ["Release:", "Look:", "Run:", SIDECAR, OUTPUT, "Exit codes:"] {
             assert!(help.contains(wanted), "{wanted}:\n{help}");
         }

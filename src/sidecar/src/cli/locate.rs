@@ -8,14 +8,16 @@
 //! ```
 //! A flag beats every variable.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use reqwest::Url;
-use serde::Deserialize;
 
-use crate::cli::args::Globals;
+use crate::cli::args::{self, Globals};
 use crate::cli::error::Failure;
+use crate::cli::words;
+use crate::data_dir::{CONTROL_TOKEN_FILE, LOCK_FILE, SERVE_FILE, Serving};
 
 /// The variables that matter, read once. Empty ones count as unset.
 #[derive(Debug, Clone, Default)]
@@ -92,12 +94,6 @@ pub struct Sidecar {
     pub start: String,
 }
 
-/// What `colorfast serve` writes once it listens.
-#[derive(Deserialize)]
-struct Serve {
-    control: String,
-}
-
 /// Finds the sidecar of this command.
 ///
 /// # Errors
@@ -105,7 +101,7 @@ struct Serve {
 pub fn sidecar(globals: &Globals, environment: &Environment) -> Result<Sidecar, Failure> {
     let directory = || data_dir(globals, environment);
     let start = match &globals.data_dir {
-        Some(path) => format!("colorfast serve --data-dir {}", path.display()),
+        Some(path) => format!("colorfast serve --data-dir={}", words::shell(&path.to_string_lossy())),
         None => "colorfast serve".to_owned(),
     };
     let by_flag = globals.data_dir.is_some();
@@ -118,7 +114,7 @@ pub fn sidecar(globals: &Globals, environment: &Environment) -> Result<Sidecar, 
         (Some(file), _) => (read_token(file)?, format!("from --token-file {}", file.display())),
         (None, Some(token)) if !by_flag => (token.clone(), "from COLORFAST_CONTROL_TOKEN".to_owned()),
         _ => {
-            let file = directory()?.path.join("control.token");
+            let file = directory()?.path.join(CONTROL_TOKEN_FILE);
             (read_token(&file)?, format!("from {}", file.display()))
         }
     };
@@ -129,19 +125,42 @@ pub fn sidecar(globals: &Globals, environment: &Environment) -> Result<Sidecar, 
 }
 
 fn written_address(DataDir { path, from }: &DataDir, start: &str) -> Result<(String, String), Failure> {
-    let file = path.join("serve.json");
-    let text = fs::read(&file).map_err(|error| {
-        let why = match error.kind() {
-            std::io::ErrorKind::NotFound => "there is no serve.json in it".to_owned(),
-            _ => format!("its serve.json cannot be read: {error}"),
-        };
+    let file = path.join(SERVE_FILE);
+    let nobody = |why: String| {
         Failure::outage(format!("no sidecar runs on the data directory {} (from {from}): {why}", path.display()))
             .next(format!("{start}   (starts one)"))
             .next("colorfast --data-dir DIR …   (where it runs on another)")
+            .next(format!("colorfast --control http://{} …   (or wherever else it listens)", args::CONTROL))
+    };
+    let text = fs::read(&file).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => nobody(format!(
+            "there is no {}, where a running one writes its address (http://{} by default)",
+            file.display(),
+            args::CONTROL
+        )),
+        _ => nobody(format!("{} cannot be read: {error}", file.display())),
     })?;
-    let serve: Serve = serde_json::from_slice(&text)
+    let serving: Serving = serde_json::from_slice(&text)
         .map_err(|error| Failure::outage(format!("{} is not what a sidecar writes: {error}", file.display())))?;
-    Ok((serve.control, format!("from {}", file.display())))
+    if !is_held(path) {
+        // Whoever listens there now is another, and is not shown the token.
+        let Serving { pid, control, .. } = serving;
+        return Err(nobody(format!(
+            "process {pid}, which listened at {control}, ended without removing its {SERVE_FILE}"
+        )));
+    }
+    Ok((serving.control, format!("from {}", file.display())))
+}
+
+/// Whether a sidecar holds the lock of a data directory; it does so from its start to its end, however it ends.
+/// Where that cannot be told it is believed.
+fn is_held(data_dir: &Path) -> bool {
+    // Shared, so that two commands at the same time do not take each other for a sidecar.
+    match File::open(data_dir.join(LOCK_FILE)).map(|lock| lock.try_lock_shared()) {
+        Ok(Ok(())) => false,
+        Ok(Err(TryLockError::WouldBlock | TryLockError::Error(_))) => true,
+        Err(error) => error.kind() != ErrorKind::NotFound,
+    }
 }
 
 fn read_token(file: &Path) -> Result<String, Failure> {
@@ -175,17 +194,20 @@ mod tests {
     use super::*;
     use crate::cli::args::Arguments;
     use crate::cli::error::Exit;
+    use crate::store::DirLock;
 
     fn globals(flags: &str) -> Globals {
         Arguments::read(format!("colorfast status {flags}").split_whitespace()).unwrap().globals
     }
 
-    fn folder(control: &str, token: &str) -> tempfile::TempDir {
+    /// The data directory of a sidecar that runs for as long as the lock is there.
+    fn folder(control: &str, token: &str) -> (tempfile::TempDir, DirLock) {
         let folder = tempfile::tempdir().unwrap();
+        let lock = DirLock::take(folder.path()).unwrap();
         fs::write(folder.path().join("serve.json"), format!(r#"{{"pid":1,"discovery":"x","control":"{control}"}}"#))
             .unwrap();
         fs::write(folder.path().join("control.token"), format!("{token}\n")).unwrap();
-        folder
+        (folder, lock)
     }
 
     fn refusal(globals: &Globals, environment: &Environment) -> (Exit, String) {
@@ -196,7 +218,8 @@ mod tests {
     /// A flag beats every variable, and each says how it was found.
     #[test]
     fn flags_beat_variables() {
-        let (ours, theirs) = (folder("http://127.0.0.1:1", "ours"), folder("http://127.0.0.1:2", "theirs"));
+        let (ours, _ours) = folder("http://127.0.0.1:1", "ours");
+        let (theirs, _theirs) = folder("http://127.0.0.1:2", "theirs");
         let environment = Environment {
             data_dir: Some(theirs.path().to_owned()),
             control: Some("http://127.0.0.1:3".into()),
@@ -216,6 +239,34 @@ mod tests {
         assert_eq!((found.control.port(), found.token.as_str()), (Some(2), "theirs"));
     }
 
+    /// What a killed sidecar left behind is told, and its token goes to nobody who took its port.
+    #[test]
+    fn the_dead_are_not_talked_to() {
+        let (folder, lock) = folder("http://127.0.0.1:1", "t");
+        let globals = globals(&format!("--data-dir {}", folder.path().display()));
+        let environment = Environment::default();
+        // Asking does not take the lock away from anybody.
+        assert!(sidecar(&globals, &environment).is_ok() && sidecar(&globals, &environment).is_ok());
+        drop(lock);
+        let (exit, detail) = refusal(&globals, &environment);
+        assert_eq!(exit, Exit::Outage);
+        assert!(
+            detail.starts_with("no sidecar runs on ") && detail.contains("listened at http://127.0.0.1:1"),
+            "{detail}"
+        );
+        fs::remove_file(folder.path().join(LOCK_FILE)).unwrap();
+        assert_eq!(refusal(&globals, &environment).0, Exit::Outage);
+    }
+
+    /// A folder's name stays one word in the command that starts a sidecar on it.
+    #[test]
+    fn advice_quotes_folders() {
+        let globals = Globals { data_dir: Some("-x; y".into()), ..globals("") };
+        let environment = Environment { control: Some("x".into()), ..Environment::default() };
+        let Err(Failure::Told(told)) = sidecar(&globals, &environment) else { panic!("found") };
+        assert_eq!(told.next[0], "colorfast serve --data-dir='-x; y'   (starts one)");
+    }
+
     /// The default data directory follows XDG.
     #[test]
     fn default_directory() {
@@ -233,7 +284,10 @@ mod tests {
         let flags = format!("--data-dir {}", empty.path().display());
         let (exit, detail) = refusal(&globals(&flags), &Environment::default());
         assert_eq!(exit, Exit::Outage);
-        assert!(detail.contains("(from --data-dir): there is no serve.json in it"), "{detail}");
+        assert!(detail.contains("(from --data-dir): there is no "), "{detail}");
+        for wanted in ["/serve.json, where", "http://127.0.0.1:18001 by default"] {
+            assert!(detail.contains(wanted), "{detail}");
+        }
         let flags = format!("{flags} --control http://127.0.0.1:1");
         let (exit, detail) = refusal(&globals(&flags), &Environment::default());
         assert_eq!(exit, Exit::Usage);

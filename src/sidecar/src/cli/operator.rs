@@ -106,7 +106,7 @@ impl Operator {
 
     /// The file says which service it is of; a flag may where it does not, but neither overrules the other.
     async fn apply(&self, file: &Source) -> Result<Exit, Failure> {
-        let (in_file, settings) = files::service(file)?;
+        let (in_file, settings) = files::service(file, self.named.as_ref())?;
         let service = match (in_file, &self.globals.service) {
             (Some(in_file), Some(flag)) if in_file != *flag => {
                 return Err(Failure::usage(format!("{file} is of the service {in_file}, but --service says {flag}")));
@@ -137,13 +137,13 @@ impl Operator {
     async fn forget(&self, member: &str) -> Result<Exit, Failure> {
         let service = self.service().await?;
         self.client.forget(&service, member).await?;
-        match self.output.format {
-            Format::Json => self.output.document(&serde_json::json!({"service": service, "forgotten": member}))?,
+        let written = match self.output.format {
+            Format::Json => self.output.document(&serde_json::json!({"service": service, "forgotten": member})),
             Format::Text => {
                 let member = words::tame(member);
-                self.output.line(&format!("forgot {member}: should it come back, it is a member again"))?;
+                self.output.line(&format!("forgot {member}: should it come back, it is a member again"))
             }
-        }
-        Ok(Exit::Done)
+        };
+        Ok(self.output.end(Exit::Done, written))
     }
 }

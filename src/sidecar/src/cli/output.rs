@@ -8,7 +8,7 @@ use owo_colors::{OwoColorize as _, Style};
 use serde::Serialize;
 
 use crate::cli::args::Color;
-use crate::cli::error::Failure;
+use crate::cli::error::{Exit, Failure};
 use crate::cli::words;
 
 /// Who reads the results.
@@ -29,6 +29,8 @@ pub struct Output {
     pub paint: Paint,
     err: Paint,
     terminal: bool,
+    #[cfg(test)]
+    sink: Sink,
 }
 
 impl Output {
@@ -40,7 +42,14 @@ impl Output {
             Color::Auto if terminal && !no_color => Paint::On,
             _ => Paint::Off,
         };
-        Self { format, paint: paint(terminal), err: paint(io::stderr().is_terminal()), terminal }
+        Self {
+            format,
+            paint: paint(terminal),
+            err: paint(io::stderr().is_terminal()),
+            terminal,
+            #[cfg(test)]
+            sink: Sink::Nowhere,
+        }
     }
 
     /// Whether somebody looks at standard output.
@@ -53,7 +62,7 @@ impl Output {
     /// # Errors
     /// Where nobody reads any more.
     pub fn text(&self, text: &str) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
+        let mut out = self.out();
         let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         written.map_err(|error| match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::OutputClosed,
@@ -85,13 +94,22 @@ impl Output {
         self.line(&serde_json::to_string(document).map_err(unwritable)?)
     }
 
+    /// Ends a command whose outcome is known: what cannot be written is told, and changes nothing about the outcome.
+    pub fn end(&self, exit: Exit, written: Result<(), Failure>) -> Exit {
+        if let Err(failure) = written {
+            self.failure(&failure);
+        }
+        exit
+    }
+
     /// Tells a failure on standard error.
     pub fn failure(&self, failure: &Failure) {
         let Failure::Told(told) = failure else { return };
         let text = match (self.format, serde_json::to_string_pretty(&told.problem)) {
             (Format::Json, Ok(problem)) => format!("{problem}\n"),
             _ => {
-                let mut text = format!("{} {}\n", self.err.bad("error:"), tame_lines(&told.problem.detail));
+                let detail = words::tame_lines(&told.problem.detail).replace('\n', "\n  ");
+                let mut text = format!("{} {detail}\n", self.err.bad("error:"));
                 for step in &told.next {
                     text.push_str(&format!("{}  {}\n", self.err.dim("next:"), words::tame(step)));
                 }
@@ -99,7 +117,17 @@ impl Output {
             }
         };
         // Nobody is left to tell that nobody could be told.
-        let _ = io::stderr().lock().write_all(text.as_bytes());
+        let _ = self.err().write_all(text.as_bytes());
+    }
+
+    #[cfg(not(test))]
+    fn out(&self) -> impl io::Write {
+        io::stdout().lock()
+    }
+
+    #[cfg(not(test))]
+    fn err(&self) -> impl io::Write {
+        io::stderr().lock()
     }
 
     /// A sober table: no borders, as wide as the terminal at most.
@@ -114,11 +142,6 @@ impl Output {
         table.set_header(header.iter().map(|title| self.paint.dim(title)));
         table
     }
-}
-
-/// Details span lines (a position in a file under its message), but hold no other control character.
-fn tame_lines(text: &str) -> String {
-    text.lines().map(words::tame).collect::<Vec<_>>().join("\n  ")
 }
 
 fn unwritable(error: serde_json::Error) -> Failure {
@@ -192,11 +215,46 @@ impl Paint {
     }
 }
 
+/// What stands in the place of the two streams in tests.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy)]
+enum Sink {
+    Nowhere,
+    Broken(io::ErrorKind),
+}
+
+#[cfg(test)]
+impl io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Nowhere => Ok(bytes.len()),
+            Self::Broken(kind) => Err((*kind).into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 impl Output {
     /// Output for people who see no colours.
     pub fn plain() -> Self {
-        Self { format: Format::Text, paint: Paint::Off, err: Paint::Off, terminal: false }
+        Self { format: Format::Text, paint: Paint::Off, err: Paint::Off, terminal: false, sink: Sink::Nowhere }
+    }
+
+    fn out(&self) -> impl io::Write {
+        self.sink
+    }
+
+    fn err(&self) -> impl io::Write {
+        self.sink
+    }
+
+    /// Output that cannot be written.
+    pub fn broken(format: Format, kind: io::ErrorKind) -> Self {
+        Self { format, sink: Sink::Broken(kind), ..Self::plain() }
     }
 }
 

@@ -91,7 +91,7 @@ fn slots(status: &ServiceStatus, now: UnixMillis, output: &Output) -> String {
 
 fn members(status: &ServiceStatus, now: UnixMillis, output: &Output) -> String {
     if status.members.is_empty() {
-        return format!("{}\n", output.paint.dim(" no proxy has asked for this service yet"));
+        return format!("{}\n", output.paint.dim(" no proxy is a member now"));
     }
     let mut table = output.table(&["MEMBER", "STATE", "DECIDES BY", "SEEN", "FILTER"]);
     let mut notes = String::new();
@@ -172,7 +172,7 @@ chat v7: green is live with 2026-11, red takes 2.5%, rollback goes to blue, no m
  red    candidate    2.5%  2026-12  1763719202  1 min ago  -
  grey   idle            -  -        -           4 min ago  -
 
- no proxy has asked for this service yet
+ no proxy is a member now
 ";
         assert_eq!(shown("[]"), wanted);
     }

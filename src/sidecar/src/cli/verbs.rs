@@ -6,11 +6,11 @@ use colorfast_core::ids::{AssignmentId, ServiceName, SlotName};
 use colorfast_core::release::{Phase, Pins, Verb};
 use serde::Serialize;
 
-use crate::api::{ServiceStatus, SlotStatus, VerbRequest, VerbResponse};
+use crate::api::{Confirmation, ServiceStatus, SlotStatus, VerbRequest, VerbResponse};
 use crate::cli::client::Client;
 use crate::cli::confirm::{self, Ending, Followed};
 use crate::cli::error::{Exit, Failure};
-use crate::cli::output::{Format, Output};
+use crate::cli::output::{Format, Output, Paint};
 
 /// How verbs are carried out.
 #[derive(Debug, Clone, Copy)]
@@ -67,11 +67,7 @@ pub async fn run(
     if let Some(lost) = lost {
         output.failure(&lost);
     }
-    // A reader that has gone changes nothing about how far the verb came.
-    match written {
-        Ok(()) | Err(Failure::OutputClosed) => Ok(ending.map_or(Exit::Done, Ending::exit)),
-        Err(failure) => Err(failure),
-    }
+    Ok(output.end(ending.map_or(Exit::Done, Ending::exit), written))
 }
 
 /// A verb that is in the log, and how far the members are.
@@ -122,19 +118,33 @@ async fn send(
             Ok(response) => return Ok(response),
             Err(refusal) => refusal,
         };
-        let awaited = refusal.awaited_version().filter(|awaited| known != Some(*awaited));
-        let (Some(awaited), true) = (awaited, Instant::now() < deadline) else {
+        let Some(awaited) = refusal.awaited_version().filter(|awaited| known != Some(*awaited)) else {
             return Err(refusal);
         };
-        let first = client.confirmation(service, awaited, Duration::ZERO).await?;
+        let Ok(first) = client.confirmation(service, awaited, Duration::ZERO).await else {
+            return Err(refusal);
+        };
+        if Instant::now() >= deadline {
+            return Err(explained(refusal, &first));
+        }
         let purpose = format!("v{awaited} must be known everywhere first");
         let Followed { confirmation, .. } = confirm::follow(client, service, first, deadline, &purpose).await;
         if Ending::of(&confirmation) == Ending::Unconfirmed {
             // Once more, for a refusal that names those alone who still lack it.
-            return client.verb(service, request).await;
+            return client.verb(service, request).await.map_err(|refusal| match refusal.awaited_version() {
+                Some(version) if version == awaited => explained(refusal, &confirmation),
+                _ => refusal,
+            });
         }
         known = Some(awaited);
     }
+}
+
+/// A refusal for the sake of members that lack a version, with what each of them says about that version.
+fn explained(refusal: Failure, confirmation: &Confirmation) -> Failure {
+    let reasons = confirm::reasons(confirmation, Paint::Off);
+    let refusal = reasons.iter().fold(refusal, |refusal, reason| refusal.because(reason));
+    confirm::forget(confirmation).fold(refusal, Failure::next)
 }
 
 /// What a verb prints for programs.

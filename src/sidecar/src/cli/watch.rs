@@ -3,7 +3,7 @@
 mod changes;
 mod screen;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use colorfast_core::ids::ServiceName;
@@ -28,14 +28,21 @@ const RECENT: usize = 10;
 enum News {
     /// A service as it is now.
     Status(Box<ServiceStatus>),
-    /// The sidecar does not answer.
-    Away,
+    /// All services as they are now.
+    List(Vec<ServiceStatus>),
+    /// The sidecar does not answer to this question.
+    Away(Question),
+    /// It answers, but not with what was asked for: asking again would help nobody.
+    Failed(Failure),
 }
+
+/// What is asked again and again: for one service, or for the list of all (none).
+type Question = Option<ServiceName>;
 
 /// Watches one service, or all, until it is interrupted.
 ///
 /// # Errors
-/// Where the sidecar is away from the beginning; an outage later on is shown and waited out.
+/// Where the sidecar is away from the beginning, or refuses; an outage later on is shown and waited out.
 pub async fn run(client: &Client, output: &Output, service: Option<&ServiceName>) -> Result<Exit, Failure> {
     let first = match service {
         Some(service) => vec![client.service(service).await?],
@@ -52,21 +59,29 @@ pub async fn run(client: &Client, output: &Output, service: Option<&ServiceName>
     let mut view = View::open(*output)?;
     let mut interrupted = Interrupted::listen()?;
     let mut clock = tokio::time::interval(Duration::from_secs(1));
-    loop {
+    let failed = loop {
         tokio::select! {
-            () = interrupted.wait() => break,
+            () = interrupted.wait() => break None,
             _ = clock.tick() => view.draw()?,
             Some(told) = news.recv() => match told {
-                News::Away => view.away()?,
+                News::Away(question) => view.away(question)?,
+                News::Failed(failure) => break Some(failure),
                 News::Status(status) => {
+                    view.back(&Some(status.service.clone()))?;
                     view.take(&status)?;
-                    follow(client, &mut watched, &tell, *status);
+                }
+                News::List(services) => {
+                    view.back(&None)?;
+                    for status in services {
+                        view.take(&status)?;
+                        follow(client, &mut watched, &tell, status);
+                    }
                 }
             }
         }
-    }
+    };
     view.close()?;
-    Ok(Exit::Done)
+    failed.map_or(Ok(Exit::Done), Err)
 }
 
 /// Has a service followed by a task of its own, unless it is already.
@@ -80,37 +95,43 @@ fn follow(
         let (client, tell) = (client.clone(), tell.clone());
         tokio::spawn(async move {
             let (service, mut version) = (status.service.clone(), status.version);
-            let mut news = News::Status(Box::new(status));
+            let (mut news, mut hold) = (News::Status(Box::new(status)), HOLD);
             // Ends with the receiver.
             while tell.send(news).await.is_ok() {
-                news = match client.service_after(&service, version, HOLD).await {
+                (news, hold) = match client.service_after(&service, version, hold).await {
                     Ok(status) => {
                         version = status.version;
-                        News::Status(Box::new(status))
+                        (News::Status(Box::new(status)), HOLD)
                     }
-                    Err(_) => {
-                        tokio::time::sleep(RETRY).await;
-                        News::Away
-                    }
+                    // Once it is back that is told at once, though nothing may have changed.
+                    Err(failure) => (unanswered(Some(service.clone()), failure).await, Duration::ZERO),
                 };
             }
         })
     });
 }
 
+/// Looks for new services; ends with the receiver.
 async fn look_for_services(client: Client, tell: mpsc::Sender<News>) {
     loop {
         tokio::time::sleep(RETRY).await;
         let news = match client.services().await {
-            Ok(services) => services.into_iter().map(|status| News::Status(Box::new(status))).collect(),
-            Err(_) => vec![News::Away],
+            Ok(services) => News::List(services),
+            Err(failure) => unanswered(None, failure).await,
         };
-        for news in news {
-            if tell.send(news).await.is_err() {
-                return;
-            }
+        if tell.send(news).await.is_err() {
+            return;
         }
     }
+}
+
+/// What a question is told to have come to, once it can be asked again.
+async fn unanswered(question: Question, failure: Failure) -> News {
+    if failure.exit() != Exit::Outage {
+        return News::Failed(failure);
+    }
+    tokio::time::sleep(RETRY).await;
+    News::Away(question)
 }
 
 /// Ctrl-C, or a polite request to end.
@@ -139,14 +160,15 @@ struct View {
     screen: Option<Screen>,
     services: BTreeMap<ServiceName, ServiceStatus>,
     recent: VecDeque<String>,
-    away: bool,
+    /// The questions that get no answer: one that does says nothing about the others.
+    away: BTreeSet<Question>,
 }
 
 impl View {
     fn open(output: Output) -> Result<Self, Failure> {
         let live = output.format == Format::Text && output.is_terminal();
         let screen = live.then(|| Screen::enter(output)).transpose()?;
-        Ok(Self { output, screen, services: BTreeMap::new(), recent: VecDeque::new(), away: false })
+        Ok(Self { output, screen, services: BTreeMap::new(), recent: VecDeque::new(), away: BTreeSet::new() })
     }
 
     /// Takes a service as it is now, and shows what has changed.
@@ -156,11 +178,8 @@ impl View {
             // An answer that was overtaken by a newer one.
             return Ok(());
         }
-        let mut changes = changes::between(known, status);
+        let changes = changes::between(known, status);
         self.services.insert(status.service.clone(), status.clone());
-        if std::mem::take(&mut self.away) && self.output.format == Format::Text {
-            changes.insert(0, "the sidecar is back".to_owned());
-        }
         if changes.is_empty() {
             return Ok(());
         }
@@ -171,12 +190,23 @@ impl View {
         self.tell(changes.into_iter().map(|change| format!("{head} {change}")))
     }
 
-    fn away(&mut self) -> Result<(), Failure> {
-        if std::mem::replace(&mut self.away, true) || self.output.format == Format::Json {
+    fn away(&mut self, question: Question) -> Result<(), Failure> {
+        let first = self.away.is_empty();
+        self.away.insert(question);
+        if first { self.tell_of_sidecar("is away: asking again") } else { Ok(()) }
+    }
+
+    fn back(&mut self, question: &Question) -> Result<(), Failure> {
+        let last = self.away.remove(question) && self.away.is_empty();
+        if last { self.tell_of_sidecar("is back") } else { Ok(()) }
+    }
+
+    /// Programs read what changes about services alone.
+    fn tell_of_sidecar(&mut self, what: &str) -> Result<(), Failure> {
+        if self.output.format == Format::Json {
             return Ok(());
         }
-        let line = format!("{} the sidecar is away: asking again", words::moment(words::now()));
-        self.tell(std::iter::once(line))
+        self.tell(std::iter::once(format!("{} the sidecar {what}", words::moment(words::now()))))
     }
 
     fn tell(&mut self, lines: impl Iterator<Item = String>) -> Result<(), Failure> {
@@ -201,7 +231,7 @@ impl View {
         let now = words::now();
         let paint = self.output.paint;
         let mut page = String::new();
-        if self.away {
+        if !self.away.is_empty() {
             page.push_str(&paint.bad("the sidecar is away, what follows is what it said last"));
             page.push_str("\n\n");
         }
@@ -228,5 +258,47 @@ impl View {
             }
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::fake::{self, Fake};
+
+    /// Only an outage is waited out: what the sidecar refuses ends the watching, and says why.
+    #[tokio::test]
+    async fn refusals_end_it() {
+        for (status, code) in [(401, "unauthenticated"), (404, "no-service")] {
+            let fake = Fake::start(move |asked| match asked.line.contains("wait_ms") {
+                true => (status, fake::problem(status, code)),
+                false => (200, json!([fake::status(3)])),
+            })
+            .await;
+            let output = Output::plain();
+            let ended = tokio::time::timeout(Duration::from_secs(10), run(&fake.client, &output, None)).await;
+            let failure = ended.expect(code).expect_err(code);
+            assert_eq!(failure.exit(), Exit::Refused, "{code}");
+        }
+    }
+
+    /// The sidecar is away from the first question without an answer until none is left, and each is told once.
+    #[test]
+    fn an_outage_is_told_once() {
+        let mut view = View::open(Output::plain()).unwrap();
+        let (chat, code) = (Some("chat".parse().unwrap()), Some("code".parse().unwrap()));
+        view.away(chat.clone()).unwrap();
+        view.back(&code).unwrap();
+        view.away(code.clone()).unwrap();
+        view.away(chat.clone()).unwrap();
+        view.back(&chat).unwrap();
+        assert!(view.page().contains("the sidecar is away"), "{}", view.page());
+        view.back(&code).unwrap();
+        view.back(&code).unwrap();
+        let told: Vec<_> = view.recent.iter().filter_map(|line| Some(line.split_once("the sidecar ")?.1)).collect();
+        assert_eq!(told, ["is away: asking again", "is back"]);
+        assert!(!view.page().contains("what follows is what it said last"));
     }
 }

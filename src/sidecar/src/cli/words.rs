@@ -80,6 +80,32 @@ pub fn tame(text: &str) -> String {
     tamed
 }
 
+/// Text of several lines, likewise: its ends of line stay.
+pub fn tame_lines(text: &str) -> String {
+    text.split_inclusive('\n')
+        .map(|line| match line.strip_suffix('\n') {
+            Some(line) => format!("{}\n", tame(line)),
+            None => tame(line),
+        })
+        .collect()
+}
+
+/// A value as a shell reads it back: one word, whatever stands in it. Advice is pasted by people in a hurry.
+pub fn shell(value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._~@/:-".contains(c);
+    // A tilde is a home directory, but at the beginning alone.
+    match !value.is_empty() && !value.starts_with('~') && value.chars().all(plain) {
+        true => value.to_owned(),
+        false => format!("'{}'", value.replace('\'', r"'\''")),
+    }
+}
+
+/// The same for an argument that stands by itself, where a leading dash would make it an option.
+pub fn operand(value: &str) -> String {
+    let dashes = if value.starts_with('-') { "-- " } else { "" };
+    format!("{dashes}{}", shell(value))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,5 +147,27 @@ mod tests {
     fn strangers_cannot_write_escapes() {
         assert_eq!(tame("edge\x1b[2J\u{9b}1\n"), "edge\\u{1b}[2J\\u{9b}1\\u{a}");
         assert_eq!(tame("edge-1/ü"), "edge-1/ü");
+        assert_eq!(tame_lines("a: 1\nb: \u{9b}2J\n"), "a: 1\nb: \\u{9b}2J\n");
+    }
+
+    /// A value in a command that is pasted stays one argument, and runs nothing.
+    #[test]
+    fn advice_can_be_pasted() {
+        let cases = [
+            ("router~10.0.0.1~edge-1.default/9f86d081884c7d65", "router~10.0.0.1~edge-1.default/9f86d081884c7d65"),
+            ("x; touch pwned; #", "'x; touch pwned; #'"),
+            ("it's $(id)", r"'it'\''s $(id)'"),
+            ("~root", "'~root'"),
+            ("", "''"),
+        ];
+        for (value, wanted) in cases {
+            assert_eq!(operand(value), wanted);
+        }
+        assert_eq!(operand("--json"), "-- --json");
+        assert_eq!(operand("-x y"), "-- '-x y'");
+        for value in ["x; touch pwned; #", "it's $(id)", "~root", "", "a\\b `id` \"$HOME\"", "*"] {
+            let read = std::process::Command::new("sh").arg("-c").arg(format!("printf %s {}", shell(value))).output();
+            assert_eq!(String::from_utf8(read.unwrap().stdout).unwrap(), value);
+        }
     }
 }

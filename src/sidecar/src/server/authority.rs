@@ -42,23 +42,6 @@ pub struct Order {
     pub verb: Verb,
 }
 
-impl Order {
-    /// The word for the verb, as in the API.
-    pub fn verb_name(&self) -> &'static str {
-        match &self.verb {
-            Verb::Apply { .. } => "apply",
-            Verb::AddBundle { .. } => "add_bundle",
-            Verb::Stage { .. } => "stage",
-            Verb::Ramp { .. } => "ramp",
-            Verb::Abort { .. } => "abort",
-            Verb::Switch { .. } => "switch",
-            Verb::Rollback { .. } => "rollback",
-            Verb::Migrate { .. } => "migrate",
-            Verb::Recycle { .. } => "recycle",
-        }
-    }
-}
-
 /// What came of a verb.
 #[derive(Debug)]
 pub struct Done {
@@ -77,7 +60,7 @@ pub enum Effect {
     None,
 }
 
-/// Why a verb was not carried out. Nothing has changed.
+/// Why a verb was not carried out. Nothing has changed; an outage that cannot know says so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VerbError {
     /// The operator has not seen what the service is now.

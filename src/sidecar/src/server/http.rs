@@ -1,19 +1,20 @@
 //! What both APIs have in common: reading requests so that every refusal is a problem document, and the token check.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, RawPathParams, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
-use axum::http::{Method, StatusCode, Uri, header};
-use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware;
 use axum::routing::get;
 use colorfast_core::ids::ServiceName;
 use serde::de::DeserializeOwned;
 
+use super::gate::{self, Gate};
 use super::problem::{ApiError, Kind};
 use super::tokens::Token;
 
@@ -23,6 +24,7 @@ const BODY_WAIT: Duration = Duration::from_secs(10);
 /// Puts the token check, the body limit and answers to everything unknown around `routes`. `/healthz` needs no token.
 pub fn guarded(routes: Router, token: Token, body_limit: usize) -> Router {
     routes
+        .route(gate::HEALTH, get(|| async { "ok" }))
         .fallback(
             |uri: Uri| async move { ApiError::new(Kind::NOT_FOUND, format!("there is nothing at {}", uri.path())) },
         )
@@ -30,23 +32,8 @@ pub fn guarded(routes: Router, token: Token, body_limit: usize) -> Router {
             ApiError::new(Kind::METHOD, format!("{} cannot be asked with {method}", uri.path()))
         })
         .layer(DefaultBodyLimit::max(body_limit))
-        .layer(middleware::from_fn_with_state(token, authenticate))
-        .route("/healthz", get(|| async { "ok" }))
+        .layer(middleware::from_fn_with_state(Arc::new(Gate::new(token)), gate::check))
 }
-
-async fn authenticate(State(token): State<Token>, request: Request, next: Next) -> Result<Response, ApiError> {
-    let given = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
-    let given = given.and_then(|value| value.split_at_checked(BEARER.len()));
-    match given {
-        Some((scheme, given)) if scheme.eq_ignore_ascii_case(BEARER) && token.is(given) => Ok(next.run(request).await),
-        _ => {
-            let detail = format!("send `authorization: Bearer TOKEN` with the token of {}", token.path().display());
-            Err(ApiError::new(Kind::UNAUTHENTICATED, detail))
-        }
-    }
-}
-
-const BEARER: &[u8] = b"Bearer ";
 
 /// The whole body.
 #[derive(Debug)]
@@ -100,9 +87,17 @@ pub fn document_error(error: serde_path_to_error::Error<serde_json::Error>) -> A
     if !said.is_data() {
         return ApiError::new(Kind::BODY, format!("the body is no JSON: {said}"));
     }
-    match field.as_str() {
-        "." => ApiError::new(Kind::BODY, said),
-        _ => ApiError::new(Kind::BODY, format!("{field}: {said}")).at(field),
+    at(Kind::BODY, &field, &said)
+}
+
+/// The error `said` at the path `field` of a document; a field that is missing has no path yet, only its parent has.
+fn at(kind: Kind, field: &str, said: &impl ToString) -> ApiError {
+    let said = said.to_string();
+    let missing = said.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')).map(|(name, _)| name);
+    let path: Vec<_> = [field].into_iter().filter(|field| *field != ".").chain(missing).collect();
+    match path.as_slice() {
+        [] => ApiError::new(kind, said),
+        path => ApiError::new(kind, format!("{}: {said}", path.join("."))).at(path.join(".")),
     }
 }
 
@@ -160,8 +155,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let read = Query::try_from_uri(&parts.uri);
-        let Query(asked) = read.map_err(|error| ApiError::new(Kind::QUERY, error.body_text()))?;
-        Ok(Self(asked))
+        let query = parts.uri.query().unwrap_or_default();
+        let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
+        let read = serde_path_to_error::deserialize(pairs);
+        read.map(Self).map_err(|error| at(Kind::QUERY, &error.path().to_string(), error.inner()))
     }
 }

@@ -21,7 +21,7 @@ use tracing::{info, warn};
 pub use self::id::{MemberId, is_number};
 pub use self::member::Record;
 pub use self::roll::Appended;
-use self::roll::{Left, Roll};
+use self::roll::{Left, Roll, Room};
 use super::clock;
 use crate::api::Confirmation;
 use crate::store::Ephemera;
@@ -49,7 +49,7 @@ pub struct Heard {
 
 /// There are too many members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the service has {MEMBERS_MAX} members already: forget some, or wait until they lapse")]
+#[error("the service has {MEMBERS_MAX} live members already: forget some, or wait until they lapse")]
 pub struct Full;
 
 impl Members {
@@ -101,22 +101,34 @@ impl Members {
     pub fn heard(&self, service: &ServiceName, id: &MemberId, heard: Heard) -> Result<oneshot::Receiver<()>, Full> {
         let mut rolls = self.rolls.lock();
         let roll = self.roll(&mut rolls, service);
-        if !roll.is_member(id) {
-            if roll.len() >= MEMBERS_MAX {
-                return Err(Full);
+        let joins = !roll.is_member(id);
+        // Who comes back after a lapse has its place.
+        let room = if roll.record(id).is_some() { Room::Free } else { roll.make_room(MEMBERS_MAX) };
+        if let Room::None { news } = room {
+            drop(rolls);
+            if news {
+                warn!(%service, member = %id, "{Full}: proxies are turned away");
             }
-            let held = heard.held.map(|held| held.to_string());
-            info!(%service, member = %id, held, "member joined");
+            return Err(Full);
         }
+        let held = heard.held;
         let now = Instant::now();
         let news = roll.hear(id, heard, clock::now(), now, now + self.ttl);
+        self.keep(service, id, roll);
+        drop(rolls);
+        if let Room::Dropped(lapsed) = room {
+            self.ephemera.remove(&Record::key(service, &lapsed));
+            warn!(%service, member = %lapsed, "a member that lapsed is named no more: there are too many");
+        }
+        if joins {
+            info!(%service, member = %id, held = held.map(|held| held.to_string()), "member joined");
+        }
         if let Some(told) = &news.refused {
             warn!(%service, member = %id, version = %told.version, error = told.error, "member refused a snapshot");
         }
         if let Some(ahead) = news.ahead {
             warn!(%service, member = %id, held = %ahead, "member holds a snapshot that this log has not made");
         }
-        self.keep(service, id, roll);
         Ok(news.poll)
     }
 
@@ -133,10 +145,15 @@ impl Members {
         }
     }
 
+    /// The services that a proxy is a member of.
+    pub fn services_of(&self, id: &MemberId) -> Vec<ServiceName> {
+        let rolls = self.rolls.lock();
+        rolls.iter().filter(|(_, roll)| roll.is_member(id)).map(|(service, _)| service.clone()).collect()
+    }
+
     /// Drops a member by its name. One that lives comes back with its next poll.
     pub fn forget(&self, service: &ServiceName, name: &str) -> Forgotten {
-        let mut rolls = self.rolls.lock();
-        let found = rolls.get_mut(service).and_then(|roll| roll.forget(name));
+        let found = self.rolls.lock().get_mut(service).and_then(|roll| roll.forget(name));
         match found {
             Some(id) => {
                 self.ephemera.remove(&Record::key(service, &id));
@@ -151,16 +168,20 @@ impl Members {
     pub fn expire(&self) -> Instant {
         let now = Instant::now();
         let mut next = now + self.ttl;
+        let mut gone = Vec::new();
         for (service, roll) in self.rolls.lock().iter_mut() {
             for (id, left) in roll.expire(now) {
-                match left {
-                    Left::Lacking => warn!(%service, member = %id, "member lapsed without the newest version"),
-                    Left::Current => info!(%service, member = %id, "member lapsed"),
-                    Left::Buried => {}
-                }
                 self.keep(service, &id, roll);
+                gone.push((service.clone(), id, left));
             }
             next = roll.next_deadline().map_or(next, |deadline| next.min(deadline));
+        }
+        for (service, id, left) in gone {
+            match left {
+                Left::Lacking => warn!(%service, member = %id, "member lapsed without the newest version"),
+                Left::Current => info!(%service, member = %id, "member lapsed"),
+                Left::Buried => {}
+            }
         }
         next
     }

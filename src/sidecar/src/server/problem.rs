@@ -6,7 +6,7 @@ use colorfast_core::error::FieldError;
 use colorfast_core::release::Refusal;
 
 use super::authority::VerbError;
-use crate::api::Problem;
+use crate::api::{PROBLEM_PREFIX, Problem, problem_code};
 use crate::store::Outage;
 
 /// An error on its way to the client.
@@ -24,26 +24,31 @@ pub struct Kind {
 impl Kind {
     /// No token, or another one.
     pub const UNAUTHENTICATED: Self =
-        Self::new("unauthenticated", StatusCode::UNAUTHORIZED, "The bearer token is missing or wrong");
+        Self::new(problem_code::UNAUTHENTICATED, StatusCode::UNAUTHORIZED, "The bearer token is missing or wrong");
     /// Nothing is there.
-    pub const NOT_FOUND: Self = Self::new("not-found", StatusCode::NOT_FOUND, "There is no such thing");
+    pub const NOT_FOUND: Self = Self::new(problem_code::NOT_FOUND, StatusCode::NOT_FOUND, "There is no such thing");
     /// Something is there, but not by this method.
     pub const METHOD: Self =
-        Self::new("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "The resource has no such method");
+        Self::new(problem_code::METHOD, StatusCode::METHOD_NOT_ALLOWED, "The resource has no such method");
     /// The body is no document of its kind.
-    pub const BODY: Self = Self::new("invalid-body", StatusCode::BAD_REQUEST, "The body cannot be read");
+    pub const BODY: Self = Self::new(problem_code::BODY, StatusCode::BAD_REQUEST, "The body cannot be read");
     /// The query is not one of this resource.
-    pub const QUERY: Self = Self::new("invalid-query", StatusCode::BAD_REQUEST, "The query cannot be read");
+    pub const QUERY: Self = Self::new(problem_code::QUERY, StatusCode::BAD_REQUEST, "The query cannot be read");
     /// The body is too long.
-    pub const TOO_LARGE: Self = Self::new("too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too long");
+    pub const TOO_LARGE: Self =
+        Self::new(problem_code::TOO_LARGE, StatusCode::PAYLOAD_TOO_LARGE, "The body is too long");
     /// The body did not come.
-    pub const TOO_SLOW: Self = Self::new("too-slow", StatusCode::REQUEST_TIMEOUT, "The body did not come in time");
+    pub const TOO_SLOW: Self =
+        Self::new(problem_code::TOO_SLOW, StatusCode::REQUEST_TIMEOUT, "The body did not come in time");
     /// A value breaks a rule.
-    pub const FIELD: Self = Self::new("invalid-field", StatusCode::UNPROCESSABLE_ENTITY, "A value breaks a rule");
+    pub const FIELD: Self = Self::new(problem_code::FIELD, StatusCode::UNPROCESSABLE_ENTITY, "A value breaks a rule");
     /// The operator has seen another version.
-    pub const STALE: Self = Self::new("stale-version", StatusCode::CONFLICT, "The service has changed since");
+    pub const STALE: Self = Self::new(problem_code::STALE, StatusCode::CONFLICT, "The service has changed since");
+    /// Only members report.
+    pub const NOT_MEMBER: Self = Self::new(problem_code::NOT_MEMBER, StatusCode::CONFLICT, "The proxy is no member");
     /// The sidecar cannot do it now.
-    pub const OUTAGE: Self = Self::new("outage", StatusCode::SERVICE_UNAVAILABLE, "The sidecar cannot do it now");
+    pub const OUTAGE: Self =
+        Self::new(problem_code::OUTAGE, StatusCode::SERVICE_UNAVAILABLE, "The sidecar cannot do it now");
 
     const fn new(code: &'static str, status: StatusCode, title: &'static str) -> Self {
         Self { code, status, title }
@@ -64,7 +69,7 @@ impl ApiError {
     /// A problem of `kind`; `detail` says what was wrong and what would be right.
     pub fn new(kind: Kind, detail: impl ToString) -> Self {
         Self(Box::new(Problem {
-            kind: format!("urn:colorfast:problem:{}", kind.code),
+            kind: format!("{PROBLEM_PREFIX}{}", kind.code),
             title: kind.title.to_owned(),
             status: kind.status.as_u16(),
             detail: detail.to_string(),

@@ -14,19 +14,22 @@ use tracing::warn;
 
 use super::clock;
 use super::http::Document;
-use super::members::{MemberId, is_number};
-use super::problem::ApiError;
+use super::members::{MemberId, Members, is_number};
+use super::problem::{ApiError, Kind};
 use crate::api::InstanceStatus;
 use crate::store::Ephemera;
 
 /// Most services of one hello: as many as a plugin configuration may have.
 const SERVICES_MAX: usize = 64;
+/// Most instances of one member: an Envoy has one a worker thread, and a few more while it reloads.
+const INSTANCES_MAX: usize = 256;
 /// Longest text of a version that an instance may send.
 const TEXT_MAX: usize = 64;
 
 /// The reports of every instance.
 #[derive(Debug)]
 pub struct Reports {
+    members: Arc<Members>,
     ephemera: Arc<dyn Ephemera>,
     ttl: Duration,
 }
@@ -43,9 +46,29 @@ struct Instance {
 }
 
 impl Reports {
-    /// Reports that are kept for `ttl` after the instance was heard last.
-    pub fn new(ephemera: Arc<dyn Ephemera>, ttl: Duration) -> Self {
-        Self { ephemera, ttl }
+    /// Reports of `members`, kept for `ttl` after the instance was heard last.
+    pub fn new(members: Arc<Members>, ephemera: Arc<dyn Ephemera>, ttl: Duration) -> Self {
+        Self { members, ephemera, ttl }
+    }
+
+    /// Admits a report of a member, cut to the services that it is a member of: what is kept of reports is bounded by
+    /// the members that there are.
+    fn admit(&self, member: &MemberId, report: &mut Report) -> Result<(), ApiError> {
+        let services = self.members.services_of(member);
+        if services.is_empty() {
+            let detail = format!("{member} is no member of any service: it becomes one by asking for a snapshot");
+            return Err(ApiError::new(Kind::NOT_MEMBER, detail));
+        }
+        if let Some(hello) = &mut report.hello {
+            hello.services.retain(|said| services.contains(&said.name));
+        }
+        let known = self.ephemera.scan(&prefix(member));
+        let place = key(member, &report.instance);
+        if known.len() >= INSTANCES_MAX && !known.iter().any(|(key, _)| *key == place) {
+            let detail = format!("{member} has {INSTANCES_MAX} instances already: wait until some are silent");
+            return Err(ApiError::new(Kind::OUTAGE, detail));
+        }
+        Ok(())
     }
 
     /// Takes a report in, once. One that has been applied, or is older than one that was, is acknowledged again.
@@ -99,13 +122,15 @@ fn key(member: &MemberId, instance: &str) -> String {
 /// `POST /v3/reports`
 pub async fn receive(
     State(reports): State<Arc<Reports>>,
-    Document(report): Document<Report>,
+    Document(mut report): Document<Report>,
 ) -> Result<Json<ReportAck>, ApiError> {
-    let member = validate(&report)?;
+    let member = validate(&mut report)?;
+    reports.admit(&member, &mut report)?;
     Ok(Json(reports.apply(&member, &report, clock::now())))
 }
 
-fn validate(report: &Report) -> Result<MemberId, FieldError> {
+/// Checks a report, and writes its versions in their one form: leading zeros could be of any length.
+fn validate(report: &mut Report) -> Result<MemberId, FieldError> {
     let member = MemberId::of(&report.node)?;
     if !is_number(&report.instance) {
         return Err(FieldError::new("instance", "is not 16 lower-case hex digits"));
@@ -113,7 +138,7 @@ fn validate(report: &Report) -> Result<MemberId, FieldError> {
     if report.sequence == 0 {
         return Err(FieldError::new("sequence", "is 0, but the first report of an instance is 1"));
     }
-    let Some(hello) = &report.hello else { return Ok(member) };
+    let Some(hello) = &mut report.hello else { return Ok(member) };
     if hello.filter_version.len() > TEXT_MAX || !hello.filter_version.bytes().all(|b| b.is_ascii_graphic()) {
         let rule = format!("is not a version: at most {TEXT_MAX} printable ASCII characters");
         return Err(FieldError::new("hello.filter_version", rule));
@@ -125,12 +150,15 @@ fn validate(report: &Report) -> Result<MemberId, FieldError> {
             format!("has {found} entries, at most {SERVICES_MAX} are allowed"),
         ));
     }
-    for (index, service) in hello.services.iter().enumerate() {
-        let version = &service.version_info;
-        if !version.is_empty() && version.parse::<SnapshotVersion>().is_err() {
+    for (index, service) in hello.services.iter_mut().enumerate() {
+        if service.version_info.is_empty() {
+            continue;
+        }
+        let Ok(version) = service.version_info.parse::<SnapshotVersion>() else {
             let field = format!("hello.services[{index}].version_info");
             return Err(FieldError::new(field, "is neither empty nor <epoch>.<version>"));
-        }
+        };
+        service.version_info = version.to_string();
     }
     Ok(member)
 }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::sidecar::Sidecar;
-use crate::api::{Confirmation, ServiceStatus, VerbResponse};
+use crate::api::{Confirmation, PROBLEM_PREFIX, ServiceStatus, VerbResponse};
 
 /// Long enough for whatever is not meant to happen by itself.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -49,7 +49,7 @@ impl Answer {
         assert_eq!(self.headers[header::CONTENT_TYPE], "application/problem+json");
         assert_eq!(problem["status"], status);
         assert!(!problem["title"].as_str().unwrap().is_empty());
-        let code = problem["type"].as_str().unwrap().strip_prefix("urn:colorfast:problem:").unwrap();
+        let code = problem["type"].as_str().unwrap().strip_prefix(PROBLEM_PREFIX).unwrap();
         let field = problem.get("field").map(|field| field.as_str().unwrap().to_owned());
         (code.to_owned(), field, problem["detail"].as_str().unwrap().to_owned())
     }
@@ -64,6 +64,12 @@ pub fn ask(routes: &Router, request: Request<Body>) -> Asking {
         let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
         Answer { status: parts.status, headers: parts.headers, text }
     })
+}
+
+/// Whether a request is held, rather than answered.
+pub async fn is_held(asking: &mut Asking) -> bool {
+    // Nothing on the way to an answer takes time: what is not there at once waits for something.
+    tokio::time::timeout(Duration::ZERO, asking).await.is_err()
 }
 
 impl Rig {

@@ -4,37 +4,37 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use axum::Router;
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use super::ending::Ending;
+use super::listening::{Capacity, serve};
 use super::serving::ServeFile;
 use super::sidecar::Sidecar;
 use super::{Options, files, logging};
+use crate::data_dir::{CONTROL_TOKEN_FILE, DISCOVERY_TOKEN_FILE};
 use crate::store::DirLock;
 
 /// How long requests may take to end once the process is told to.
 const GRACE: Duration = Duration::from_secs(5);
-/// A shorter ttl would lapse members between two polls.
-const MEMBER_TTL_MIN: Duration = Duration::from_secs(1);
+/// A shorter member ttl would lapse members between two polls.
+pub const MEMBER_TTL_MIN: Duration = Duration::from_secs(1);
 
 /// Serves until SIGINT or SIGTERM.
 ///
 /// # Errors
 /// Where it cannot start, or cannot go on: says why, and what would help.
 pub async fn run(options: Options) -> Result<()> {
-    logging::start(options.log_format)?;
+    // Dropped last: what was logged is written by then.
+    let _logs = logging::start(options.log_format)?;
     ensure!(
         options.member_ttl >= MEMBER_TTL_MIN,
         "a member ttl of {:?} is too short: proxies could not poll as often, {MEMBER_TTL_MIN:?} is the least",
         options.member_ttl
     );
+    let capacity = Capacity::claim()?;
     let folder = options.data_dir.as_path();
-    files::make_private_folder(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    files::make_private_folder(folder)?;
     let lock = DirLock::take(folder)?;
     ServeFile::clear(folder).context("cannot remove the serve.json of an earlier process")?;
     let mut signals = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -45,16 +45,16 @@ pub async fn run(options: Options) -> Result<()> {
     let upkeep = sidecar.upkeep();
     let (discovery_at, control_at) = (discovery.local_addr()?, control.local_addr()?);
     let servers = (
-        serve(discovery, sidecar.discovery.clone(), sidecar.ending.clone()),
-        serve(control, sidecar.control.clone(), sidecar.ending.clone()),
+        tokio::spawn(serve(discovery, sidecar.discovery.clone(), capacity.discovery, sidecar.ending.clone())),
+        tokio::spawn(serve(control, sidecar.control.clone(), capacity.control, sidecar.ending.clone())),
     );
     let file = ServeFile::write(folder, discovery_at, control_at).context("cannot write serve.json")?;
     info!(
         data_dir = %folder.display(),
         discovery = %discovery_at,
-        discovery_token = %folder.join("discovery.token").display(),
+        discovery_token = %folder.join(DISCOVERY_TOKEN_FILE).display(),
         control = %control_at,
-        control_token = %folder.join("control.token").display(),
+        control_token = %folder.join(CONTROL_TOKEN_FILE).display(),
         "serving"
     );
 
@@ -102,17 +102,6 @@ async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener> {
          and put a proxy with TLS in front for other machines"
     );
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {flag} {address}"))
-}
-
-fn serve(listener: TcpListener, routes: Router, ending: Ending) -> JoinHandle<std::io::Result<()>> {
-    // A switch is confirmed in milliseconds only where no answer waits for a delayed acknowledgement.
-    let listener = listener.tap_io(|io| {
-        if let Err(error) = io.set_nodelay(true) {
-            warn!(%error, "cannot set TCP_NODELAY");
-        }
-    });
-    let server = axum::serve(listener, routes).with_graceful_shutdown(async move { ending.begun().await });
-    tokio::spawn(async move { server.await })
 }
 
 #[cfg(test)]

@@ -5,23 +5,8 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
 use super::files;
-
-/// Its name in the data folder.
-const FILE: &str = "serve.json";
-
-/// What stands in it.
-#[derive(Debug, Serialize)]
-struct Serving {
-    /// Who listens.
-    pid: u32,
-    /// URL for proxies.
-    discovery: String,
-    /// URL for operators.
-    control: String,
-}
+use crate::data_dir::{SERVE_FILE, Serving};
 
 /// The file of this process, while it listens.
 #[derive(Debug)]
@@ -30,7 +15,7 @@ pub struct ServeFile(PathBuf);
 impl ServeFile {
     /// Removes what an earlier process left behind: it listens no more.
     pub fn clear(folder: &Path) -> io::Result<()> {
-        match fs::remove_file(folder.join(FILE)) {
+        match fs::remove_file(folder.join(SERVE_FILE)) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -42,7 +27,7 @@ impl ServeFile {
         let serving = Serving { pid: std::process::id(), discovery: url(discovery), control: url(control) };
         let mut text = serde_json::to_vec(&serving)?;
         text.push(b'\n');
-        let path = folder.join(FILE);
+        let path = folder.join(SERVE_FILE);
         files::write_private(&path, &text)?;
         Ok(Self(path))
     }
@@ -63,7 +48,7 @@ mod tests {
     #[test]
     fn the_file_is_whole_private_and_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(FILE);
+        let path = folder.path().join(SERVE_FILE);
         ServeFile::clear(folder.path()).unwrap();
         fs::write(&path, "what a crash left behind").unwrap();
         ServeFile::clear(folder.path()).unwrap();

@@ -19,6 +19,7 @@ use super::members::Members;
 use super::reports::Reports;
 use super::tokens::Token;
 use super::{clock, files};
+use crate::data_dir::{CONTROL_TOKEN_FILE, DISCOVERY_TOKEN_FILE};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Ephemera, Log};
 
@@ -51,14 +52,14 @@ impl Sidecar {
     /// Where anything in it is not in order.
     pub async fn start(folder: &Path, member_ttl: Duration) -> Result<Self> {
         let token = |name: &str| Token::load_or_make(folder.join(name));
-        let (discovery_token, control_token) = (token("discovery.token")?, token("control.token")?);
+        let (discovery_token, control_token) = (token(DISCOVERY_TOKEN_FILE)?, token(CONTROL_TOKEN_FILE)?);
         let path = folder.join(STORE);
         files::check_private(&path)?;
         let store = Arc::new(tokio::task::spawn_blocking(move || Sqlite::open(&path)).await??);
         let opened = Opened::open(store.clone()).await?;
         let members = Arc::new(Members::new(opened.epoch(), member_ttl, store.clone()));
         // An instance is shown for as long as its proxy is a member, at least.
-        let reports = Arc::new(Reports::new(store.clone(), member_ttl * 2));
+        let reports = Arc::new(Reports::new(members.clone(), store.clone(), member_ttl * 2));
         let directory = Arc::new(Directory::default());
         let ending = Ending::new();
         let (authority, orders) = Authority::new();
@@ -89,6 +90,12 @@ impl Sidecar {
             tokio::spawn(drop_expired(self.store.clone())),
             tokio::spawn(lapse(self.members.clone())),
         ]
+    }
+
+    /// What is kept under `prefix`.
+    #[cfg(test)]
+    pub fn stored(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
+        self.store.scan(prefix)
     }
 
     /// Saves everything, so that the data folder is one tidy file.

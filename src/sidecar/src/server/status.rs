@@ -47,7 +47,7 @@ fn member(
         node: record.member.node().to_owned(),
         process: record.member.process().to_owned(),
         version_info: record.held().map(|held| held.to_string()).unwrap_or_default(),
-        current: record.held() == Some(newest),
+        current: record.held_of_ours() == Some(newest),
         last_seen: record.seen,
         refused: record
             .refused

@@ -1,9 +1,10 @@
 //! Bearer tokens: made at the first start, in files that nobody else can read.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -51,9 +52,9 @@ impl Token {
         Ok(Self { text: text.into(), path: Arc::new(path) })
     }
 
-    /// Where it stands.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// The name of the file that it stands in. Where that is, is nobody's business who does not know.
+    pub fn file_name(&self) -> Cow<'_, str> {
+        self.path.file_name().unwrap_or_default().to_string_lossy()
     }
 
     /// Whether `given` is this token. Takes as long for a nearly right one as for a wrong one.

@@ -4,8 +4,15 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+
+use crate::data_dir::LOCK_FILE;
+
+/// Commands hold the lock for an instant, shared, to see whether a sidecar runs: one that starts outwaits them.
+const LOOKS: u32 = 5;
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The lock of a data folder, held until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
@@ -19,11 +26,19 @@ impl DirLock {
     /// # Errors
     /// Where another process holds it; the error names that process.
     pub fn take(folder: &Path) -> Result<Self> {
-        let path = folder.join("lock");
+        let path = folder.join(LOCK_FILE);
         let mut open = OpenOptions::new();
         let open = open.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = open.open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        match file.try_lock() {
+        let mut locked = file.try_lock();
+        for _ in 0..LOOKS {
+            if !matches!(locked, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            std::thread::sleep(LOOK);
+            locked = file.try_lock();
+        }
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();

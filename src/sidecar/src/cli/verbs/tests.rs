@@ -115,6 +115,44 @@ async fn introductions_that_do_not_come_are_refusals() {
     assert_eq!(fake.lines().len(), 3);
 }
 
+/// Such a refusal says what each member said, and offers to forget nobody but the silent.
+#[tokio::test]
+async fn refused_introductions_say_why() {
+    for patience in [WAIT, Patience::Return] {
+        let nack = confirmation(5, "pending", &[("a/1", "acknowledged"), ("b/2", "refused"), ("-c/3", "silent")]);
+        let settled = confirmation(5, "pending", &[("a/1", "acknowledged"), ("b/2", "refused")]);
+        for (confirmation, forget) in [(settled, None), (nack, Some("colorfast member forget -- -c/3"))] {
+            let patience = if forget.is_some() && patience == WAIT { MOMENT } else { patience };
+            let fake = Fake::start(rows(vec![(409, refusal())], vec![confirmation])).await;
+            let Failure::Told(told) = switch(&fake, patience).await.unwrap_err() else { panic!("not told") };
+            assert!(told.problem.detail.contains("\nb/2  refused it: settings.x: no"), "{}", told.problem.detail);
+            assert!(!told.problem.detail.contains("a/1"), "{}", told.problem.detail);
+            assert_eq!(told.next[0], "colorfast status");
+            assert_eq!(told.next.get(1).map(|step| step.split("   ").next().unwrap()), forget);
+        }
+    }
+}
+
+/// What came of a verb alone gives the exit code, also where nobody can be told.
+#[tokio::test]
+async fn unwritable_output_changes_no_outcome() {
+    use std::io::ErrorKind;
+    let chat = "chat".parse().unwrap();
+    for (state, outcome, exit) in [("acknowledged", "confirmed", Exit::Done), ("refused", "pending", Exit::Unconfirmed)]
+    {
+        for kind in [ErrorKind::StorageFull, ErrorKind::BrokenPipe] {
+            for format in [Format::Text, Format::Json] {
+                let done = confirmation(7, outcome, &[("a/1", state)]);
+                let fake = Fake::start(rows(vec![(200, applied(7, done.clone()))], vec![done])).await;
+                let manner = Manner { patience: WAIT, expected_version: None };
+                let output = Output::broken(format, kind);
+                let ended = run(&fake.client, &output, &chat, verb(SWITCH), manner).await;
+                assert_eq!(ended.unwrap(), exit, "{kind} {format:?}");
+            }
+        }
+    }
+}
+
 /// A sidecar that goes away while a verb waits does not undo the verb: it is applied, and unconfirmed.
 #[tokio::test]
 async fn outages_while_waiting_leave_it_unconfirmed() {

@@ -11,8 +11,9 @@ pub struct Screen {
     terminal: Term,
 }
 
-const ENTER: &str = "\x1b[?1049h\x1b[?25l";
-const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
+/// Without a cursor, and without wrapping: a line that went on in the next row would be one row more than was counted.
+const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
+const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
 
 impl Screen {
     /// Takes the terminal.
@@ -64,5 +65,16 @@ mod tests {
         let low = frame(page, 4);
         assert!(low.starts_with("\x1b[H1\x1b[K\r\n2\x1b[K\r\n…") && !low.contains('3'), "{low:?}");
         assert!(low.lines().count() < 4);
+    }
+
+    /// Whatever is switched for the live view is switched back after it.
+    #[test]
+    fn the_terminal_is_left_as_it_was() {
+        for mode in ["?1049", "?25", "?7"] {
+            let (high, low) = (format!("\x1b[{mode}h"), format!("\x1b[{mode}l"));
+            assert!(ENTER.contains(&high) != ENTER.contains(&low), "{mode}");
+            assert_eq!((ENTER.contains(&high), ENTER.contains(&low)), (LEAVE.contains(&low), LEAVE.contains(&high)));
+        }
+        assert!(ENTER.contains("\x1b[?7l"), "long lines would wrap");
     }
 }

@@ -1,6 +1,6 @@
 //! The one writer: many orders, a store that fails, a log that somebody else touched.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use colorfast_core::ids::Epoch;
 use colorfast_core::release::{Entry, Event, SCHEMA};
@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::server::directory::Directory;
 use crate::server::members::Members;
-use crate::server::rig::Rig;
+use crate::server::rig::{LIMIT, Rig};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Answer, AppendError, Head, LeaseError, Log, Record, Secrets};
 
@@ -22,6 +22,8 @@ use crate::store::{Answer, AppendError, Head, LeaseError, Log, Record, Secrets};
 struct Frail {
     log: Arc<Sqlite>,
     fault: AtomicU8,
+    /// Nothing can be read.
+    blind: AtomicBool,
 }
 
 const SOUND: u8 = 0;
@@ -29,6 +31,8 @@ const SOUND: u8 = 0;
 const FAILS: u8 = 1;
 /// The next append writes, and fails to say so.
 const WRITES_AND_FAILS: u8 = 2;
+/// The same, and the log is blind from then on.
+const WRITES_AND_BLINDS: u8 = 3;
 
 impl Frail {
     fn break_next(&self, fault: u8) {
@@ -43,7 +47,8 @@ impl Log for Frail {
             match self.fault.swap(SOUND, Ordering::SeqCst) {
                 SOUND => self.log.append(expected, records).await,
                 FAILS => Err(outage.into()),
-                _ => {
+                fault => {
+                    self.blind.store(fault == WRITES_AND_BLINDS, Ordering::SeqCst);
                     self.log.append(expected, records).await?;
                     Err(outage.into())
                 }
@@ -52,6 +57,10 @@ impl Log for Frail {
     }
 
     fn read(&self, after: u64, limit: usize) -> Answer<'_, Vec<Record>> {
+        if self.blind.load(Ordering::SeqCst) {
+            let outage = Outage { what: "read the log", cause: "bad sector".to_owned() };
+            return Box::pin(std::future::ready(Err(outage)));
+        }
         self.log.read(after, limit)
     }
 
@@ -86,7 +95,7 @@ impl Scene {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Sqlite::open(&folder.path().join("store.db")).unwrap());
-        let log = Arc::new(Frail { log: store.clone(), fault: AtomicU8::new(SOUND) });
+        let log = Arc::new(Frail { log: store.clone(), fault: AtomicU8::new(SOUND), blind: AtomicBool::new(false) });
         let opened = Opened::open(log.clone()).await.unwrap();
         let members = Arc::new(Members::new(opened.epoch(), std::time::Duration::from_secs(45), store.clone()));
         let directory = Arc::new(Directory::default());
@@ -196,6 +205,27 @@ async fn outages_leave_the_state_of_the_log() {
     let done = scene.order(bundle(2)).await.unwrap();
     assert_eq!(done.published.snapshot.version, version + 2);
     assert_eq!(verify(scene.log.as_ref()).await.unwrap().error, None);
+}
+
+/// An event that was written unseen is not denied, and shown as soon as the log can be read, without another verb.
+#[tokio::test]
+async fn unseen_events_are_shown_later() {
+    let scene = Scene::new().await;
+    let version = scene.order(apply()).await.unwrap().published.snapshot.version;
+    let mut published = scene.directory.watch(&chat()).unwrap();
+    scene.log.break_next(WRITES_AND_BLINDS);
+    let unsure = scene.order(bundle(1)).await.unwrap_err().to_string();
+    assert!(unsure.contains("no space. It may have been written"), "{unsure}");
+    // The word of the append comes while nothing can be read, and does not come again.
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(5)).await;
+    tokio::task::yield_now().await;
+    assert_eq!(published.borrow_and_update().snapshot.version, version);
+    scene.log.blind.store(false, Ordering::SeqCst);
+    tokio::time::advance(std::time::Duration::from_secs(5)).await;
+    tokio::time::resume();
+    let shown = published.wait_for(|published| published.snapshot.version == version + 1);
+    tokio::time::timeout(LIMIT, shown).await.unwrap().unwrap();
 }
 
 /// What somebody else appends is followed, published, and checked against.

@@ -108,17 +108,22 @@ impl Writer {
         let mut head = self.log.watch();
         loop {
             tokio::select! {
-                _ = renewal.tick() => match self.log.lease(LEASE, &self.holder, LEASE_TTL).await {
-                    Ok(()) => renewed = Instant::now(),
-                    Err(LeaseError::Outage(outage)) if renewed.elapsed() < LEASE_TTL => {
-                        warn!(%outage, "cannot renew the lease on the log");
+                _ = renewal.tick() => {
+                    match self.log.lease(LEASE, &self.holder, LEASE_TTL).await {
+                        Ok(()) => renewed = Instant::now(),
+                        Err(LeaseError::Outage(outage)) if renewed.elapsed() < LEASE_TTL => {
+                            warn!(%outage, "cannot renew the lease on the log");
+                        }
+                        Err(lost) => return Err(lost.into()),
                     }
-                    Err(lost) => return Err(lost.into()),
-                },
+                    // What may have been written is shown without waiting for the next verb.
+                    if self.standing == Standing::Behind {
+                        self.follow().await;
+                    }
+                }
                 Ok(()) = head.changed() => {
-                    let moved = head.borrow_and_update().seq > self.replay.head.seq;
-                    if moved && let Err(outage) = self.catch_up().await {
-                        error!(%outage, "cannot follow the log");
+                    if head.borrow_and_update().seq > self.replay.head.seq {
+                        self.follow().await;
                     }
                 }
                 command = orders.recv() => {
@@ -149,7 +154,7 @@ impl Writer {
                 Err(AppendError::Moved(_)) => self.standing = Standing::Behind,
                 Err(AppendError::Outage(outage)) => {
                     self.standing = Standing::Behind;
-                    self.catch_up().await?;
+                    self.catch_up().await.map_err(|_| unsure(&outage))?;
                     if self.replay.head != head {
                         return Err(outage.into());
                     }
@@ -240,6 +245,13 @@ impl Writer {
         Ok(())
     }
 
+    /// Catches up where nobody waits for it.
+    async fn follow(&mut self) {
+        if let Err(outage) = self.catch_up().await {
+            error!(%outage, "cannot follow the log");
+        }
+    }
+
     /// The services that are shown as they were.
     fn unpublished(&self) -> Vec<ServiceName> {
         let shown = |service| self.directory.watch(service).map(|watch| watch.borrow().snapshot.version);
@@ -276,9 +288,18 @@ fn failed(what: &'static str, cause: impl ToString) -> Outage {
     Outage { what, cause: cause.to_string() }
 }
 
+/// An append that failed, and nobody can read whether it did.
+fn unsure(outage: &Outage) -> Outage {
+    let cause = format!(
+        "{}. It may have been written: the log cannot be read now. Look at `colorfast status` before you repeat the verb",
+        outage.cause
+    );
+    Outage { what: outage.what, cause }
+}
+
 /// Every verb stands in the operator's log, refused ones too.
 fn report(order: &Order, done: &Result<Done, VerbError>) {
-    let (principal, service, verb) = (&order.principal, &order.service, order.verb_name());
+    let (principal, service, verb) = (&order.principal, &order.service, order.verb.name());
     match done {
         Ok(done) => {
             let version = done.published.snapshot.version;

@@ -78,12 +78,14 @@ pub async fn confirmation(
     let first = control.members.confirmation(&service, &appended);
     let mut now = first.clone();
     // A client that asks after the last acknowledgement, or the last refusal, must not sit it out.
-    while !now.is_settled() && now == first {
-        tokio::select! {
-            _ = members.changed() => now = control.members.confirmation(&service, &appended),
-            () = control.ending.begun() => break,
-            () = tokio::time::sleep_until(end) => break,
-        }
+    let mut waits = true;
+    while waits && !now.is_settled() && now == first {
+        waits = tokio::select! {
+            _ = members.changed() => true,
+            () = control.ending.begun() => false,
+            () = tokio::time::sleep_until(end) => false,
+        };
+        now = control.members.confirmation(&service, &appended);
     }
     Ok(Json(now))
 }
@@ -91,7 +93,7 @@ pub async fn confirmation(
 /// `GET /v1/services/{service}/bundles`
 pub async fn bundles(State(control): Shared, Service(service): Service) -> Result<Json<Bundles>, ApiError> {
     let published = control.published(&service)?.borrow().clone();
-    Ok(Json(published.state.bundles.clone()))
+    Ok(Json(published.state.bundles.as_ref().clone()))
 }
 
 /// `DELETE /v1/services/{service}/members/{member}`

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::server::rig::{LIMIT, Rig, ask};
+use crate::server::rig::{LIMIT, Rig, ask, is_held};
 
 /// Only the token of an API opens it, and only in the form that the standard gives it; health needs none.
 #[tokio::test]
@@ -40,11 +40,14 @@ async fn tokens_are_asked_for() {
             assert_eq!(answer.problem(401).0, "unauthenticated");
             assert_eq!(answer.headers[header::WWW_AUTHENTICATE], "Bearer");
             assert!(!answer.text.contains(&control));
+            assert!(answer.problem(401).2.ends_with("the token of control.token"), "{}", answer.text);
         }
     }
     for routes in [&rig.sidecar.control, &rig.sidecar.discovery] {
         let answer = ask(routes, Request::get("/healthz").body(Body::empty()).unwrap()).await;
         assert_eq!((answer.status, answer.text.as_str()), (StatusCode::OK, "ok"));
+        let wrong = ask(routes, Request::post("/healthz").body(Body::empty()).unwrap()).await;
+        assert_eq!(wrong.problem(405).0, "method-not-allowed");
         let unknown = ask(routes, Request::get("/v1/other").body(Body::empty()).unwrap()).await;
         assert_eq!(unknown.problem(401).0, "unauthenticated");
     }
@@ -66,8 +69,8 @@ async fn errors_are_problem_documents() {
         (get.clone(), "/v1/services/%ff", 404, "not-found", None),
         (get.clone(), "/v1/services/code/bundles", 404, "no-service", None),
         (get.clone(), "/v1/services/chat?wait_ms=30001", 422, "invalid-field", Some("wait_ms")),
-        (get.clone(), "/v1/services/chat?wait_ms=x", 400, "invalid-query", None),
-        (get.clone(), "/v1/services/chat?wait=1", 400, "invalid-query", None),
+        (get.clone(), "/v1/services/chat?wait_ms=x", 400, "invalid-query", Some("wait_ms")),
+        (get.clone(), "/v1/services/chat?wait=1", 400, "invalid-query", Some("wait")),
         (get.clone(), "/v1/services/chat/confirmations/x", 422, "invalid-field", Some("version")),
         (get.clone(), "/v1/services/chat/confirmations/0", 404, "not-found", None),
         (get.clone(), "/v1/services/chat/confirmations/1", 404, "not-found", None),
@@ -77,8 +80,8 @@ async fn errors_are_problem_documents() {
         (Method::DELETE, "/v1/services/code/members/a", 404, "no-service", None),
         (get.clone(), "/v1/events?limit=0", 422, "invalid-field", Some("limit")),
         (get.clone(), "/v1/events?limit=1001", 422, "invalid-field", Some("limit")),
-        (get.clone(), "/v1/events?after=-1", 400, "invalid-query", None),
-        (get, "/v1/events?service=Chat", 400, "invalid-query", None),
+        (get.clone(), "/v1/events?after=-1", 400, "invalid-query", Some("after")),
+        (get, "/v1/events?service=Chat", 400, "invalid-query", Some("service")),
     ];
     for (method, path, status, code, field) in cases {
         let problem = rig.control(method.clone(), path, "").await.problem(status);
@@ -93,7 +96,14 @@ async fn bad_verbs_are_refused_by_field() {
     let head = rig.get("/v1/events").await.json(200)["head"].clone();
     let manifest = json!({"code": "c", "model": "", "prompts": "p"});
     let cases = [
-        (json!({"verb": "apply"}), 400, "invalid-body", None, "settings"),
+        (json!({"verb": "apply"}), 400, "invalid-body", Some("settings"), "missing"),
+        (
+            json!({"verb": "add_bundle", "id": "v3", "manifest": {"code": "c", "model": "m"}}),
+            400,
+            "invalid-body",
+            Some("manifest.prompts"),
+            "missing",
+        ),
         (json!({"verb": "apply", "settings": {"colour": 1}}), 400, "invalid-body", Some("settings.colour"), "colour"),
         (
             json!({"verb": "apply", "settings": {"pin": {"max_age": 1}}}),
@@ -210,7 +220,7 @@ async fn conflicts_say_what_to_wait_for() {
     });
     rig.discovery(colorfast_core::names::DISCOVERY_PATH, &poll).await.json(200);
     let early = rig.try_verb(json!({"verb": "switch", "slot": "green"})).await.json(409);
-    assert_eq!(early["type"], "urn:colorfast:problem:not-introduced");
+    assert_eq!(early["type"], format!("{}not-introduced", crate::api::PROBLEM_PREFIX));
     assert_eq!(early["members"], json!(["edge/00000000000000aa"]));
     assert!(early["awaited_version"].as_u64().unwrap() < version);
 
@@ -259,10 +269,10 @@ async fn status_waits_for_news() {
     let rig = Rig::with_chat().await;
     let version = rig.status().await.version;
     let path = format!("/v1/services/chat?after_version={version}&wait_ms=30000");
-    let waiting = tokio::spawn(rig.get(&path));
-    tokio::task::yield_now().await;
+    let mut waiting = rig.get(&path);
+    assert!(is_held(&mut waiting).await);
     rig.verb(json!({"verb": "switch", "slot": "green"})).await;
-    let newer = timeout(LIMIT, waiting).await.unwrap().unwrap().json(200);
+    let newer = timeout(LIMIT, waiting).await.unwrap().json(200);
     assert_eq!(newer["version"], version + 1);
 
     // What is newer already is told at once.
@@ -272,7 +282,9 @@ async fn status_waits_for_news() {
     let asked = Instant::now();
     rig.get(&format!("/v1/services/chat?after_version={}&wait_ms=1000", version + 1)).await.json(200);
     assert!((Duration::from_secs(1)..Duration::from_secs(2)).contains(&asked.elapsed()));
+    let mut waiting = rig.get(&format!("/v1/services/chat?after_version={}&wait_ms=30000", version + 1));
+    assert!(is_held(&mut waiting).await);
     rig.sidecar.ending.begin();
-    rig.get(&format!("/v1/services/chat?after_version={}&wait_ms=30000", version + 1)).await.json(200);
+    waiting.await.json(200);
     assert!(asked.elapsed() < Duration::from_secs(2), "the end of the process is waited out");
 }

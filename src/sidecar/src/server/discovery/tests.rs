@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::*;
-use crate::api::{Outcome, Progress};
-use crate::server::rig::{Answer, Asking, LIMIT, Rig};
+use crate::api::{Confirmation, Outcome, Progress};
+use crate::server::rig::{Answer, Asking, LIMIT, Rig, is_held};
 
 /// A proxy that remembers what it was sent.
 #[derive(Clone)]
@@ -56,12 +56,6 @@ impl Proxy {
 /// A verb that makes a newer snapshot, whatever the members do.
 fn another_bundle() -> Value {
     json!({"verb": "add_bundle", "id": "v3", "manifest": {"code": "c", "model": "m", "prompts": "p"}})
-}
-
-/// Whether a poll is held, rather than answered.
-async fn is_held(poll: &mut Asking) -> bool {
-    // Nothing on the way to an answer takes time: what is not there at once waits for something.
-    timeout(Duration::ZERO, poll).await.is_err()
 }
 
 /// Confirmed: the answer is the newest snapshot with its keys, the next poll acknowledges it and is held, and a switch
@@ -117,7 +111,7 @@ async fn refused_snapshots_are_not_sent_again() {
     let refusing = Proxy { held: before.held.clone(), ..proxy.clone() };
     let mut held = refusing.refuse(&rig, "slots[0].weight: is bad");
     assert!(is_held(&mut held).await);
-    let progress = Progress::Refused { error: "slots[0].weight: is bad".to_owned() };
+    let progress = Progress::Refused { error: "slots[0].weight: is bad".to_owned(), retried: false };
     assert_eq!(rig.confirmation(version).await.members[0].progress, progress);
     let member = rig.status().await.members.remove(0);
     assert_eq!(member.refused.unwrap().version, version);
@@ -166,6 +160,66 @@ async fn newer_logs_are_not_overwritten() {
     assert_eq!(fresh.take(&fresh.poll(&rig).await), status.version);
 }
 
+/// Confirmed: a snapshot from a future that a restored data folder has lost is never taken for the one that gets its
+/// number later, by no restart either; the next number is taken as usual.
+#[tokio::test]
+async fn lost_futures_are_not_current() {
+    let rig = Rig::with_chat().await;
+    let epoch = rig.status().await.epoch;
+    let version = rig.status().await.version + 1;
+    let mut proxy = Proxy { held: format!("{}.{version}", epoch.0), ..Proxy::new() };
+    assert!(is_held(&mut proxy.poll(&rig)).await);
+    assert_eq!(rig.verb(another_bundle()).await.version, version);
+    assert!(is_held(&mut proxy.poll(&rig)).await);
+    let rig = rig.restart().await;
+    assert!(is_held(&mut proxy.poll(&rig)).await);
+    assert_eq!(rig.confirmation(version).await.outcome, Outcome::Pending);
+    assert!(!rig.status().await.members[0].current);
+
+    let settings = json!({"slots": ["blue", "green", "red"]});
+    let next = rig.verb(json!({"verb": "apply", "settings": settings})).await.version;
+    assert_eq!(proxy.take(&proxy.poll(&rig).await), next);
+    assert!(is_held(&mut proxy.poll(&rig)).await);
+    assert_eq!(rig.confirmation(next).await.outcome, Outcome::Confirmed);
+}
+
+/// A confirmation that is held tells what is known at its end: who polls meanwhile is silent no more.
+#[tokio::test]
+async fn held_confirmations_see_the_first_poll() {
+    let rig = Rig::with_chat().await;
+    let mut proxy = Proxy::new();
+    let version = proxy.take(&proxy.poll(&rig).await);
+    assert!(is_held(&mut proxy.poll(&rig)).await);
+    let next = rig.verb(another_bundle()).await.version;
+    assert_eq!(rig.confirmation(next).await.members[0].progress, Progress::Silent);
+    let mut waiting = rig.get(&format!("/v1/services/chat/confirmations/{next}?wait_ms=30000"));
+    assert!(is_held(&mut waiting).await);
+    // It is answered with the new version, and still decides by the old one.
+    proxy.poll(&rig).await.json(200);
+    let told: Confirmation = serde_json::from_value(timeout(HOLD / 2, waiting).await.unwrap().json(200)).unwrap();
+    assert_eq!(told.members[0].progress, Progress::Lagging);
+    assert_eq!(proxy.held, format!("{}.{version}", rig.status().await.epoch.0));
+}
+
+/// A snapshot that was damaged on the way is named and sent again, and a confirmation waits on for it.
+#[tokio::test]
+async fn damaged_snapshots_do_not_settle() {
+    let rig = Rig::with_chat().await;
+    let mut proxy = Proxy::new();
+    let version = rig.status().await.version;
+    proxy.poll(&rig).await.json(200);
+    let answer = proxy.refuse(&rig, "is no JSON").await;
+    let confirmation = rig.confirmation(version).await;
+    let wanted = Progress::Refused { error: "is no JSON".to_owned(), retried: true };
+    assert_eq!(confirmation.members[0].progress, wanted);
+    assert!(!confirmation.is_settled());
+    let mut waiting = rig.get(&format!("/v1/services/chat/confirmations/{version}?wait_ms=30000"));
+    assert!(is_held(&mut waiting).await);
+    assert_eq!(proxy.take(&answer), version);
+    assert!(is_held(&mut proxy.poll(&rig)).await);
+    assert_eq!(timeout(HOLD / 2, waiting).await.unwrap().json(200)["outcome"], "confirmed");
+}
+
 /// Members: a restarted sidecar knows its members, and what they hold, before they ask again.
 #[tokio::test]
 async fn members_survive_a_restart() {
@@ -187,9 +241,10 @@ async fn held_polls_end_with_the_sidecar() {
     let rig = Rig::with_chat().await;
     let mut proxy = Proxy::new();
     proxy.take(&proxy.poll(&rig).await);
-    let held = tokio::spawn(proxy.poll(&rig));
+    let mut held = proxy.poll(&rig);
+    assert!(is_held(&mut held).await);
     rig.sidecar.ending.begin();
-    assert_eq!(timeout(LIMIT, held).await.unwrap().unwrap().status, StatusCode::NOT_MODIFIED);
+    assert_eq!(timeout(HOLD / 2, held).await.unwrap().status, StatusCode::NOT_MODIFIED);
 }
 
 /// A service that does not exist is a 404 that says how to make one, and leaves no member behind.
@@ -219,7 +274,9 @@ async fn bad_requests_are_refused_by_field() {
         (422, "node.id", |r| r["node"]["id"] = json!("")),
         (422, "node.id", |r| r["node"]["id"] = json!("a\u{0}b")),
         (422, "node.metadata.process_id", |r| r["node"]["metadata"]["process_id"] = json!("7")),
-        (400, "node.metadata", |r| drop(r["node"]["metadata"].as_object_mut().unwrap().remove("process_id"))),
+        (400, "node.metadata.process_id", |r| {
+            drop(r["node"]["metadata"].as_object_mut().unwrap().remove("process_id"))
+        }),
         (400, "error_detail.code", |r| r["error_detail"] = json!({"code": "x", "message": ""})),
         (400, "version_info", |r| r["version_info"] = json!(7)),
     ];

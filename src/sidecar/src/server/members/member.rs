@@ -29,6 +29,10 @@ pub struct Record {
     /// What it decides by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
+    /// What it held when that was newer than anything of this log: the number may come to pass here too, but for
+    /// another snapshot. For as long as it holds exactly that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<Held>,
     /// What it refused, while it has taken nothing newer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refused>,
@@ -67,16 +71,19 @@ pub struct Refused {
     version_info: Held,
     /// The field and the rule, as the proxy said.
     pub error: String,
+    /// It could not be read as it came, so it is sent again.
+    #[serde(default)]
+    pub retried: bool,
 }
 
 impl Refused {
     /// What a proxy said of `version`, cut to a bearable length and to one line.
-    pub fn new(version: SnapshotVersion, said: &str) -> Self {
+    pub fn new(version: SnapshotVersion, said: &str, retried: bool) -> Self {
         let printable = said.chars().map(|c| if c.is_control() { ' ' } else { c });
         let error: String = printable.take(ERROR_MAX).collect();
         let error = error.trim();
         let error = if error.is_empty() { "it did not say why" } else { error };
-        Self { version_info: Held(version), error: error.to_owned() }
+        Self { version_info: Held(version), error: error.to_owned(), retried }
     }
 
     /// Which.
@@ -96,9 +103,23 @@ impl Record {
         format!("member/{service}/{}/{}", id.process(), id.node())
     }
 
-    /// What it decides by.
+    /// What it decides by, as it says.
     pub fn held(&self) -> Option<SnapshotVersion> {
         self.held.map(|held| held.0)
+    }
+
+    /// What it decides by, unless that is known to be no snapshot of this log.
+    pub fn held_of_ours(&self) -> Option<SnapshotVersion> {
+        self.held.filter(|_| self.held != self.foreign).map(|held| held.0)
+    }
+
+    /// It says what it decides by, this log being at `current`.
+    pub fn hold(&mut self, held: Option<SnapshotVersion>, current: u64) {
+        self.held = held.map(Held);
+        if held.is_some_and(|held| held.epoch == self.epoch && held.version > current) {
+            self.foreign = self.held;
+        }
+        self.foreign = self.foreign.filter(|_| self.foreign == self.held);
     }
 }
 
@@ -143,16 +164,18 @@ impl Member {
     /// Takes a refusal in, where it answers a response that was sent and was not told before.
     ///
     /// Without a nonce the proxy could not even read that much: the response was damaged on the way. It counts for the
-    /// last one sent, which is worth another try.
+    /// last one sent, which is sent again: what is known of it now is not the member's last word.
     pub fn refuse(&mut self, nonce: &str, said: &str) -> Option<&Refused> {
-        let version = if nonce.is_empty() {
-            self.sent.back()?.1
-        } else {
-            let version = self.sent.iter().find(|(sent, _)| sent == nonce)?.1;
-            self.withheld = Some(version);
-            version
+        let retried = nonce.is_empty();
+        let answered = match retried {
+            true => self.sent.back(),
+            false => self.sent.iter().find(|(sent, _)| sent == nonce),
         };
-        let refused = Refused::new(version, said);
+        let version = answered?.1;
+        if !retried {
+            self.withheld = Some(version);
+        }
+        let refused = Refused::new(version, said, retried);
         if self.record.refused.as_ref() == Some(&refused) {
             return None;
         }

@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::id::MemberId;
-use super::member::{Held, Member, Record, Refused};
+use super::member::{Member, Record, Refused};
 use super::{Heard, Sending};
 use crate::api::{Confirmation, MemberProgress, Millis, Outcome, Progress};
 
@@ -55,6 +55,20 @@ pub struct Told {
     pub error: String,
 }
 
+/// Whether one more member can be taken in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Room {
+    /// It can.
+    Free,
+    /// It can, since one that lapsed before is named no more.
+    Dropped(MemberId),
+    /// All are live.
+    None {
+        /// Whether there was room when one came last.
+        news: bool,
+    },
+}
+
 /// How a member left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Left {
@@ -74,12 +88,15 @@ pub struct Roll {
     members: BTreeMap<MemberId, Member>,
     versions: VecDeque<Appended>,
     changed: watch::Sender<()>,
+    /// Whether a proxy was turned away since the last one was taken in.
+    full: bool,
 }
 
 impl Roll {
     /// Nobody yet.
     pub fn new(epoch: Epoch) -> Self {
-        Self { epoch, current: 0, members: BTreeMap::new(), versions: VecDeque::new(), changed: watch::Sender::new(()) }
+        let (members, versions) = (BTreeMap::new(), VecDeque::new());
+        Self { epoch, current: 0, members, versions, changed: watch::Sender::new(()), full: false }
     }
 
     /// Takes in a member that an earlier process knew.
@@ -106,9 +123,20 @@ impl Roll {
         self.changed.subscribe()
     }
 
-    /// How many are kept, lapsed ones among them.
-    pub fn len(&self) -> usize {
-        self.members.len()
+    /// Makes room for one more than are kept, among `most`. Who has lapsed is kept only to be named, and goes first.
+    pub fn make_room(&mut self, most: usize) -> Room {
+        if self.members.len() < most {
+            self.full = false;
+            return Room::Free;
+        }
+        let lapsed = self.members.iter().filter(|(_, member)| !member.is_live());
+        let Some(oldest) = lapsed.min_by_key(|(_, member)| member.deadline).map(|(id, _)| id.clone()) else {
+            return Room::None { news: !std::mem::replace(&mut self.full, true) };
+        };
+        self.members.remove(&oldest);
+        self.full = false;
+        self.settle(Instant::now());
+        Room::Dropped(oldest)
     }
 
     /// Whether `id` is a member now.
@@ -133,14 +161,25 @@ impl Roll {
     /// A proxy polled: it is a member from now until `deadline`.
     pub fn hear(&mut self, id: &MemberId, heard: Heard, at: UnixMillis, now: Instant, deadline: Instant) -> News {
         let (epoch, current) = (self.epoch, self.current);
-        let fresh =
-            || Record { member: id.clone(), epoch, joined: current, held: None, refused: None, seen: at, lapsed: None };
+        let fresh = || Record {
+            member: id.clone(),
+            epoch,
+            joined: current,
+            held: None,
+            foreign: None,
+            refused: None,
+            seen: at,
+            lapsed: None,
+        };
         let mut changed = !self.is_member(id);
+        let appended = self.versions.back().and_then(|appended| appended.when);
         let member = self.members.entry(id.clone()).or_insert_with(|| Member::new(fresh(), deadline));
+        // Silent until now: who waits is told that it is not any more.
+        changed |= member.heard.is_none_or(|heard| appended.is_some_and(|appended| heard < appended));
         (member.heard, member.deadline) = (Some(now), deadline);
         (member.record.seen, member.record.lapsed) = (at, None);
         let moved = member.record.held() != heard.held;
-        member.record.held = heard.held.map(Held);
+        member.record.hold(heard.held, current);
         let taken = |refused: &Refused| heard.held >= Some(refused.version());
         changed |= moved | member.record.refused.take_if(|refused| taken(refused)).is_some();
         let refused = heard.refused.and_then(|(nonce, said)| {
@@ -249,7 +288,7 @@ impl Roll {
         }
         let wanted = SnapshotVersion { epoch: self.epoch, version: appended.version };
         if let Some(refused) = member.record.refused.as_ref().filter(|refused| refused.version() >= wanted) {
-            return Progress::Refused { error: refused.error.clone() };
+            return Progress::Refused { error: refused.error.clone(), retried: refused.retried };
         }
         let heard_since = match (member.heard, appended.when) {
             (Some(heard), Some(when)) => heard >= when,
@@ -288,6 +327,6 @@ impl Roll {
 
 /// Whether `member` decides by `version` or a newer one of this log. What a log cannot have given is no version of it.
 fn holds(epoch: Epoch, current: u64, member: &Member, version: u64) -> bool {
-    let held = member.record.held().filter(|held| held.epoch == epoch && held.version <= current);
+    let held = member.record.held_of_ours().filter(|held| held.epoch == epoch && held.version <= current);
     held.is_some_and(|held| held.version >= version)
 }

@@ -256,7 +256,7 @@ async fn refusals_are_named() {
     assert_eq!(scene.progress(2), [(a.to_string(), Progress::Lagging)]);
 
     scene.poll(&a, refuse("n1"));
-    let Some((_, Progress::Refused { error })) = scene.progress(2).pop() else { panic!("not refused") };
+    let Some((_, Progress::Refused { error, .. })) = scene.progress(2).pop() else { panic!("not refused") };
     assert!(error.starts_with("slots[0]:   bad [31m xxx"), "{error}");
     assert!(error.len() <= 512 && !error.contains(char::is_control));
     assert_eq!(scene.members.sends(&chat(), &a, version, "n2"), Sending::Withheld);
@@ -319,6 +319,28 @@ async fn members_are_bounded() {
     }
     assert!(scene.members.heard(&chat(), &id("b", 1), holds(1)).is_err());
     assert!(scene.members.heard(&chat(), &id("a", 1), holds(1)).is_ok());
+
+    // Who has lapsed and is only named makes room, the oldest first.
+    scene.append(2).await;
+    advance(TTL).await;
+    scene.poll(&id("a", 1), holds(2));
+    scene.members.expire();
+    assert_eq!((scene.members.of(&chat()).len(), scene.confirmation(2).members.len()), (1, 10_000));
+    scene.poll(&id("b", 1), holds(2));
+    assert_eq!((scene.members.of(&chat()).len(), scene.confirmation(2).members.len()), (2, 10_000));
+    assert_eq!(scene.ephemera.scan("member/").len(), 10_000);
+}
+
+/// That members are turned away is told once, and again only after there was room.
+#[test]
+fn a_full_roll_is_news_once() {
+    let (now, later) = (Instant::now(), Instant::now() + TTL);
+    let mut roll = Roll::new(EPOCH);
+    roll.hear(&id("a", 1), holds(0), clock::now(), now, later);
+    assert_eq!(roll.make_room(1), Room::None { news: true });
+    assert_eq!(roll.make_room(1), Room::None { news: false });
+    assert_eq!(roll.make_room(2), Room::Free);
+    assert_eq!(roll.make_room(1), Room::None { news: true });
 }
 
 /// Who a proxy is keeps to its rule, and the error names the field.

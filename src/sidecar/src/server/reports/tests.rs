@@ -71,6 +71,37 @@ async fn instances_are_bound_to_their_proxy() {
     assert_eq!(shown(&rig, 2).await, ["5.2"]);
 }
 
+/// What reports leave is bounded by the members: nobody else reports, nor for a service that it does not ask for, nor
+/// for more instances than an Envoy has.
+#[tokio::test]
+async fn reports_are_bounded_by_the_members() {
+    let rig = Rig::with_chat().await;
+    let kept = || rig.sidecar.stored("instance/");
+    assert_eq!(rig.discovery(REPORTS_PATH, &report(1, 1, "5.1")).await.problem(409).0, "not-member");
+    assert_eq!(kept().len(), 0);
+
+    join(&rig, 1).await;
+    let mut first = report(1, 1, &format!("{}5.1", "0".repeat(1_000)));
+    first["hello"]["services"].as_array_mut().unwrap().push(json!({"name": "code", "version_info": "", "keyed": true}));
+    send(&rig, &first).await;
+    assert_eq!(shown(&rig, 1).await, ["5.1"]);
+    assert!(kept().iter().all(|(_, value)| value.len() < 512 && !value.windows(6).any(|text| text == b"\"code\"")));
+
+    for instance in 0..255 {
+        let mut other = report(1, 1, "5.1");
+        other["instance"] = json!(format!("{instance:016x}"));
+        // One of them is the first.
+        assert!(instance == 0xaa || send(&rig, &other).await == 1);
+    }
+    let mut another = report(1, 1, "5.1");
+    another["instance"] = json!("ffffffffffffffff");
+    assert_eq!(send(&rig, &another).await, 1);
+    another["instance"] = json!("fffffffffffffffe");
+    assert_eq!(rig.discovery(REPORTS_PATH, &another).await.problem(503).0, "outage");
+    assert_eq!(send(&rig, &report(1, 2, "5.2")).await, 2);
+    assert_eq!(kept().len(), 256);
+}
+
 /// Bad reports are refused with the field named.
 #[tokio::test]
 async fn bad_reports_are_refused_by_field() {
