@@ -56,7 +56,7 @@ fn a_poisoned_snapshot_is_refused_by_name() {
             let polls = relay.polls();
             relay.spoil(move |body| poison(body.to_vec()).into());
             // All of it would go to green, were the poison taken.
-            let answer = mesh.cli("ramp green 9999 --timeout 10s").await?.ended_with(4)?.json.context("JSON")?;
+            let answer = mesh.cli("ramp green 9999 --timeout 3s").await?.ended_with(4)?.json.context("JSON")?;
             let member = &answer["confirmation"]["members"][0]["progress"];
             let error = member["error"].as_str().unwrap_or_default();
             ensure!(member["state"] == "refused", "{what}: {answer:#}");
