@@ -42,6 +42,25 @@ struct Wait {
     since: UnixMillis,
 }
 
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// What was waited for came.
+    Met,
+    /// It did not come in time.
+    Timeout,
+}
+
+impl End {
+    /// The word for metrics.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Met => "met",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
 /// What one try to settle a request came to.
 #[derive(Debug)]
 pub enum Settled {
@@ -124,14 +143,14 @@ impl Request {
                 }
                 Step::Needs(need) => {
                     if let Some(wait) = self.waits.take_if(|wait| wait.need == need) {
-                        wait.ended(vm, &self.service, "timeout", now);
+                        wait.ended(vm, &self.service, End::Timeout, now);
                     }
                     self.without = self.without.with(need);
                 }
             }
         };
         if let Some(wait) = self.waits.take() {
-            wait.ended(vm, &self.service, "met", now);
+            wait.ended(vm, &self.service, End::Met, now);
         }
         if !matches!(earlier, EarlierPass::Kept(_)) {
             self.count(vm, &current, &decision, earlier);
@@ -161,7 +180,7 @@ impl Request {
             before => {
                 // What it waited for before has come: the plan asks for something else now.
                 if let Some(before) = before {
-                    before.ended(vm, service, "met", now);
+                    before.ended(vm, service, End::Met, now);
                     *waits = None;
                 }
                 now
@@ -200,9 +219,9 @@ impl Request {
 
 impl Wait {
     /// Counts a wait that is over. After one in vain later requests need not wait for the same, for a while.
-    fn ended(self, vm: &Vm, service: &Service, how: &str, now: UnixMillis) {
-        vm.metrics.count(&metric::waits(&service.name, self.need.as_str(), how), 1);
-        if let (Need::Snapshot(Why::Newer(assignment)), "timeout") = (self.need, how) {
+    fn ended(self, vm: &Vm, service: &Service, end: End, now: UnixMillis) {
+        vm.metrics.count(&metric::waits(&service.name, self.need.as_str(), end.as_str()), 1);
+        if let (Need::Snapshot(Why::Newer(assignment)), End::Timeout) = (self.need, end) {
             service.stop_waiting_for(assignment, now);
         }
     }
