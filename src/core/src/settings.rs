@@ -204,6 +204,11 @@ pub struct Headers {
 }
 
 impl Headers {
+    /// The headers that carry the stamps: what a client must never be believed under.
+    pub fn stamps(&self) -> [&HeaderName; 3] {
+        [&self.slot, &self.bundle, &self.decision]
+    }
+
     /// Every header name with the field that holds it.
     pub fn all(&self) -> [(&'static str, &HeaderName); 5] {
         [

@@ -68,7 +68,7 @@ impl Seen {
                 b"user-agent" => user_agent = value,
                 b"cookie" => cookies.push(value),
                 _ if name == HEADER_CLIENT_SENT.as_bytes() => seen.stamped = Presence::Present,
-                _ if is(&names.slot) || is(&names.bundle) || is(&names.decision) => seen.stamped = Presence::Present,
+                _ if names.stamps().into_iter().any(is) => seen.stamped = Presence::Present,
                 _ if is(&names.preview) => seen.carried.preview = Presence::Present,
                 _ if is(&names.pin) => {
                     seen.carried.pin = Presence::Present;
@@ -92,8 +92,9 @@ impl Seen {
             let found = lines.iter().flat_map(|line| cookie::find(line, name));
             self.pins.extend(found.take(PINS_MAX).map(<[u8]>::to_vec));
         }
-        if lines.iter().any(|line| cookie::find(line, name).next().is_some()) {
-            let rest = lines.iter().map(|line| cookie::without(line, name).unwrap_or_else(|| line.to_vec()));
+        let without: Vec<_> = lines.iter().map(|line| cookie::without(line, name)).collect();
+        if without.iter().any(Option::is_some) {
+            let rest = lines.iter().zip(without).map(|(line, rest)| rest.unwrap_or_else(|| line.to_vec()));
             self.carried.cookies = Some(rest.filter(|line| !line.is_empty()).collect());
         }
     }
@@ -106,9 +107,8 @@ impl Seen {
     /// What an earlier pass of this request came to, where there was one. Asked for only where something stands under
     /// our names.
     pub fn earlier_pass(&self, plan: &Plan) -> EarlierPass {
-        let Some(decided) = Some(()).filter(|()| self.is_stamped()).and_then(|()| Decided::read()) else {
-            return EarlierPass::None;
-        };
+        let decided = if self.is_stamped() { Decided::read() } else { None };
+        let Some(decided) = decided else { return EarlierPass::None };
         let bundle_then = host::property(&[PROPERTY_BUNDLE]).unwrap_or_default();
         let same = |slot: &SlotPlan| slot.name.as_str() == decided.slot && bundle(slot) == bundle_then;
         let slot = plan.slots().find(|(_, slot)| plan.service.as_str() == decided.service && same(slot));
@@ -139,10 +139,8 @@ impl Seen {
     /// Takes off the request everything that only a stamp may carry.
     pub fn clear(&self, plan: &Plan) {
         self.strip(plan);
-        let names = &plan.settings.headers;
-        let stamps = [&names.slot, &names.bundle, &names.decision];
         if self.is_stamped() {
-            for name in stamps {
+            for name in plan.settings.headers.stamps() {
                 let _ = host::remove_header(Map::Request, name.as_str());
             }
         }
@@ -207,9 +205,8 @@ impl Decided {
 pub fn clear_redirected(plans: impl Iterator<Item = std::rc::Rc<Current>>) {
     let Some(decided) = Decided::read() else { return };
     for current in plans.filter(|current| current.plan.service.as_str() == decided.service) {
-        let names = &current.plan.settings.headers;
-        let parts = current.plan.settings.part_headers.values();
-        for name in [&names.slot, &names.bundle, &names.decision].into_iter().chain(parts) {
+        let settings = &current.plan.settings;
+        for name in settings.headers.stamps().into_iter().chain(settings.part_headers.values()) {
             let _ = host::remove_header(Map::Request, name.as_str());
         }
     }

@@ -111,12 +111,14 @@ impl State {
                 let created = ServiceState::new(entry.seq, settings.clone(), *signing_key, entry.at);
                 self.services.insert(service.clone(), created);
             }
+            (Some(service), Event::BundleAdded { bundle }) => {
+                let state = self.services.get_mut(service).ok_or_else(|| refuse(NO_SERVICE))?;
+                // In place, since it cannot fail: a copy of all bundles for each of them would make the fold quadratic.
+                Arc::make_mut(&mut state.bundles).insert(bundle.id.clone(), bundle.clone());
+                state.version = entry.seq;
+            }
             (Some(service), event) => {
-                let state = self.services.get_mut(service).ok_or_else(|| refuse("there is no such service"))?;
-                if let Event::BundleAdded { bundle } = event {
-                    // Cannot fail, and a copy of all bundles for each of them would make the fold quadratic.
-                    Arc::make_mut(&mut state.bundles).insert(bundle.id.clone(), bundle.clone());
-                }
+                let state = self.services.get_mut(service).ok_or_else(|| refuse(NO_SERVICE))?;
                 let mut next = state.clone();
                 next.apply(entry.seq, entry.at, event).map_err(refuse)?;
                 if let Some(AssignmentId(newest)) = next.newest_assignment {
@@ -182,12 +184,13 @@ impl ServiceState {
 
     fn apply(&mut self, seq: u64, at: UnixMillis, event: &Event) -> Result<(), &'static str> {
         match event {
-            Event::Genesis { .. } | Event::ServiceCreated { .. } => return Err("it has no place here"),
+            Event::Genesis { .. } | Event::ServiceCreated { .. } | Event::BundleAdded { .. } => {
+                return Err("it has no place here");
+            }
             Event::SettingsApplied { settings } => {
                 self.settings = settings.clone();
                 self.follow_settings(at);
             }
-            Event::BundleAdded { .. } => {}
             Event::Staged { slot, bundle, assignment } => {
                 if !self.bundles.contains_key(bundle) {
                     return Err("there is no such bundle");
@@ -305,6 +308,7 @@ impl ServiceState {
     }
 }
 
+const NO_SERVICE: &str = "there is no such service";
 const NO_SLOT: &str = "there is no such slot";
 
 impl SlotState {
