@@ -14,9 +14,11 @@ use crate::wait;
 pub struct Entry {
     /// When the request began (RFC 3339).
     pub time: String,
-    /// The bundle that the filter stamped, from filter state: the client cannot write it.
+    /// The whole decision, from filter state: the client cannot write it.
+    pub decided: Option<String>,
+    /// The bundle that the filter stamped.
     pub bundle: Option<String>,
-    /// The slot that the filter stamped, from filter state.
+    /// The slot that the filter stamped.
     pub slot: Option<String>,
     /// Why that slot: the decision's reason.
     pub decision: Option<String>,

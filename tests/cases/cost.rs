@@ -43,7 +43,7 @@ const HASH: &[(&str, u64)] = &[
     ("proxy_get_shared_data", 2),
     ("proxy_increment_metric", 2),
     ("proxy_replace_header_map_value", 4),
-    ("proxy_set_property", 2),
+    ("proxy_set_property", 1),
 ];
 
 /// A session that its pin keeps: nothing goes back.
@@ -54,7 +54,7 @@ const PIN: &[(&str, u64)] = &[
     ("proxy_increment_metric", 1),
     ("proxy_remove_header_map_value", 1),
     ("proxy_replace_header_map_value", 3),
-    ("proxy_set_property", 2),
+    ("proxy_set_property", 1),
 ];
 
 /// Cheap: a request of a plan of eight slots and one of two cost the same calls, and a snapshot is read once a worker.

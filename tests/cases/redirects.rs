@@ -3,7 +3,7 @@
 //! Early mutation does not run again, so the stamps stand under their own names; filter state of the request, which no
 //! client can set, tells them from a client's.
 
-use colorfast_core::names::{HEADER_BUNDLE, HEADER_DECISION, HEADER_SLOT, PROPERTY_BUNDLE, PROPERTY_DECIDED, metric};
+use colorfast_core::names::{HEADER_BUNDLE, HEADER_DECISION, HEADER_SLOT, PROPERTY_DECIDED, metric};
 use wasm_host::{HeaderMap, Stream};
 
 use crate::proxy::{Proxy, Worker, hosted};
@@ -14,9 +14,7 @@ use crate::sidecar;
 /// Sends what came of the first pass by again, as Envoy does.
 fn again(worker: &Worker, first: &Sent) -> Sent {
     let stream = worker.stream();
-    for name in [PROPERTY_DECIDED, PROPERTY_BUNDLE] {
-        stream.offer(&[name], first.stream.filter_state(name).unwrap());
-    }
+    stream.offer(&[PROPERTY_DECIDED], first.stream.filter_state(PROPERTY_DECIDED).unwrap());
     let headers: HeaderMap = first.forwarded();
     pass(stream, &headers)
 }
@@ -104,9 +102,7 @@ fn decisions_do_not_cross_services() {
     assert_eq!(stamps(&first), (Some("green".into()), Some("g-1".into()), Some("hash".into())));
     let redirected = |host: &str| {
         let stream = worker.stream();
-        for name in [PROPERTY_DECIDED, PROPERTY_BUNDLE] {
-            stream.offer(&[name], first.stream.filter_state(name).unwrap());
-        }
+        stream.offer(&[PROPERTY_DECIDED], first.stream.filter_state(PROPERTY_DECIDED).unwrap());
         let mut headers = first.forwarded();
         headers.replace(":authority", host);
         pass(stream, &headers)
@@ -141,11 +137,10 @@ fn filter_state_is_declared_for_the_request() {
     let proxy = Proxy::chat();
     let worker = proxy.worker();
     let declared: Vec<_> = worker.foreign_calls();
-    assert_eq!(declared.len(), 2);
-    for (call, name) in declared.iter().zip([PROPERTY_DECIDED, PROPERTY_BUNDLE]) {
-        assert_eq!((call.name.as_str(), call.context), ("declare_property", worker.root().id()));
-        // Name, type (string) and life span (the downstream request), as a protobuf message has them.
-        let message = [&[0x0a, name.len() as u8], name.as_bytes(), &[0x18, 1, 0x28, 1]].concat();
-        assert_eq!(call.arguments, message);
-    }
+    let [call] = declared.as_slice() else { panic!("{declared:?}") };
+    assert_eq!((call.name.as_str(), call.context), ("declare_property", worker.root().id()));
+    // Name, type (string) and life span (the downstream request), as a protobuf message has them.
+    let name = PROPERTY_DECIDED;
+    let message = [&[0x0a, name.len() as u8], name.as_bytes(), &[0x18, 1, 0x28, 1]].concat();
+    assert_eq!(call.arguments, message);
 }

@@ -107,7 +107,9 @@ impl Sent {
     /// The bundle that it is stamped with, likewise.
     pub fn bundle(&self) -> Option<String> {
         let bundle = self.stamp(names::HEADER_BUNDLE);
-        assert_eq!(bundle, self.stream.filter_state(names::PROPERTY_BUNDLE), "header and filter state differ");
+        let decided = self.stream.filter_state(names::PROPERTY_DECIDED);
+        let bundle_there = decided.as_deref().and_then(|decided| decided.split('/').nth(4));
+        assert_eq!(bundle.as_deref(), bundle_there, "header and filter state differ: {decided:?}");
         bundle
     }
 

@@ -1,14 +1,16 @@
 //! Cookies in header bytes: found, cut out and written without trusting what stands around them.
 
+use std::borrow::Cow;
+
 use crate::settings::{CookieSecure, PinSettings, SameSite};
 
 /// The values of all cookies called `name` in one `cookie` header line.
-pub fn find<'a>(line: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+pub fn find<'a>(line: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
     line.split(|b| *b == b';').filter_map(move |pair| value_of(pair, name))
 }
 
 /// The line without any cookie called `name`; `None` where it holds none, and an empty line where it held nothing else.
-pub fn without(line: &[u8], name: &[u8]) -> Option<Vec<u8>> {
+fn without(line: &[u8], name: &[u8]) -> Option<Vec<u8>> {
     find(line, name).next()?;
     let mut rest = Vec::with_capacity(line.len());
     for pair in line.split(|b| *b == b';').filter(|pair| value_of(pair, name).is_none()) {
@@ -18,6 +20,12 @@ pub fn without(line: &[u8], name: &[u8]) -> Option<Vec<u8>> {
         rest.extend_from_slice(pair.trim_ascii());
     }
     Some(rest)
+}
+
+/// Cookie lines without any cookie called `name`; lines that hold nothing else, or nothing at all, are left out.
+pub fn lines_without<'a>(lines: impl Iterator<Item = &'a [u8]>, name: &[u8]) -> impl Iterator<Item = Cow<'a, [u8]>> {
+    let rest = lines.map(move |line| without(line, name).map_or(Cow::Borrowed(line), Cow::Owned));
+    rest.filter(|line| !line.is_empty())
 }
 
 fn value_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {

@@ -10,6 +10,7 @@ use crate::ids::{AssignmentId, Sid};
 use crate::pin::{Claims, Invalid, Kind};
 use crate::plan::{Plan, Secrets, SlotIndex};
 use crate::rendezvous::{self, Key};
+use crate::seen::Pins;
 use crate::settings::Sessionless;
 use crate::time::{UnixMillis, UnixSeconds};
 
@@ -21,8 +22,8 @@ const SKEW_SECONDS: u64 = 60;
 pub struct View<'a> {
     /// The session id that the request names.
     pub session_id: Option<&'a [u8]>,
-    /// The pins that the request carries, in the order in which they are tried.
-    pub pins: &'a [&'a [u8]],
+    /// The pins that the request carries.
+    pub pins: Pins<'a>,
     /// The client's trusted address and user agent, where the settings hash by them.
     pub client: Option<&'a [u8]>,
     /// What an earlier pass of the same request came to, over an internal redirect. The pins have been taken off it.
@@ -281,7 +282,7 @@ pub fn decide(plan: &Plan, view: &View<'_>, now: UnixMillis, draw: u64) -> Step 
     let mut leave_pins_alone = false;
     if let Some(secrets) = plan.secrets() {
         let named = view.session_id.map(|id| secrets.sid.sid(id));
-        for token in view.pins {
+        for (_, token) in view.pins.iter() {
             match judge(plan, secrets, token, named, now.seconds()) {
                 Verdict::Holds(slot, pin) => {
                     return Step::Decided(Decision {

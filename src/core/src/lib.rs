@@ -12,6 +12,7 @@
 pub mod bundle;
 pub mod cookie;
 pub mod decide;
+pub mod decided;
 pub mod error;
 pub mod ids;
 pub mod keys;
@@ -21,6 +22,7 @@ pub mod plan;
 pub mod plugin;
 pub mod release;
 pub mod rendezvous;
+pub mod seen;
 pub mod settings;
 pub mod snapshot;
 pub mod time;

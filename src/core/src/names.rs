@@ -24,9 +24,7 @@ pub fn pin_cookie(service: &ServiceName) -> String {
     format!("agent-pin-{service}")
 }
 
-/// Filter state (`wasm.colorfast.bundle` in access logs): the id of the bundle that serves the request.
-pub const PROPERTY_BUNDLE: &str = "colorfast.bundle";
-/// Filter state: `<service>/<slot>/<reason>`, by which the pass after an internal redirect knows the first one.
+/// Filter state (`wasm.colorfast.decided` in access logs): the whole [`crate::decided::Decided`].
 pub const PROPERTY_DECIDED: &str = "colorfast.decided";
 
 /// Path of discovery, under the sidecar's discovery address.

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::decide::Reason;
+use crate::decided::Decided;
 use crate::error::FieldError;
 use crate::ids::{AssignmentId, Epoch, ServiceName, SlotName, SnapshotVersion};
 use crate::keys::{ServiceKeys, SidHasher};
 use crate::pin::{Claims, Signer};
 use crate::rendezvous::Place;
+use crate::seen::Roles;
 use crate::settings::{HeaderCarrier, ServiceSettings};
 use crate::snapshot::{BundleRef, SlotSnapshot, Snapshot};
 
@@ -23,6 +26,7 @@ pub struct Plan {
     pub version: SnapshotVersion,
     /// The settings of that snapshot.
     pub settings: ServiceSettings,
+    pub(crate) roles: Roles,
     /// Name of the pin cookie. Taken off requests also where pins do not travel in it any more.
     pub cookie: String,
     slots: Vec<SlotPlan>,
@@ -45,6 +49,8 @@ pub struct SlotPlan {
     pub assignment: Option<AssignmentId>,
     /// Request headers that carry versions of the bundle's parts.
     pub headers: BTreeMap<crate::ids::HeaderName, String>,
+    /// The text of [`Decided`] for each reason; none while idle.
+    decided: Option<[String; Reason::ALL.len()]>,
 }
 
 /// The keys of a plan, their schedules done.
@@ -70,13 +76,14 @@ impl Plan {
         Ok(Self {
             service: snapshot.service.clone(),
             version: snapshot.version(),
+            roles: Roles::new(&snapshot.settings),
             cookie: snapshot.settings.cookie_name(&snapshot.service),
             settings: snapshot.settings.clone(),
             places: takers.iter().map(|(_, slot)| Place::new(&snapshot.service, &slot.name, slot.weight)).collect(),
             takers: takers.into_iter().map(|(position, _)| index(position)).collect(),
             honoured: honoured.filter_map(|(position, slot)| Some((slot.assignment?, index(position)))).collect(),
             newest_assignment: snapshot.newest_assignment,
-            slots: snapshot.slots.iter().map(SlotPlan::compile).collect(),
+            slots: snapshot.slots.iter().map(|slot| SlotPlan::compile(slot, snapshot)).collect(),
             secrets: Secrets::compile(snapshot, keys)?,
         })
     }
@@ -144,8 +151,22 @@ impl Plan {
 }
 
 impl SlotPlan {
-    fn compile(slot: &SlotSnapshot) -> Self {
+    /// What is kept of a decision for this slot: [`Decided`] as text, none while the slot is idle.
+    pub fn decided(&self, reason: Reason) -> Option<&str> {
+        self.decided.as_ref()?.get(reason as usize).map(String::as_str)
+    }
+
+    fn compile(slot: &SlotSnapshot, snapshot: &Snapshot) -> Self {
+        let decided = |bundle: &BundleRef, reason| Decided {
+            service: snapshot.service.clone(),
+            slot: slot.name.clone(),
+            reason,
+            version: snapshot.version(),
+            bundle: bundle.id.clone(),
+        };
+        let texts = |bundle| Reason::ALL.map(|reason| decided(bundle, reason).to_string());
         Self {
+            decided: slot.bundle.as_ref().map(texts),
             name: slot.name.clone(),
             bundle: slot.bundle.clone(),
             assignment: slot.assignment,

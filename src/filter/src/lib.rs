@@ -33,6 +33,7 @@
 
 mod answer;
 mod cell;
+mod earlier;
 mod host;
 mod leader;
 mod lease;
@@ -41,8 +42,8 @@ mod report;
 mod request;
 mod response;
 mod root;
-mod seen;
 mod service;
+mod stamps;
 mod stream;
 mod vm;
 mod waiting;

@@ -2,18 +2,19 @@
 
 use std::rc::Rc;
 
-use colorfast_core::cookie::Scheme;
 use colorfast_core::decide::{Decision, Need, NeedSet, PinAction, Step, View, Why, decide};
-use colorfast_core::ids::SnapshotVersion;
 use colorfast_core::names::metric;
-use colorfast_core::pin::Claims;
 use colorfast_core::plan::Plan;
+use colorfast_core::seen::{self, Seen};
+use colorfast_core::settings::Sessionless;
 use colorfast_core::time::UnixMillis;
 
+use crate::earlier::{self, EarlierPass};
 use crate::host::{self, HeaderMap, Map};
 use crate::leader;
-use crate::seen::{self, EarlierPass, Seen};
+use crate::response::Issue;
 use crate::service::{Current, Service};
+use crate::stamps;
 use crate::vm::Vm;
 
 /// How long a request waits for a snapshot that knows its pin's assignment.
@@ -24,10 +25,9 @@ const NEWER_WAIT_MS: u64 = 500;
 pub struct Request {
     service: Rc<Service>,
     headers: HeaderMap,
-    seen: Seen,
-    /// The snapshot by whose settings the headers were read.
-    seen_by: SnapshotVersion,
-    /// The plan that the headers were read by: good for a decision in the same callback, not for a later one.
+    /// The address that Envoy trusts, where the settings have asked for it.
+    address: Option<Vec<u8>>,
+    /// The plan of the callback that read the headers: good for a decision in the same one, not in a later one.
     fresh: Option<Rc<Current>>,
     arrived: UnixMillis,
     draw: u64,
@@ -65,7 +65,7 @@ impl End {
 #[derive(Debug)]
 pub enum Settled {
     /// It goes on; its response hands out this pin.
-    Goes(Option<Claims>),
+    Goes(Option<Issue>),
     /// It waits.
     Waits,
 }
@@ -83,16 +83,15 @@ impl Request {
             }
         }
         let Some(index) = vm.config.service_of(authority, path) else {
-            seen::clear_redirected(vm.services.iter().filter_map(|service| service.current(&vm.metrics)));
+            earlier::clear_redirected(vm.services.iter().filter_map(|service| service.current(&vm.metrics)));
             return None;
         };
         let service = vm.services.get(index)?;
         let current = service.current(&vm.metrics)?;
         Some(Self {
             service: Rc::clone(service),
-            seen: Seen::read(&headers, &current.plan),
-            seen_by: current.plan.version,
             headers,
+            address: None,
             fresh: Some(current),
             arrived: host::now(),
             draw: vm.draw(),
@@ -106,11 +105,6 @@ impl Request {
         &self.service
     }
 
-    /// How the client reached the proxy.
-    pub fn scheme(&self) -> Scheme {
-        self.seen.scheme
-    }
-
     /// Decides by the newest plan, stamps and strips; or tells that the request must wait.
     /// The effective context is the request's.
     pub fn settle(&mut self, vm: &Vm) -> Settled {
@@ -122,18 +116,22 @@ impl Request {
             },
         };
         let plan = &current.plan;
-        if plan.version != self.seen_by {
-            // It has waited, and the snapshot that came may look elsewhere for ids and pins.
-            (self.seen, self.seen_by) = (Seen::read(&self.headers, plan), plan.version);
-        }
-        let pins: Vec<&[u8]> = self.seen.pins.iter().map(Vec::as_slice).collect();
-        let earlier = self.seen.earlier_pass(plan);
+        // Anew at each try: a snapshot that came since may look elsewhere for ids and pins.
+        let seen = Seen::read(self.headers.iter(), plan);
+        let client = if plan.settings.sessionless == Sessionless::Client && seen.session_id.is_none() {
+            let address =
+                self.address.get_or_insert_with(|| host::property(&["source", "address"]).unwrap_or_default());
+            Some(seen::client(address.clone(), seen.user_agent))
+        } else {
+            None
+        };
+        let earlier = EarlierPass::read(plan, seen.stamps);
         let decision = loop {
             let view = View {
-                session_id: self.seen.session_id.as_deref(),
-                pins: &pins,
-                client: self.seen.client.as_deref(),
-                kept: if let EarlierPass::Kept(chosen) = earlier { Some(chosen) } else { None },
+                session_id: seen.session_id,
+                pins: seen.pins,
+                client: client.as_deref(),
+                kept: earlier.kept(),
                 without: self.without,
             };
             match decide(plan, &view, now, self.draw) {
@@ -153,14 +151,14 @@ impl Request {
             wait.ended(vm, &self.service, End::Met, now);
         }
         if !matches!(earlier, EarlierPass::Kept(_)) {
-            self.count(vm, &current, &decision, earlier);
+            self.count(vm, &current, &decision, &seen, earlier);
         }
         match decision.chosen.and_then(|chosen| Some((plan.slot(chosen.slot)?, chosen.reason))) {
-            Some((slot, reason)) => self.seen.stamp(plan, slot, reason),
-            None => self.seen.clear(plan),
+            Some((slot, reason)) => stamps::stamp(&self.headers, &seen, plan, slot, reason),
+            None => stamps::clear(&self.headers, &seen, plan),
         }
         Settled::Goes(match decision.pin {
-            PinAction::Issue(claims) => Some(claims),
+            PinAction::Issue(claims) => Some(Issue { claims, scheme: seen.scheme }),
             PinAction::Keep => None,
         })
     }
@@ -202,9 +200,9 @@ impl Request {
         may
     }
 
-    fn count(&self, vm: &Vm, current: &Current, decision: &Decision, earlier: EarlierPass) {
+    fn count(&self, vm: &Vm, current: &Current, decision: &Decision, seen: &Seen<'_>, earlier: EarlierPass) {
         let (metrics, service) = (&vm.metrics, &self.service.name);
-        if self.seen.is_stamped() && earlier == EarlierPass::None {
+        if seen.stamps.is_present() && earlier == EarlierPass::None {
             metrics.count(&metric::forged_headers(service), 1);
         }
         for (refusal, times) in decision.refusals.iter() {

@@ -50,11 +50,10 @@ impl Root {
         self.vm = Some(Rc::new(Vm::configure(&json)?));
         self.agent = None;
         self.generation = host::now().0;
-        for property in [names::PROPERTY_DECIDED, names::PROPERTY_BUNDLE] {
-            // Without it the pass after an internal redirect is decided anew, and the pin was taken off at the first.
-            if let Err(error) = host::declare_for_request(property) {
-                log::warn!("colorfast: sessions may hop at internal redirects: {property} cannot be declared: {error}");
-            }
+        // Without it the pass after an internal redirect is decided anew, and the pin was taken off at the first.
+        if let Err(error) = host::declare_for_request(names::PROPERTY_DECIDED) {
+            let property = names::PROPERTY_DECIDED;
+            log::warn!("colorfast: sessions may hop at internal redirects: {property} cannot be declared: {error}");
         }
         host::set_tick_period(TICK).map_err(|error| format!("the tick period cannot be set: {error}"))
     }

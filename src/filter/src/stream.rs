@@ -6,7 +6,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use crate::request::Request;
-use crate::seen;
+use crate::stamps;
 use crate::vm::Vm;
 use crate::waiting::{Progress, Stream as State};
 
@@ -68,7 +68,7 @@ impl HttpContext for Stream {
                 if let Progress::Settled { service, .. } = progress
                     && let Some(current) = service.current(&vm.metrics)
                 {
-                    seen::strip_trailers(&current.plan);
+                    stamps::strip_trailers(&current.plan);
                 }
             });
         }

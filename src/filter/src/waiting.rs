@@ -40,9 +40,8 @@ impl Progress {
         let Self::Waiting(request) = self else { return true };
         match request.settle(vm) {
             Settled::Waits => false,
-            Settled::Goes(claims) => {
+            Settled::Goes(issue) => {
                 let service = Rc::clone(request.service());
-                let issue = claims.map(|claims| Issue { claims, scheme: request.scheme() });
                 *self = Self::Settled { service, issue };
                 true
             }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use colorfast_core::decide::{Chosen, Decision, Need, PinAction, Reason, Step, View, Why, decide};
 use colorfast_core::plan::Plan;
+use colorfast_core::seen::{Carrier, Pins};
 use colorfast_core::time::UnixMillis;
 
 use super::pins::{self, PinGiven};
@@ -18,8 +19,11 @@ const DRAWS: u64 = 64;
 pub fn check(case: &Case) {
     let plan = Plan::compile(&case.given.snapshot(), case.given.keys().as_ref()).unwrap();
     let token = |pin: &PinGiven| pin.token(ARRIVED.seconds());
-    let tokens: Vec<_> = case.request.pins.iter().chain(&case.request.cookie_pins).map(token).collect();
-    let tokens: Vec<_> = tokens.iter().map(Vec::as_slice).collect();
+    let of = |carrier, pins: &[PinGiven]| pins.iter().map(|pin| (carrier, token(pin))).collect::<Vec<_>>();
+    let (header, cookie) = (&case.request.pins, &case.request.cookie_pins);
+    let tokens = [of(Carrier::Header, header), of(Carrier::Cookie, cookie)].concat();
+    let mut pins = Pins::default();
+    tokens.iter().for_each(|(carrier, token)| pins.add(*carrier, token));
     let session_id = case.session_id();
     let client = case.request.client.as_ref().map(|client| {
         let (host, _) = client.address.rsplit_once(':').unwrap();
@@ -27,7 +31,7 @@ pub fn check(case: &Case) {
     });
     let view = View {
         session_id: session_id.as_deref(),
-        pins: &tokens,
+        pins,
         client: client.as_deref(),
         kept: kept(case, &plan),
         ..View::default()

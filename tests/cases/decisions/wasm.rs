@@ -97,8 +97,8 @@ fn send(case: &Case, worker: &Worker, now: UnixSeconds) -> Sent {
     }
     let stream = worker.stream();
     if let Some(earlier) = &asked.earlier_pass {
-        stream.offer(&[names::PROPERTY_DECIDED], format!("chat/{}/{}", earlier.slot, earlier.decision));
-        stream.offer(&[names::PROPERTY_BUNDLE], &earlier.bundle);
+        let text = format!("chat/{}/{}/1767000000000.7/{}", earlier.slot, earlier.decision, earlier.bundle);
+        stream.offer(&[names::PROPERTY_DECIDED], text);
     }
     if let Some(client) = &asked.client {
         stream.offer(&["source", "address"], &client.address);

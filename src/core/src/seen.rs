@@ -1,0 +1,287 @@
+//! What a request shows of itself: its headers, read in one pass by the settings of a plan. Nothing is copied.
+//!
+//! The filter decides by it, and `why` explains by it: one reader, so that both see the same.
+
+use crate::cookie::{self, Scheme};
+use crate::ids::HeaderName;
+use crate::names::HEADER_CLIENT_SENT;
+use crate::plan::Plan;
+use crate::settings::{ServiceSettings, SessionSource};
+
+/// Most pins of one carrier that are looked at: the first ones.
+const PINS_MAX: usize = 4;
+
+/// What the headers of one request show.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// The session id, from the first source that has one.
+    pub session_id: Option<&'a [u8]>,
+    /// The pins, of the carriers that the settings name.
+    pub pins: Pins<'a>,
+    /// The user agent, empty where there is none.
+    pub user_agent: &'a [u8],
+    /// How the client reached the proxy.
+    pub scheme: Scheme,
+    /// Whether something stands under the names of our stamps, or in the copy that early mutation makes of them: by a
+    /// client, or by ourselves before an internal redirect.
+    pub stamps: Presence,
+    /// Whether there is a pin header, whatever carries pins.
+    pub pin_header: Presence,
+    /// Whether there is a pin cookie, likewise.
+    pub pin_cookie: Presence,
+    /// Whether there is a preview token.
+    pub preview: Presence,
+}
+
+/// Whether a request has something.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// It has not.
+    #[default]
+    Absent,
+    /// It has.
+    Present,
+}
+
+impl Presence {
+    /// Whether it has.
+    pub fn is_present(self) -> bool {
+        self == Self::Present
+    }
+}
+
+/// What carries a pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// The pin header.
+    Header,
+    /// The pin cookie.
+    Cookie,
+}
+
+/// The pins of a request in the order in which they are tried: those of the header, then those of the cookie.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pins<'a> {
+    header: First<'a>,
+    cookie: First<'a>,
+}
+
+impl<'a> Pins<'a> {
+    /// Notes one more; of a great many the first few are kept.
+    pub fn add(&mut self, carrier: Carrier, token: &'a [u8]) {
+        match carrier {
+            Carrier::Header => self.header.add(token),
+            Carrier::Cookie => self.cookie.add(token),
+        }
+    }
+
+    /// Every pin with its carrier.
+    pub fn iter(&self) -> impl Iterator<Item = (Carrier, &'a [u8])> {
+        let of = |carrier, first: &First<'a>| first.iter().map(move |token| (carrier, token));
+        of(Carrier::Header, &self.header).chain(of(Carrier::Cookie, &self.cookie))
+    }
+}
+
+/// The first few of many.
+#[derive(Debug, Clone, Copy, Default)]
+struct First<'a> {
+    tokens: [&'a [u8]; PINS_MAX],
+    count: usize,
+}
+
+impl<'a> First<'a> {
+    fn add(&mut self, token: &'a [u8]) {
+        if let Some(free) = self.tokens.get_mut(self.count) {
+            *free = token;
+            self.count += 1;
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.tokens.into_iter().take(self.count)
+    }
+}
+
+impl<'a> Seen<'a> {
+    /// Reads `headers` by `plan`: names in lower case, as HTTP/2 and Envoy have them.
+    pub fn read(headers: impl Iterator<Item = (&'a [u8], &'a [u8])>, plan: &Plan) -> Self {
+        let mut seen = Self {
+            session_id: None,
+            pins: Pins::default(),
+            user_agent: b"",
+            scheme: Scheme::Http,
+            stamps: Presence::Absent,
+            pin_header: Presence::Absent,
+            pin_cookie: Presence::Absent,
+            preview: Presence::Absent,
+        };
+        let mut source = Source::NONE;
+        for (name, value) in headers {
+            match name {
+                b":scheme" if value == b"https" => seen.scheme = Scheme::Https,
+                b"user-agent" => seen.user_agent = value,
+                b"cookie" => seen.read_cookies(value, plan, &mut source),
+                _ => {}
+            }
+            for role in plan.roles.of(name) {
+                match role {
+                    Role::Stamp => seen.stamps = Presence::Present,
+                    Role::Preview => seen.preview = Presence::Present,
+                    Role::Pin => {
+                        seen.pin_header = Presence::Present;
+                        if plan.uses_header() {
+                            seen.pins.add(Carrier::Header, value);
+                        }
+                    }
+                    Role::Session(of) => seen.name_session(*of, value, &mut source),
+                }
+            }
+        }
+        seen
+    }
+
+    fn read_cookies(&mut self, line: &'a [u8], plan: &Plan, source: &mut Source) {
+        for token in cookie::find(line, plan.cookie.as_bytes()) {
+            self.pin_cookie = Presence::Present;
+            if plan.uses_cookie() {
+                self.pins.add(Carrier::Cookie, token);
+            }
+        }
+        for (index, of) in plan.settings.session_sources.iter().enumerate() {
+            let SessionSource::Cookie(cookie) = of else { continue };
+            for id in cookie::find(line, cookie.as_str().as_bytes()) {
+                self.name_session(Source(index), id, source);
+            }
+        }
+    }
+
+    /// An id of an earlier source is the session's, whichever header came first.
+    fn name_session(&mut self, source: Source, id: &'a [u8], known: &mut Source) {
+        if !id.is_empty() && source.0 < known.0 {
+            (self.session_id, *known) = (Some(id), source);
+        }
+    }
+}
+
+/// What a client is placed by where the settings say so: the address that the proxy trusts, without its port, and the
+/// user agent.
+pub fn client(mut address: Vec<u8>, user_agent: &[u8]) -> Vec<u8> {
+    if let Some(colon) = address.iter().rposition(|b| *b == b':') {
+        address.truncate(colon);
+    }
+    address.push(0);
+    address.extend_from_slice(user_agent);
+    address
+}
+
+/// A source of session ids, by its place in the settings: the lower, the stronger.
+#[derive(Debug, Clone, Copy)]
+struct Source(usize);
+
+impl Source {
+    /// Weaker than any.
+    const NONE: Self = Self(usize::MAX);
+}
+
+/// What a header is to a service.
+#[derive(Debug, Clone, Copy)]
+enum Role {
+    Stamp,
+    Preview,
+    Pin,
+    Session(Source),
+}
+
+/// The headers that a service reads, compiled with its plan.
+#[derive(Debug, Clone)]
+pub(crate) struct Roles(Vec<(Box<[u8]>, Role)>);
+
+impl Roles {
+    pub(crate) fn new(settings: &ServiceSettings) -> Self {
+        let names = &settings.headers;
+        let own = |name: &HeaderName, role| (name.as_str().as_bytes().into(), role);
+        let stamps = names.stamps().map(|name| own(name, Role::Stamp));
+        let copy = (HEADER_CLIENT_SENT.as_bytes().into(), Role::Stamp);
+        let sources = settings.session_sources.iter().enumerate().filter_map(|(index, source)| match source {
+            SessionSource::Header(name) => Some(own(name, Role::Session(Source(index)))),
+            SessionSource::Cookie(_) => None,
+        });
+        let tokens = [own(&names.pin, Role::Pin), own(&names.preview, Role::Preview)];
+        Self(stamps.into_iter().chain([copy]).chain(tokens).chain(sources).collect())
+    }
+
+    /// What a header of this name is; a session id may also stand where something else does.
+    fn of(&self, name: &[u8]) -> impl Iterator<Item = &Role> {
+        self.0.iter().filter(move |(known, _)| **known == *name).map(|(_, role)| role)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::CookieCarrier;
+    use crate::snapshot::Snapshot;
+
+    fn plan(edit: impl FnOnce(&mut ServiceSettings)) -> Plan {
+        let mut snapshot = Snapshot::empty("chat".parse().unwrap());
+        edit(&mut snapshot.settings);
+        Plan::compile(&snapshot, None).unwrap()
+    }
+
+    fn read<'a>(plan: &Plan, headers: &'a [(&'a str, &'a str)]) -> Seen<'a> {
+        Seen::read(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())), plan)
+    }
+
+    fn sources(settings: &mut ServiceSettings, json: &str) {
+        settings.session_sources = serde_json::from_str(json).unwrap();
+    }
+
+    /// Kept: the first source of the settings that has an id names the session, wherever it stands in the request.
+    #[test]
+    fn the_first_source_names_the_session() {
+        let plan = plan(|settings| sources(settings, r#"[{"header":"x-a"},{"cookie":"b"},{"header":"x-c"}]"#));
+        let cases: [(&[(&str, &str)], Option<&str>); 7] = [
+            (&[], None),
+            (&[("x-c", "c"), ("cookie", "b=b"), ("x-a", "a")], Some("a")),
+            (&[("x-c", "c"), ("cookie", "x=y"), ("cookie", "b=b; b=d")], Some("b")),
+            (&[("x-a", ""), ("x-c", "c")], Some("c")),
+            (&[("x-a", ""), ("x-a", "later")], Some("later")),
+            (&[("cookie", "b="), ("x-c", "c"), ("x-c", "d")], Some("c")),
+            (&[("x-agent-session", "other")], None),
+        ];
+        for (headers, wanted) in cases {
+            assert_eq!(read(&plan, headers).session_id, wanted.map(str::as_bytes), "{headers:?}");
+        }
+    }
+
+    /// Kept: pins come from the carriers of the settings, the header's first; of the others only the presence counts.
+    #[test]
+    fn pins_come_from_their_carriers() {
+        let headers = [("cookie", "agent-pin-chat=1; agent-pin-chat=2"), ("x-agent-pin", "3"), ("x-agent-pin", "4")];
+        let both = plan(|settings| settings.pin.cookie = CookieCarrier::Always);
+        let seen = read(&both, &headers);
+        let pins: Vec<_> = seen.pins.iter().collect();
+        let wanted: [(Carrier, &[u8]); 4] =
+            [(Carrier::Header, b"3"), (Carrier::Header, b"4"), (Carrier::Cookie, b"1"), (Carrier::Cookie, b"2")];
+        assert_eq!(pins, wanted);
+        let header = plan(|_| {});
+        let seen = read(&header, &headers);
+        assert_eq!(seen.pins.iter().count(), 2);
+        assert_eq!((seen.pin_header, seen.pin_cookie), (Presence::Present, Presence::Present));
+        let many = [("x-agent-pin", "x"); 9];
+        assert_eq!(read(&header, &many).pins.iter().count(), PINS_MAX);
+    }
+
+    /// Unforgeable: whatever stands under the name of a stamp is noticed, also under a name that the settings changed.
+    #[test]
+    fn stamps_are_noticed() {
+        let changed = plan(|settings| settings.headers.slot = "x-colour".parse().unwrap());
+        for name in ["x-colour", "x-agent-bundle", "x-agent-decision", "x-agent-client-sent"] {
+            assert!(read(&changed, &[(name, "")]).stamps.is_present(), "{name}");
+        }
+        for name in ["x-agent-slot", "x-agent-pin", "x-agent-preview", "x-agent-session"] {
+            assert!(!read(&changed, &[(name, "")]).stamps.is_present(), "{name}");
+        }
+        assert!(read(&changed, &[("x-agent-preview", "")]).preview.is_present());
+    }
+}
