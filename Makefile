@@ -51,8 +51,15 @@ toolchain: ## Installs what rust-toolchain.toml names, where rustup is and somet
 wasm: toolchain ## Builds the filter: target/wasm32-wasip1/wasm/colorfast_filter.wasm
 	$(CARGO) build --quiet --profile wasm --target wasm32-wasip1 -p colorfast-filter -p colorfast-golden
 
-release: wasm ## Builds filter and sidecar to run: target/release/colorfast and the filter
+release: wasm ## Builds all that is run, into target/release: colorfast, the filter with its digest, completions, man pages
 	$(CARGO) build --release -p colorfast
+	cp $(WASM) $(TARGET)/release/
+	cd $(TARGET)/release && { sha256sum colorfast_filter.wasm 2> /dev/null || shasum -a 256 colorfast_filter.wasm; } > colorfast_filter.wasm.sha256
+	mkdir -p $(TARGET)/release/completions
+	$(TARGET)/release/colorfast completions bash > $(TARGET)/release/completions/colorfast.bash
+	$(TARGET)/release/colorfast completions zsh > $(TARGET)/release/completions/_colorfast
+	$(TARGET)/release/colorfast completions fish > $(TARGET)/release/completions/colorfast.fish
+	$(TARGET)/release/colorfast man $(TARGET)/release/man
 
 native: toolchain ## Builds the sidecar with its command line: target/debug/colorfast
 	$(CARGO) build --quiet -p colorfast

@@ -10,13 +10,15 @@ mod check;
 mod entry;
 mod event;
 mod phase;
+mod restore;
 mod state;
 mod verb;
 
 pub use check::{Acknowledgements, Circumstances, Refusal};
 pub use entry::{Entry, EntryError, GENESIS_HASH, SCHEMA};
-pub use event::{Event, Left};
+pub use event::{Event, Left, Restored};
 pub use phase::Phase;
+pub use restore::LostFuture;
 pub use state::{FoldError, Live, ServiceState, SlotState, State};
 pub use verb::{Force, Pins, Verb};
 

@@ -1,8 +1,10 @@
 //! The command line: reads it, does it, and ends with the exit code that says how it went.
 
 mod args;
+mod backup;
 mod catalogue;
 mod client;
+mod completions;
 mod confirm;
 mod error;
 mod events;
@@ -11,8 +13,11 @@ mod fake;
 mod files;
 mod help;
 mod locate;
+mod man;
 mod operator;
 mod output;
+mod progress;
+mod restore;
 mod status;
 mod verbs;
 mod watch;
@@ -39,6 +44,9 @@ pub fn main() -> ExitCode {
     let output = Output::new(format, globals.color, environment.no_color);
     let exit = match command {
         Command::Serve(serve) => run_sidecar(serve, &globals, &environment),
+        Command::Restore(command) => restore::run(&command, &globals, &environment, &output),
+        Command::Completions { shell } => completions::run(shell, &output),
+        Command::Man { folder } => man::run(&folder, &output),
         Command::Operator(command) => operate(command, globals, &environment, output),
     };
     exit.unwrap_or_else(|failure| {

@@ -8,6 +8,8 @@ pub const SERVE_FILE: &str = "serve.json";
 pub const CONTROL_TOKEN_FILE: &str = "control.token";
 /// The bearer token of discovery.
 pub const DISCOVERY_TOKEN_FILE: &str = "discovery.token";
+/// The store.
+pub const STORE_FILE: &str = "colorfast.db";
 /// Locked by the sidecar that runs here, for as long as it does; holds its process id.
 pub const LOCK_FILE: &str = "lock";
 

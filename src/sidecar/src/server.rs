@@ -13,6 +13,7 @@
 mod authority;
 mod clock;
 mod control;
+mod copies;
 mod directory;
 mod discovery;
 mod ending;
@@ -34,6 +35,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use copies::{Existing, RestoreError, Restored, inspect, restore};
 pub use run::{MEMBER_TTL_MIN, run};
 
 /// What `colorfast serve` is told.

@@ -21,7 +21,7 @@ pub struct Entry {
     pub schema: u32,
     /// When it was appended.
     pub at: UnixMillis,
-    /// The service that it changes; none for the genesis.
+    /// The service that it changes; none for a genesis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceName>,
     /// Who asked for it.
@@ -116,7 +116,7 @@ mod tests {
             at: UnixMillis(5),
             service: None,
             principal: "local".into(),
-            event: Event::Genesis { epoch: Epoch(UnixMillis(5)) },
+            event: Event::Genesis { epoch: Epoch(UnixMillis(5)), restored: None },
         }
     }
 

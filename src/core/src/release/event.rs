@@ -13,10 +13,13 @@ use crate::weight::Weight;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
-    /// The log begins; always and only its first entry.
+    /// A log begins: by its first entry, or by one that makes it go on from the copy of another.
     Genesis {
-        /// The log's epoch, and by its seconds the first assignment number.
+        /// The log's epoch, and by its seconds the least of its assignment numbers.
         epoch: Epoch,
+        /// Where a log that was restored goes on from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        restored: Option<Restored>,
     },
     /// A service exists.
     ServiceCreated {
@@ -86,6 +89,18 @@ pub enum Event {
         /// The word that overrode a refusal.
         force: Option<Force>,
     },
+}
+
+/// The copy that a log goes on from, and what may have happened after it was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// The epoch of the copy.
+    pub from: Epoch,
+    /// The last entry of the copy.
+    pub entry: u64,
+    /// The log that was lost gave no number above this one. None up to it is given again: what pins name that the copy
+    /// does not know is broken.
+    pub given: AssignmentId,
 }
 
 /// A slot that takes no new session from now on.

@@ -100,9 +100,12 @@ impl State {
             return Err(refuse("its number does not follow"));
         }
         match (&entry.service, &entry.event) {
-            (None, Event::Genesis { epoch }) if entry.seq == 1 => {
+            (None, Event::Genesis { epoch, restored: None }) if entry.seq == 1 => {
                 self.epoch = *epoch;
                 self.next_assignment = epoch.0.seconds().0;
+            }
+            (None, Event::Genesis { epoch, restored: Some(restored) }) if entry.seq > 1 => {
+                self.go_on(entry.seq, *epoch, restored).map_err(refuse)?;
             }
             (Some(service), Event::ServiceCreated { settings, signing_key }) => {
                 if self.services.contains_key(service) {

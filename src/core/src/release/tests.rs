@@ -22,18 +22,22 @@ fn slot(name: &str) -> SlotName {
     name.parse().unwrap()
 }
 
+mod restored;
+
 /// A log and its state, driven by verbs.
 #[derive(Debug, Clone)]
 struct Story {
     log: Vec<Entry>,
     state: State,
     now: UnixMillis,
+    /// Milliseconds from one verb to the next.
+    pace: u64,
 }
 
 impl Story {
     fn begin() -> Self {
-        let mut story = Self { log: Vec::new(), state: State::default(), now: UnixMillis(GENESIS) };
-        story.append(None, Event::Genesis { epoch: Epoch(story.now) });
+        let mut story = Self { log: Vec::new(), state: State::default(), now: UnixMillis(GENESIS), pace: 1_000 };
+        story.append(None, Event::Genesis { epoch: Epoch(story.now), restored: None });
         let slots = ["blue", "green", "red"].map(slot).to_vec();
         story.does(Verb::Apply { settings: ServiceSettings { slots, ..ServiceSettings::default() } });
         for id in ["v1", "v2", "v3"] {
@@ -61,7 +65,7 @@ impl Story {
     }
 
     fn tries(&mut self, verb: Verb) -> Result<(), Refusal> {
-        self.now = self.now.plus_millis(1_000);
+        self.now = self.now.plus_millis(self.pace);
         let at = Circumstances { now: self.now, acknowledgements: &() };
         if let Some(event) = self.state.check(&service(), &verb, &at)? {
             self.append(Some(service()), event);
@@ -421,7 +425,7 @@ fn a_fold_refuses_what_cannot_follow() {
         (entry(next + 1, Some(service()), staged(u64::MAX)), "its number does not follow"),
         (entry(next, Some("other".parse().unwrap()), staged(u64::MAX)), "there is no such service"),
         (entry(next, Some(service()), staged(1)), "assignments must count up"),
-        (entry(next, None, Event::Genesis { epoch: Epoch(story.now) }), "it has no place here"),
+        (entry(next, None, Event::Genesis { epoch: Epoch(story.now), restored: None }), "it has no place here"),
         (
             entry(next, Some(service()), Event::Ramped { slot: slot("pink"), weight: Weight::ALL }),
             "there is no such slot",

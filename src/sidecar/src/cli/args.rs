@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use colorfast_core::ids::{BundleId, ServiceName, SlotName};
 use colorfast_core::weight::Weight;
 
-use crate::cli::{files, help};
+use crate::cli::{backup, completions, files, help};
 use crate::server::MEMBER_TTL_MIN;
 
 /// Blue-green releases of AI agents inside Envoy: every session keeps its colour while the mesh changes under it.
@@ -92,6 +92,18 @@ pub enum Color {
 pub enum Command {
     /// Run the sidecar
     Serve(Serve),
+    /// Put a backup in the place of the data directory's store, while no sidecar runs there
+    Restore(Restore),
+    /// Print a script that completes command lines
+    Completions {
+        /// The shell that reads it
+        shell: completions::Shell,
+    },
+    /// Write a man page for every command
+    Man {
+        /// The folder to write them to; made where it is missing
+        folder: PathBuf,
+    },
     /// What goes through the control API.
     #[command(flatten)]
     Operator(OperatorCommand),
@@ -159,13 +171,22 @@ pub enum OperatorCommand {
         reason: Option<String>,
     },
     /// Show slots and proxies
-    Status,
+    Status {
+        /// Go on with every change, until Ctrl-C: the same as `colorfast watch`
+        #[arg(long, short)]
+        watch: bool,
+    },
     /// Show slots and proxies, and every change as it happens, until Ctrl-C
     Watch,
     /// Show the log: what was done, when, and by whom
     Events(Events),
     /// Check that the log is whole and unaltered
     VerifyLog,
+    /// Copy all that the sidecar keeps into a file, while it goes on
+    Backup {
+        /// Written whole or not at all, over what is there; - writes to standard output
+        file: backup::Target,
+    },
     /// Take a proxy that is gone for good out of confirmation
     #[command(subcommand)]
     Member(MemberCommand),
@@ -225,6 +246,16 @@ pub struct Events {
     /// At most so many entries
     #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
+}
+
+/// `colorfast restore`
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// What `colorfast backup` wrote
+    pub file: PathBuf,
+    /// Even where there is a store already; it is kept beside the restored one
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `colorfast serve`
@@ -329,6 +360,10 @@ mod tests {
             ("colorfast serve --control http://127.0.0.1:1", "is not an address to listen on"),
             ("colorfast serve --log-format xml", "[possible values: text, json]"),
             ("colorfast member forget", "<MEMBER>"),
+            ("colorfast backup", "<FILE>"),
+            ("colorfast restore", "<FILE>"),
+            ("colorfast completions tcsh", "[possible values: bash, zsh, fish]"),
+            ("colorfast man", "<FOLDER>"),
             ("colorfast service", "apply"),
             ("colorfast", "Usage:"),
         ];

@@ -14,6 +14,10 @@ use crate::cli::locate::Sidecar;
 const HOLD_MAX: Duration = Duration::from_secs(30);
 /// How long an answer may take beyond the time that it is held.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// How long the sidecar may take to make a copy of its store.
+const COPY_LIMIT: Duration = Duration::from_mins(10);
+/// How long a download may take; each piece of it has [`ANSWER_LIMIT`].
+const DOWNLOAD_LIMIT: Duration = Duration::from_hours(12);
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
 /// Talks to one sidecar.
@@ -116,6 +120,14 @@ impl Client {
         self.get(self.url(&["v1", "log", "verification"]), HOLD_MAX).await
     }
 
+    /// A copy of the store, to be read piece by piece.
+    pub async fn backup(&self) -> Result<Download, Failure> {
+        let request = self.request(Method::GET, self.url(&["v1", "backup"]), DOWNLOAD_LIMIT);
+        let response = tokio::time::timeout(COPY_LIMIT, self.send(request)).await;
+        let late = |_| Failure::outage(format!("the sidecar has not made its copy within {COPY_LIMIT:?}"));
+        Ok(Download { response: response.map_err(late)?? })
+    }
+
     /// A path of the API; segments are encoded, so that the slash of a member's name stays within its segment.
     fn url(&self, segments: &[&str]) -> Url {
         let mut url = self.sidecar.control.clone();
@@ -179,6 +191,27 @@ impl Client {
         Failure::answered(Problem { detail, ..problem }).next(
             "colorfast --data-dir DIR …, --token-file FILE … or COLORFAST_CONTROL_TOKEN: the token of that sidecar",
         )
+    }
+}
+
+/// An answer that is read as it comes.
+#[derive(Debug)]
+pub struct Download {
+    response: Response,
+}
+
+impl Download {
+    /// How long it is.
+    pub fn bytes(&self) -> Option<u64> {
+        self.response.content_length()
+    }
+
+    /// The next piece; none at the end. An answer that breaks off before it is whole is a failure.
+    pub async fn next(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, Failure> {
+        let broke = |why: String| Failure::outage(format!("the backup broke off: {why}"));
+        let piece = tokio::time::timeout(ANSWER_LIMIT, self.response.chunk()).await;
+        let piece = piece.map_err(|_| broke(format!("nothing came for {ANSWER_LIMIT:?}")))?;
+        piece.map_err(|error| broke(root_cause(&error)))
     }
 }
 

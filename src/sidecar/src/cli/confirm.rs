@@ -4,19 +4,19 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use colorfast_core::ids::ServiceName;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::api::{Confirmation, MemberProgress, Outcome, Progress};
 use crate::cli::client::Client;
 use crate::cli::error::{Exit, Failure};
 use crate::cli::output::Paint;
+use crate::cli::progress::Progress as Display;
 use crate::cli::words;
 
 /// One request is held so long at most: a change between two requests goes unseen for no longer.
 const HOLD: Duration = Duration::from_secs(2);
 /// A sidecar that restarts is asked again this often.
 const RETRY: Duration = Duration::from_millis(200);
-/// Confirmation mostly comes at once: a progress line that only flashes up tells nobody anything.
+/// Confirmation mostly comes at once; where it does not, somebody wants to know whom it waits for.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// How the waiting ended.
@@ -38,7 +38,7 @@ pub async fn follow(
     deadline: Instant,
     purpose: &str,
 ) -> Followed {
-    let mut display = Display::new();
+    let mut display = Display::after(PATIENCE);
     let mut followed = Followed { confirmation: first, lost: None };
     while !followed.confirmation.is_settled() {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -70,44 +70,6 @@ fn progress_line(purpose: &str, Followed { confirmation, lost }: &Followed) -> S
     let names: Vec<_> = members.iter().filter(awaited).map(|member| words::tame(&member.member)).collect();
     let obeyed = members.len() - names.len();
     format!("{purpose}: {obeyed} of {}, awaiting {}", words::count(members.len(), "member"), names.join(", "))
-}
-
-/// A line on standard error while something takes its time; only on a terminal.
-struct Display {
-    bar: ProgressBar,
-    appears: Instant,
-}
-
-impl Display {
-    fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}") {
-            bar.set_style(style);
-        }
-        Self { bar, appears: Instant::now() + PATIENCE }
-    }
-
-    async fn during<F: Future>(&mut self, message: String, task: F) -> F::Output {
-        self.bar.set_message(message);
-        tokio::pin!(task);
-        if self.bar.is_hidden() {
-            tokio::select! {
-                biased;
-                done = &mut task => return done,
-                () = tokio::time::sleep_until(self.appears.into()) => {
-                    self.bar.set_draw_target(ProgressDrawTarget::stderr());
-                    self.bar.enable_steady_tick(Duration::from_millis(100));
-                }
-            }
-        }
-        task.await
-    }
-}
-
-impl Drop for Display {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
 }
 
 /// How a verb ended, for programs.

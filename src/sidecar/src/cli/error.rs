@@ -62,6 +62,11 @@ impl Failure {
         Self::local(Exit::Outage, "cannot-serve", "The sidecar cannot run", 503, detail)
     }
 
+    /// What is there does not allow it.
+    pub fn refused(code: &str, detail: impl Display) -> Self {
+        Self::local(Exit::Refused, code, "Not as things are", 409, detail)
+    }
+
     /// Something that was named does not exist.
     pub fn not_found(detail: impl Display) -> Self {
         Self::local(Exit::Refused, problem_code::NOT_FOUND, "Not found", 404, detail)

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use colorfast_core::ids::{ServiceName, SlotName};
-use colorfast_core::release::{Entry, Event, Left};
+use colorfast_core::release::{Entry, Event, Left, Restored};
 
 use crate::api;
 use crate::cli::args;
 use crate::cli::client::Client;
 use crate::cli::error::{Exit, Failure};
 use crate::cli::output::{Format, Output, Paint};
+use crate::cli::progress::{PATIENCE, Progress};
 use crate::cli::words;
 
 /// Entries of one request; the log of a service has some thousands after years.
@@ -102,7 +103,11 @@ fn told(event: &Event) -> String {
         force.as_ref().map_or_else(String::new, |force| format!(", forced: {}", words::tame(&force.reason)))
     };
     match event {
-        Event::Genesis { epoch } => format!("epoch {}", epoch.0.0),
+        Event::Genesis { epoch, restored: None } => format!("epoch {}", epoch.0.0),
+        Event::Genesis { epoch, restored: Some(Restored { from, entry, given }) } => format!(
+            "epoch {}, restored from epoch {} as of entry {entry}, assignments up to {given} are given",
+            epoch.0.0, from.0.0
+        ),
         Event::ServiceCreated { settings, .. } => format!("slots {}", list(&settings.slots)),
         Event::SettingsApplied { .. } => String::new(),
         Event::BundleAdded { bundle } => format!("{} {}", bundle.id, bundle.digest),
@@ -137,7 +142,8 @@ fn left(Left { slot, broken_by }: &Left) -> String {
 /// # Errors
 /// As the client's, and where the log is damaged.
 pub async fn verify(client: &Client, output: &Output) -> Result<Exit, Failure> {
-    let verification = client.verification().await?;
+    let reading = "reading the whole log again".to_owned();
+    let verification = Progress::after(PATIENCE).during(reading, client.verification()).await?;
     let entries = match verification.entries {
         1 => "1 entry".to_owned(),
         number => format!("{number} entries"),
@@ -186,6 +192,10 @@ mod tests {
         let head = r#""seq":5,"schema":1,"at":1763719200000,"service":"chat","principal":"local""#;
         let cases = [
             (r#"{"type":"genesis","epoch":1}"#, "genesis epoch 1"),
+            (
+                r#"{"type":"genesis","epoch":2,"restored":{"from":1,"entry":4,"given":9}}"#,
+                "genesis epoch 2, restored from epoch 1 as of entry 4, assignments up to 9 are given",
+            ),
             (r#"{"type":"service_created","settings":{},"signing_key":1}"#, "service_created slots blue, green"),
             (r#"{"type":"settings_applied","settings":{}}"#, "settings_applied"),
             (r#"{"type":"staged","slot":"green","bundle":"b1","assignment":9}"#, "staged b1 in green, assignment 9"),

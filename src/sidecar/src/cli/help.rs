@@ -15,10 +15,11 @@ pub const RELEASE: &str = "What to act on, and how long to wait";
 pub const OUTPUT: &str = "Output";
 
 /// The commands by what they are used for.
-const GROUPS: [(&str, &[&str]); 3] = [
+const GROUPS: [(&str, &[&str]); 4] = [
     ("Release", &["service", "bundle", "stage", "ramp", "switch", "rollback", "abort", "migrate", "recycle"]),
     ("Look", &["status", "watch", "events", "verify-log"]),
-    ("Run", &["serve", "member"]),
+    ("Run", &["serve", "member", "backup", "restore"]),
+    ("Install", &["completions", "man"]),
 ];
 
 /// A release from its beginning to its end, for the first page of the help.
@@ -159,6 +160,7 @@ const PAGES: &[Page] = &[
         examples: &[
             ("colorfast status", "every service"),
             ("colorfast status --service chat --json", "one, for programs: times in Unix ms"),
+            ("colorfast status --watch", "goes on with every change, as `colorfast watch`"),
         ],
         options: LOOK,
         note: "",
@@ -201,6 +203,42 @@ const PAGES: &[Page] = &[
             `warn,colorfast=debug`; `info` where it is not set.",
     },
     Page {
+        command: "backup",
+        examples: &[
+            ("colorfast backup chat.db", "everything, as it is at this moment; the sidecar goes on"),
+            ("colorfast backup -", "to standard output, for a pipe or a file"),
+        ],
+        options: &["json"],
+        note: "The copy holds the log, keys, and what is known of proxies: keep it as you keep keys. It is read to its end \
+            before it takes its place, and readable to you alone. Tokens stand in files beside the store and are not in it.",
+    },
+    Page {
+        command: "restore",
+        examples: &[
+            ("colorfast restore chat.db", "into a data directory that has no store"),
+            ("colorfast restore --force chat.db", "the store that is there is kept beside it"),
+        ],
+        options: &["data_dir", "json"],
+        note: "The log goes on from the copy under an epoch of its own, which proxies take for newer: they follow as soon as \
+            the sidecar runs. Sessions of assignments that the copy knows stay; those that began after it begin anew.",
+    },
+    Page {
+        command: "completions",
+        examples: &[
+            ("colorfast completions bash", "for ~/.local/share/bash-completion/completions/colorfast"),
+            ("colorfast completions zsh", "for a file named _colorfast in a folder of $fpath"),
+            ("colorfast completions fish", "for ~/.config/fish/completions/colorfast.fish"),
+        ],
+        options: &[],
+        note: "",
+    },
+    Page {
+        command: "man",
+        examples: &[("colorfast man ~/.local/share/man/man1", "colorfast(1), colorfast-switch(1) and so on")],
+        options: &["json"],
+        note: "",
+    },
+    Page {
         command: "member forget",
         examples: &[("colorfast member forget edge-1/9f86d081884c7d65", "wait for this proxy no more")],
         options: LOOK,
@@ -208,13 +246,18 @@ const PAGES: &[Page] = &[
     },
 ];
 
-/// The whole command line, arranged for people.
-pub fn command() -> Command {
+/// The whole command line with its examples, for programs that list it.
+pub fn plain() -> Command {
     let command = Arguments::command();
     let globals: Vec<Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
-    let first_page = first_page(&command);
-    // Clap knows no groups of commands: its own list of them is hidden, and the first page has a better one.
     arrange(command, "", &globals)
+}
+
+/// The whole command line, arranged for people.
+pub fn command() -> Command {
+    let first_page = first_page(&Arguments::command());
+    // Clap knows no groups of commands: its own list of them is hidden, and the first page has a better one.
+    plain()
         .mut_subcommands(|sub| sub.hide(true))
         .override_usage("colorfast [OPTIONS] COMMAND")
         .help_template(first_page)

@@ -10,7 +10,7 @@ use crate::cli::files::{self, Source};
 use crate::cli::locate::{self, Environment};
 use crate::cli::output::{Format, Output};
 use crate::cli::verbs::{self, Manner, Patience};
-use crate::cli::{catalogue, events, status, watch, words};
+use crate::cli::{backup, catalogue, events, status, watch, words};
 
 /// One command of an operator in the making.
 pub struct Operator {
@@ -42,10 +42,12 @@ impl Operator {
     pub async fn obey(&self, command: OperatorCommand) -> Result<Exit, Failure> {
         let Self { client, output, named, .. } = self;
         match command {
-            OperatorCommand::Status => status::run(client, output, named.as_ref()).await,
+            OperatorCommand::Status { watch: false } => status::run(client, output, named.as_ref()).await,
+            OperatorCommand::Status { watch: true } => watch::run(client, output, named.as_ref()).await,
             OperatorCommand::Watch => watch::run(client, output, named.as_ref()).await,
             OperatorCommand::Events(args) => events::run(client, output, named.as_ref(), &args).await,
             OperatorCommand::VerifyLog => events::verify(client, output).await,
+            OperatorCommand::Backup { file } => backup::run(client, output, &file).await,
             OperatorCommand::Service(ServiceCommand::Apply { file }) => self.apply(&file).await,
             OperatorCommand::Service(ServiceCommand::Show) => {
                 catalogue::service_show(client, output, &self.service().await?).await

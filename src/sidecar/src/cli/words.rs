@@ -62,6 +62,15 @@ pub fn limit(time: Duration) -> String {
     }
 }
 
+/// A size, as in `96 KiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match UNITS.iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => format!("{} {name}", bytes.div_ceil(*unit)),
+        None => format!("{bytes} B"),
+    }
+}
+
 /// `2 members`, `1 member`.
 pub fn count(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };

@@ -14,6 +14,7 @@ use colorfast_core::ids::ServiceName;
 use colorfast_core::release::{Refusal, Verb};
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::keys::load_known as load_known_keys;
 pub use self::opening::Opened;
 pub use self::replay::verify;
 pub use self::writer::Writer;

@@ -12,6 +12,7 @@ use axum::routing::{delete, get, post};
 use serde::Deserialize;
 
 use super::authority::Authority;
+use super::copies::{self, Backups};
 use super::directory::Directory;
 use super::ending::Ending;
 use super::http;
@@ -39,6 +40,8 @@ pub struct Control {
     pub reports: Arc<Reports>,
     /// What happened.
     pub log: Arc<dyn Log>,
+    /// Copies of the store.
+    pub backups: Backups,
     /// Ends every wait.
     pub ending: Ending,
 }
@@ -54,6 +57,7 @@ pub fn routes(control: Arc<Control>, token: Token) -> Router {
         .route("/v1/services/{service}/members/{member}", delete(services::forget))
         .route("/v1/events", get(log::events))
         .route("/v1/log/verification", get(log::verification))
+        .route("/v1/backup", get(copies::download))
         .with_state(control);
     http::guarded(routes, token, BODY_MAX)
 }

@@ -72,17 +72,20 @@ impl Members {
         let roll = rolls.entry(service.clone()).or_insert_with(|| {
             let mut roll = Roll::new(self.epoch);
             let deadline = Instant::now() + self.ttl;
-            self.kept(service).into_iter().for_each(|record| roll.restore(record, deadline));
+            self.kept(service, appended.version()).into_iter().for_each(|record| roll.restore(record, deadline));
             roll
         });
         roll.append(appended);
     }
 
-    fn kept(&self, service: &ServiceName) -> Vec<Record> {
+    /// The members that were known before, the service being at `version`.
+    fn kept(&self, service: &ServiceName, version: u64) -> Vec<Record> {
         let mut records = Vec::new();
         for (key, bytes) in self.ephemera.scan(&Record::prefix(service)) {
             match serde_json::from_slice::<Record>(&bytes) {
                 Ok(record) if record.epoch == self.epoch => records.push(record),
+                // The log was restored: whoever followed it before is waited for until it follows this one.
+                Ok(record) if record.lapsed.is_none() => records.push(record.carried(self.epoch, version)),
                 Ok(_) => self.ephemera.remove(&key),
                 Err(error) => {
                     warn!(key, %error, "dropped a member that cannot be read");

@@ -12,6 +12,7 @@ use tracing::{error, info};
 
 use super::authority::{Authority, Opened, Writer};
 use super::control::{self, Control};
+use super::copies::Backups;
 use super::directory::Directory;
 use super::discovery::{self, Discovery};
 use super::ending::Ending;
@@ -19,12 +20,10 @@ use super::members::Members;
 use super::reports::Reports;
 use super::tokens::Token;
 use super::{clock, files};
-use crate::data_dir::{CONTROL_TOKEN_FILE, DISCOVERY_TOKEN_FILE};
+use crate::data_dir::{CONTROL_TOKEN_FILE, DISCOVERY_TOKEN_FILE, STORE_FILE};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Ephemera, Log};
 
-/// The store, in the data folder.
-const STORE: &str = "colorfast.db";
 /// How much a crash may lose of what is saved behind, together with the time that saving takes.
 const FLUSH: Duration = Duration::from_millis(250);
 /// How often what has expired is dropped.
@@ -53,7 +52,7 @@ impl Sidecar {
     pub async fn start(folder: &Path, member_ttl: Duration) -> Result<Self> {
         let token = |name: &str| Token::load_or_make(folder.join(name));
         let (discovery_token, control_token) = (token(DISCOVERY_TOKEN_FILE)?, token(CONTROL_TOKEN_FILE)?);
-        let path = folder.join(STORE);
+        let path = folder.join(STORE_FILE);
         files::check_private(&path)?;
         let store = Arc::new(tokio::task::spawn_blocking(move || Sqlite::open(&path)).await??);
         let opened = Opened::open(store.clone()).await?;
@@ -71,6 +70,7 @@ impl Sidecar {
             members: members.clone(),
             reports: reports.clone(),
             log: store.clone(),
+            backups: Backups::new(store.clone(), folder)?,
             ending: ending.clone(),
         };
         Ok(Self {

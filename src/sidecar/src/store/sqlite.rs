@@ -4,6 +4,7 @@
 //! is a write-ahead log. What must not be lost is synchronised in full; what is saved behind is not, and costs no wait.
 
 mod connection;
+mod copies;
 mod ephemera;
 mod log;
 mod secrets;
@@ -17,6 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use self::connection::Connection;
+pub use self::copies::carry_ephemera;
 use self::ephemera::Memory;
 use self::log::Lease;
 use super::Head;

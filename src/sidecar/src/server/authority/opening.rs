@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use colorfast_core::ids::{Epoch, ServiceName};
-use colorfast_core::release::{Entry, Event, SCHEMA};
+use colorfast_core::release::{Entry, Event, SCHEMA, State};
 use colorfast_core::time::UnixMillis;
 use tracing::info;
 
 use super::replay::Replay;
 use crate::server::clock;
-use crate::store::{Log, Record};
+use crate::store::{Head, Log, Record};
 
 /// Who the log says began it.
 const PRINCIPAL: &str = "sidecar";
@@ -33,15 +33,23 @@ impl Opened {
     /// # Errors
     /// Where an entry is not in order: which, and why. A sidecar does not start on such a log.
     pub async fn open(log: Arc<dyn Log>) -> Result<Self> {
-        let mut opened = Self { log, replay: Replay::new(), last_at: UnixMillis(0), services: BTreeMap::new() };
-        opened.follow().await?;
+        let mut opened = Self::read(log).await?;
         if opened.replay.head.seq == 0 {
-            let record = opened.genesis()?;
-            let begun = opened.log.append(opened.replay.head.clone(), vec![record]).await;
+            let at = clock::now();
+            let begun = opened.append(at, PRINCIPAL, Event::Genesis { epoch: Epoch(at), restored: None }).await;
             begun.context("cannot begin the log")?;
-            opened.follow().await?;
             info!(epoch = opened.epoch().0.0, "log begun");
         }
+        Ok(opened)
+    }
+
+    /// Reads the whole log, and begins none.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn read(log: Arc<dyn Log>) -> Result<Self> {
+        let mut opened = Self { log, replay: Replay::new(), last_at: UnixMillis(0), services: BTreeMap::new() };
+        opened.follow().await?;
         Ok(opened)
     }
 
@@ -50,20 +58,48 @@ impl Opened {
         self.replay.state.epoch
     }
 
+    /// What the log has made.
+    pub fn state(&self) -> &State {
+        &self.replay.state
+    }
+
+    /// Its last entry.
+    pub fn head(&self) -> &Head {
+        &self.replay.head
+    }
+
+    /// When that was appended.
+    pub fn last_at(&self) -> UnixMillis {
+        self.last_at
+    }
+
+    /// Appends an entry about the whole log, for a process that does nothing else.
+    ///
+    /// # Errors
+    /// Where it cannot follow, or cannot be written.
+    pub async fn append(&mut self, at: UnixMillis, principal: &str, event: Event) -> Result<()> {
+        let record = self.record(at.max(self.last_at), principal, event)?;
+        self.log.append(self.replay.head.clone(), vec![record]).await.context("cannot append to the log")?;
+        self.follow().await
+    }
+
     async fn follow(&mut self) -> Result<()> {
         let Self { log, replay, last_at, services } = self;
         let followed = replay.follow(log.as_ref(), |entry| {
             *last_at = entry.at;
+            if let Event::Genesis { .. } = entry.event {
+                services.values_mut().for_each(|at| *at = entry.at);
+            }
             services.extend(entry.service.clone().map(|service| (service, entry.at)));
         });
         followed.await.context("the log is not in order, and nothing is decided by such a log")
     }
 
-    fn genesis(&self) -> Result<Record> {
-        let at = clock::now();
-        let event = Event::Genesis { epoch: Epoch(at) };
-        let entry = Entry { seq: 1, schema: SCHEMA, at, service: None, principal: PRINCIPAL.to_owned(), event };
-        let (text, hash) = entry.seal(&self.replay.head.hash)?;
-        Ok(Record { seq: 1, text, hash })
+    fn record(&self, at: UnixMillis, principal: &str, event: Event) -> Result<Record> {
+        let Head { seq, hash } = &self.replay.head;
+        let seq = seq + 1;
+        let entry = Entry { seq, schema: SCHEMA, at, service: None, principal: principal.to_owned(), event };
+        let (text, hash) = entry.seal(hash)?;
+        Ok(Record { seq, text, hash })
     }
 }

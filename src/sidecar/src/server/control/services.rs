@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use colorfast_core::ids::ServiceName;
-use colorfast_core::release::{Entry, Refusal};
+use colorfast_core::release::{Entry, Event, Refusal};
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -132,7 +132,8 @@ impl Control {
         let records = self.log.read(before, 1).await?;
         let record = records.first().filter(|record| record.seq == version).ok_or_else(none)?;
         let entry: Entry = super::log::entry(record)?;
-        if entry.service.as_ref() != Some(service) {
+        // A restored log's genesis is of every service.
+        if entry.service.as_ref() != Some(service) && !matches!(entry.event, Event::Genesis { restored: Some(_), .. }) {
             return Err(none());
         }
         Ok(Appended::new(version, entry.at, None))

@@ -103,6 +103,12 @@ impl Record {
         format!("member/{service}/{}/{}", id.process(), id.node())
     }
 
+    /// A member of another log that becomes one of the log `epoch`, the service being at `version`. What it holds is of
+    /// the other log until it says otherwise.
+    pub fn carried(self, epoch: Epoch, version: u64) -> Self {
+        Self { epoch, joined: version, foreign: None, refused: None, ..self }
+    }
+
     /// What it decides by, as it says.
     pub fn held(&self) -> Option<SnapshotVersion> {
         self.held.map(|held| held.0)

@@ -33,6 +33,11 @@ impl Appended {
     pub fn new(version: u64, at: UnixMillis, when: Option<Instant>) -> Self {
         Self { version, at, when, last_acknowledgement: None, confirmed_after: None }
     }
+
+    /// Which version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
 }
 
 /// What a poll told that was not known.
