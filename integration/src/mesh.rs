@@ -134,6 +134,11 @@ impl Mesh {
         &self.agents[&(service.to_owned(), slot.to_owned())]
     }
 
+    /// Ends the agent of a slot of `chat`: from now on nobody listens there.
+    pub fn stop_agent(&mut self, slot: &str) {
+        self.agents.remove(&(CHAT.to_owned(), slot.to_owned()));
+    }
+
     /// The configuration of a proxy of this mesh: two workers, the service `chat`, its agents and the sidecar.
     ///
     /// # Errors
@@ -177,6 +182,14 @@ impl Mesh {
             words.extend(["--service", CHAT]);
         }
         self.sidecar.cli(words).await
+    }
+
+    /// [`Mesh::cli`] as a person runs it, without `--json`.
+    ///
+    /// # Errors
+    /// Where it cannot be run; a command that fails is an answer.
+    pub async fn text(&self, line: &str) -> Result<Outcome> {
+        self.sidecar.cli_text(line.split(' ').chain(["--service", CHAT])).await
     }
 
     /// Carries out a verb that every member must confirm, one at least.

@@ -19,6 +19,7 @@ mod redirects;
 mod reports;
 mod responses;
 mod services;
+mod serving;
 mod sources;
 mod start;
 

@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::ids::{AssignmentId, Sid};
 use crate::pin::{Claims, Invalid, Kind};
-use crate::plan::{Plan, Secrets, SlotIndex};
+use crate::plan::{Plan, Secrets, SlotIndex, SlotSet};
 use crate::rendezvous::{self, Key};
 use crate::seen::Pins;
 use crate::settings::Sessionless;
@@ -28,6 +28,8 @@ pub struct View<'a> {
     pub client: Option<&'a [u8]>,
     /// What an earlier pass of the same request came to, over an internal redirect. The pins have been taken off it.
     pub kept: Option<Chosen>,
+    /// The slots whose upstream is unavailable, where the settings have their sessions go on elsewhere.
+    pub down: SlotSet,
     /// What the caller could not fetch.
     pub without: NeedSet,
 }
@@ -202,11 +204,13 @@ pub enum Refusal {
     OtherSession,
     /// Of an assignment that no snapshot has brought in time; the client keeps it.
     Newer,
+    /// Of a slot that is down: the session goes on elsewhere.
+    SlotDown,
 }
 
 impl Refusal {
     /// Every cause.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Malformed,
         Self::UnknownKey,
         Self::BadMac,
@@ -216,6 +220,7 @@ impl Refusal {
         Self::Broken,
         Self::OtherSession,
         Self::Newer,
+        Self::SlotDown,
     ];
 
     /// The word for metrics.
@@ -230,6 +235,7 @@ impl Refusal {
             Self::Broken => "broken",
             Self::OtherSession => "other_session",
             Self::Newer => "newer",
+            Self::SlotDown => "slot_down",
         }
     }
 }
@@ -278,12 +284,15 @@ pub fn decide(plan: &Plan, view: &View<'_>, now: UnixMillis, draw: u64) -> Step 
     if plan.is_bootstrap() && !view.without.contains(bootstrap) {
         return Step::Needs(bootstrap);
     }
+    // Where every slot that takes new sessions is down there is nowhere to go, and pins hold on.
+    let down = if plan.has_taker_beyond(view.down) { view.down } else { SlotSet::default() };
     let mut refusals = Refusals::default();
     let mut leave_pins_alone = false;
     if let Some(secrets) = plan.secrets() {
         let named = view.session_id.map(|id| secrets.sid.sid(id));
         for (_, token) in view.pins.iter() {
             match judge(plan, secrets, token, named, now.seconds()) {
+                Verdict::Holds(slot, _) if down.contains(slot) => refusals.count(Refusal::SlotDown),
                 Verdict::Holds(slot, pin) => {
                     return Step::Decided(Decision {
                         chosen: Some(Chosen { slot, reason: Reason::Pin }),
@@ -308,7 +317,7 @@ pub fn decide(plan: &Plan, view: &View<'_>, now: UnixMillis, draw: u64) -> Step 
         (None, Some(client)) if plan.settings.sessionless == Sessionless::Client => (Key::of(client), Reason::Random),
         _ => (Key(draw), Reason::Random),
     };
-    let slot = rendezvous::place(plan.places(), key).and_then(|place| plan.taker(place));
+    let slot = plan.place(key, down);
     let chosen = slot.map(|slot| Chosen { slot, reason });
     let pin = match chosen {
         Some(chosen) if !leave_pins_alone => begin(plan, chosen.slot, view.session_id, now.seconds(), draw),

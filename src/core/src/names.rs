@@ -16,6 +16,8 @@ pub const HEADER_PIN: &str = "x-agent-pin";
 pub const HEADER_PREVIEW: &str = "x-agent-preview";
 /// Request header that names the session, unless the service's settings say otherwise.
 pub const HEADER_SESSION: &str = "x-agent-session";
+/// Response header by which an agent may say which bundle it runs.
+pub const HEADER_ATTESTATION: &str = "x-agent-bundle-id";
 /// Where the listener's early mutation copies what a client sent under a name that we stamp.
 pub const HEADER_CLIENT_SENT: &str = "x-agent-client-sent";
 
@@ -111,6 +113,17 @@ pub mod metric {
     /// Counter: pins handed out.
     pub fn pins_issued(service: &ServiceName) -> String {
         of(service, "pins_issued")
+    }
+
+    /// Counter: answers whose agent said which bundle it runs, by slot and whether that was the one that is staged
+    /// there (`match` or `mismatch`).
+    pub fn attestations(service: &ServiceName, slot: &SlotName, result: &str) -> String {
+        of(service, format_args!("attestations.slot.{slot}.result.{result}"))
+    }
+
+    /// Counter: answers that Envoy gave itself, since the upstream of the slot could not be had.
+    pub fn upstream_unavailable(service: &ServiceName, slot: &SlotName) -> String {
+        of(service, format_args!("upstream_unavailable.slot.{slot}"))
     }
 
     /// Counter: waits by what was waited for and how they ended (`met` or `timeout`).

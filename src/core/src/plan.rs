@@ -8,7 +8,7 @@ use crate::error::FieldError;
 use crate::ids::{AssignmentId, Epoch, ServiceName, SlotName, SnapshotVersion};
 use crate::keys::{ServiceKeys, SidHasher};
 use crate::pin::{Claims, Signer};
-use crate::rendezvous::Place;
+use crate::rendezvous::{self, Key, Place};
 use crate::seen::Roles;
 use crate::settings::{HeaderCarrier, ServiceSettings};
 use crate::snapshot::{BundleRef, SlotSnapshot, Snapshot};
@@ -16,6 +16,26 @@ use crate::snapshot::{BundleRef, SlotSnapshot, Snapshot};
 /// Index of a slot within its plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotIndex(pub u8);
+
+/// A set of slots of one plan, which has 8 at most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SlotSet(u8);
+
+impl SlotSet {
+    /// This set and `slot`.
+    pub fn with(self, slot: SlotIndex) -> Self {
+        Self(self.0 | Self::bit(slot))
+    }
+
+    /// Whether `slot` is in the set.
+    pub fn contains(self, slot: SlotIndex) -> bool {
+        self.0 & Self::bit(slot) != 0
+    }
+
+    fn bit(SlotIndex(slot): SlotIndex) -> u8 {
+        1u8.checked_shl(slot.into()).unwrap_or(0)
+    }
+}
 
 /// What one service's requests are decided and stamped by. Immutable; a newer snapshot makes a newer plan.
 #[derive(Debug, Clone)]
@@ -132,12 +152,19 @@ impl Plan {
         self.secrets.as_ref()
     }
 
-    pub(crate) fn places(&self) -> &[Place] {
-        &self.places
+    /// The slot that a new session goes to, among those that take any and are not `down`.
+    pub(crate) fn place(&self, key: Key, down: SlotSet) -> Option<SlotIndex> {
+        if down == SlotSet::default() {
+            return rendezvous::place(&self.places, key).and_then(|place| self.takers.get(place).copied());
+        }
+        let up = || self.takers.iter().zip(&self.places).filter(|(slot, _)| !down.contains(**slot));
+        let places: Vec<_> = up().map(|(_, place)| *place).collect();
+        rendezvous::place(&places, key).and_then(|place| up().nth(place).map(|(slot, _)| *slot))
     }
 
-    pub(crate) fn taker(&self, place: usize) -> Option<SlotIndex> {
-        self.takers.get(place).copied()
+    /// Whether some slot that takes new sessions is not `down`.
+    pub(crate) fn has_taker_beyond(&self, down: SlotSet) -> bool {
+        down != SlotSet::default() && self.takers.iter().any(|slot| !down.contains(*slot))
     }
 
     pub(crate) fn honours(&self, assignment: AssignmentId) -> Option<SlotIndex> {

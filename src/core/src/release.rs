@@ -11,6 +11,7 @@ mod entry;
 mod event;
 mod phase;
 mod restore;
+mod serving;
 mod state;
 mod verb;
 
@@ -19,6 +20,7 @@ pub use entry::{Entry, EntryError, GENESIS_HASH, SCHEMA};
 pub use event::{Event, Left, Restored};
 pub use phase::Phase;
 pub use restore::LostFuture;
+pub use serving::{Mismatch, Observed, ProbeOutcome, Serving};
 pub use state::{FoldError, Live, ServiceState, SlotState, State};
 pub use verb::{Force, Pins, Verb};
 

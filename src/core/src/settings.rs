@@ -13,6 +13,10 @@ use crate::error::FieldError;
 use crate::ids::{CookieName, HeaderName, ServiceName, SlotName};
 use crate::names;
 
+mod serving;
+
+pub use serving::{OnSlotDown, Probe, ProbeTimeoutMs};
+
 /// Most slots of one service.
 const SLOTS_MAX: usize = 8;
 /// Most session-id sources of one service.
@@ -47,6 +51,12 @@ pub struct ServiceSettings {
     /// How long after the first configuration of a proxy its requests wait for a snapshot, at most.
     #[serde(skip_serializing_if = "is_default")]
     pub bootstrap_wait_ms: BootstrapWaitMs,
+    /// What becomes of the sessions of a slot whose upstream is unavailable.
+    #[serde(skip_serializing_if = "is_default")]
+    pub on_slot_down: OnSlotDown,
+    /// How the sidecar sees for itself that a slot can serve, before a verb gives it sessions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
 }
 
 impl Default for ServiceSettings {
@@ -60,6 +70,8 @@ impl Default for ServiceSettings {
             part_headers: BTreeMap::new(),
             quarantine_seconds: QuarantineSeconds::default(),
             bootstrap_wait_ms: BootstrapWaitMs::default(),
+            on_slot_down: OnSlotDown::default(),
+            probe: None,
         }
     }
 }
@@ -187,7 +199,8 @@ impl Default for CookiePath {
     }
 }
 
-/// Names of the headers that colorfast sets. Whoever changes one changes the listener's early mutation with it.
+/// Names of the headers that colorfast sets, and of the one that it reads off answers. Whoever changes the name of a
+/// stamp changes the listener's early mutation with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Headers {
@@ -201,6 +214,8 @@ pub struct Headers {
     pub pin: HeaderName,
     /// The preview token.
     pub preview: HeaderName,
+    /// On answers: the bundle that the agent says it runs.
+    pub attestation: HeaderName,
 }
 
 impl Headers {
@@ -210,13 +225,14 @@ impl Headers {
     }
 
     /// Every header name with the field that holds it.
-    pub fn all(&self) -> [(&'static str, &HeaderName); 5] {
+    pub fn all(&self) -> [(&'static str, &HeaderName); 6] {
         [
             ("slot", &self.slot),
             ("bundle", &self.bundle),
             ("decision", &self.decision),
             ("pin", &self.pin),
             ("preview", &self.preview),
+            ("attestation", &self.attestation),
         ]
     }
 }
@@ -229,6 +245,7 @@ impl Default for Headers {
             decision: well_known(names::HEADER_DECISION),
             pin: well_known(names::HEADER_PIN),
             preview: well_known(names::HEADER_PREVIEW),
+            attestation: well_known(names::HEADER_ATTESTATION),
         }
     }
 }
@@ -291,6 +308,7 @@ impl ServiceSettings {
                 return Err(FieldError::new(format!("session_sources[{index}].cookie"), rule));
             }
         }
+        self.probe.as_ref().map_or(Ok(()), Probe::validate)?;
         if self.bootstrap_wait_ms.0 > BOOTSTRAP_WAIT_MAX_MS {
             return Err(FieldError::new("bootstrap_wait_ms", format!("is over {BOOTSTRAP_WAIT_MAX_MS}")));
         }
@@ -480,7 +498,9 @@ mod tests {
             (r#"{"headers":{"pin":"X-Pin"}}"#, "is not a header name"),
             (r#"{"session_sources":[{"header":"x-agent-pin"}]}"#, "session_sources[0].header"),
             (r#"{"part_headers":{"prompts":"x-agent-slot"}}"#, "part_headers.prompts: x-agent-slot is already"),
+            (r#"{"headers":{"attestation":"x-agent-pin"}}"#, "headers.attestation: x-agent-pin is already"),
             (r#"{"bootstrap_wait_ms":30001}"#, "bootstrap_wait_ms"),
+            (r#"{"on_slot_down":"wait"}"#, "unknown variant `wait`"),
             (r#"{"quarantine_seconds":-1}"#, "invalid value"),
         ];
         for (json, wanted) in cases {

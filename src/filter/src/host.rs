@@ -11,7 +11,7 @@ mod stream;
 
 use std::fmt;
 
-pub use headers::{HeaderMap, Map, add_header, header, headers, remove_header, set_header};
+pub use headers::{HeaderMap, Map, add_header, headers, remove_header, set_header};
 pub use metric::{MetricKind, define_metric, increment, record};
 pub use property::{declare_for_request, property, set_property};
 pub use root::{Call, call, plugin_configuration, response_body, response_status};

@@ -47,6 +47,7 @@ mod stamps;
 mod stream;
 mod vm;
 mod waiting;
+mod watch;
 
 #[allow(missing_docs, reason = "the macro exports `_initialize`")]
 mod start {

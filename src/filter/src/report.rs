@@ -1,4 +1,4 @@
-//! Reports: what this VM instance tells the sidecar of itself.
+//! Reports: what this VM instance tells the sidecar of itself, and of the slots that it sees.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use colorfast_core::names;
 use colorfast_core::snapshot::FORMAT;
 use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::discovery::Node;
-use colorfast_core::wire::reports::{Hello, HelloService, Report, ReportAck};
+use colorfast_core::wire::reports::{Hello, HelloService, Report, ReportAck, SlotReport};
 
 use crate::host;
 use crate::vm::Vm;
 
 /// How often an instance says hello.
 const HELLO_MS: u64 = 10_000;
-/// How soon an unanswered report is sent again.
-const RETRY_MS: u64 = 1_000;
+/// How soon after one report the next may follow, or the same again where it was not answered.
+const PACE_MS: u64 = 1_000;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// A report without any answer this long is given up: none is known to get lost.
 const LOST_MS: u64 = 15_000;
@@ -28,29 +28,49 @@ pub struct Reporter {
     sequence: u64,
     /// The report that is out, and since when.
     call: Option<(u32, UnixMillis)>,
+    /// The sections of the report of this sequence number; none before it is sent first.
+    sections: Option<Sections>,
     report_at: UnixMillis,
+    hello_at: UnixMillis,
+}
+
+/// What one report is about.
+#[derive(Debug)]
+struct Sections {
+    /// Whether it says hello: what is true at the time, each time that it is sent.
+    says_hello: bool,
+    /// The same each time that it is sent: the sidecar may have applied it though its answer got lost.
+    slots: Vec<SlotReport>,
 }
 
 impl Reporter {
     /// The reporter of a VM instance, by a random number.
     pub fn new(instance: u64) -> Self {
-        Self { instance: format!("{instance:016x}"), sequence: 1, call: None, report_at: UnixMillis(0) }
+        let (report_at, hello_at) = (UnixMillis(0), UnixMillis(0));
+        Self { instance: format!("{instance:016x}"), sequence: 1, call: None, sections: None, report_at, hello_at }
     }
 
     /// Sends a report where one is due.
     pub fn tick(&mut self, vm: &Vm, node: &Node, now: UnixMillis) {
-        // One that is due later than a whole period was booked before the clock was set back.
-        let due = now >= self.report_at || self.report_at > now.plus_millis(HELLO_MS);
         let out = self.call.is_some_and(|(_, sent)| now.is_within(LOST_MS, sent));
-        if out || !due {
+        if out || !is_due(self.report_at, PACE_MS, now) {
             return;
         }
-        self.report_at = now.plus_millis(RETRY_MS);
+        if self.sections.is_none() {
+            let says_hello = is_due(self.hello_at, HELLO_MS, now);
+            if !says_hello && !has_urgent_news(vm) {
+                return;
+            }
+            self.sections = Some(Sections { says_hello, slots: self.news(vm) });
+        }
+        let Some(Sections { says_hello, slots }) = &self.sections else { return };
+        self.report_at = now.plus_millis(PACE_MS);
         let report = Report {
             node: node.clone(),
             instance: self.instance.clone(),
             sequence: self.sequence,
-            hello: Some(hello(vm)),
+            hello: says_hello.then(|| hello(vm)),
+            slots: slots.clone(),
         };
         let Ok(body) = serde_json::to_vec(&report) else { return };
         let call = host::Call {
@@ -73,10 +93,33 @@ impl Reporter {
         let ack = body.and_then(|body| serde_json::from_slice::<ReportAck>(&body).ok());
         if ack.is_some_and(|ack| ack.acknowledged >= self.sequence) {
             self.sequence += 1;
-            self.report_at = now.plus_millis(HELLO_MS);
+            if self.sections.take().is_some_and(|sections| sections.says_hello) {
+                self.hello_at = now.plus_millis(HELLO_MS);
+            }
         }
         true
     }
+
+    /// What was seen since the last report. Each begins at another service, so that none waits for ever behind others.
+    fn news(&self, vm: &Vm) -> Vec<SlotReport> {
+        let count = vm.services.len();
+        let first = usize::try_from(self.sequence).unwrap_or_default().checked_rem(count).unwrap_or_default();
+        let services = vm.services.iter().cycle().skip(first).take(count);
+        let news = services
+            .flat_map(|service| service.watches.all().into_iter().filter_map(|watch| watch.take(&service.name)));
+        news.take(SlotReport::ENTRIES_MAX).collect()
+    }
+}
+
+/// Whether the time of something has come that recurs within `period`. Later than that it was booked before the clock
+/// was set back.
+fn is_due(at: UnixMillis, period: u64, now: UnixMillis) -> bool {
+    now >= at || at > now.plus_millis(period)
+}
+
+/// Whether a slot has something to be told before the next hello.
+fn has_urgent_news(vm: &Vm) -> bool {
+    vm.services.iter().any(|service| service.watches.all().iter().any(|watch| watch.is_urgent()))
 }
 
 fn hello(vm: &Vm) -> Hello {

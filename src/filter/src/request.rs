@@ -12,7 +12,7 @@ use colorfast_core::time::UnixMillis;
 use crate::earlier::{self, EarlierPass};
 use crate::host::{self, HeaderMap, Map};
 use crate::leader;
-use crate::response::Issue;
+use crate::response::{Expected, Issue};
 use crate::service::{Current, Service};
 use crate::stamps;
 use crate::vm::Vm;
@@ -64,8 +64,8 @@ impl End {
 /// What one try to settle a request came to.
 #[derive(Debug)]
 pub enum Settled {
-    /// It goes on; its response hands out this pin.
-    Goes(Option<Issue>),
+    /// It goes on; this becomes of its response.
+    Goes(Expected),
     /// It waits.
     Waits,
 }
@@ -93,16 +93,11 @@ impl Request {
             headers,
             address: None,
             fresh: Some(current),
-            arrived: host::now(),
+            arrived: vm.read_clock(),
             draw: vm.draw(),
             without: NeedSet::default(),
             waits: None,
         })
-    }
-
-    /// The service that has the request.
-    pub fn service(&self) -> &Rc<Service> {
-        &self.service
     }
 
     /// Decides by the newest plan, stamps and strips; or tells that the request must wait.
@@ -111,7 +106,7 @@ impl Request {
         let (current, now) = match self.fresh.take() {
             Some(current) => (current, self.arrived),
             None => match self.service.current(&vm.metrics) {
-                Some(current) => (current, host::now()),
+                Some(current) => (current, vm.read_clock()),
                 None => return Settled::Waits,
             },
         };
@@ -126,11 +121,13 @@ impl Request {
             None
         };
         let earlier = EarlierPass::read(plan, seen.stamps);
+        let down = current.down(now);
         let decision = loop {
             let view = View {
                 session_id: seen.session_id,
                 pins: seen.pins,
                 client: client.as_deref(),
+                down,
                 kept: earlier.kept(),
                 without: self.without,
             };
@@ -157,10 +154,15 @@ impl Request {
             Some((slot, reason)) => stamps::stamp(&self.headers, &seen, plan, slot, reason),
             None => stamps::clear(&self.headers, &seen, plan),
         }
-        Settled::Goes(match decision.pin {
+        let slot = decision.chosen.map(|chosen| chosen.slot);
+        if let Some(watch) = slot.and_then(|slot| current.watch(slot)) {
+            watch.sends(now);
+        }
+        let issue = match decision.pin {
             PinAction::Issue(claims) => Some(Issue { claims, scheme: seen.scheme }),
             PinAction::Keep => None,
-        })
+        };
+        Settled::Goes(Expected { service: Rc::clone(&self.service), current, slot, issue })
     }
 
     /// Whether what is needed may still come; the request then waits for it. Each kind of wait has its limit; what this

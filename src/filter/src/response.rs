@@ -1,12 +1,30 @@
-//! The way back: the pin goes to the client with the answer of the agent.
+//! The way back: what the answer says of the agent, and the pin that goes to the client with it.
+
+use std::rc::Rc;
 
 use colorfast_core::cookie::{self, Scheme};
+use colorfast_core::ids::HeaderName;
 use colorfast_core::names::metric;
 use colorfast_core::pin::Claims;
+use colorfast_core::plan::SlotIndex;
 
-use crate::host::{self, Map};
-use crate::service::Service;
+use crate::host::{self, HeaderMap, Map};
+use crate::service::{Current, Service};
 use crate::vm::Vm;
+use crate::watch::Answer;
+
+/// A decided stream, until its answer comes.
+#[derive(Debug)]
+pub struct Expected {
+    /// The service that it is of.
+    pub service: Rc<Service>,
+    /// What it was decided by.
+    pub current: Rc<Current>,
+    /// The slot that it went to.
+    pub slot: Option<SlotIndex>,
+    /// The pin that its answer hands out.
+    pub issue: Option<Issue>,
+}
 
 /// A pin that the response hands out.
 #[derive(Debug)]
@@ -17,15 +35,108 @@ pub struct Issue {
     pub scheme: Scheme,
 }
 
-impl Issue {
-    /// Puts the pin on the response of the running callback, unless Envoy itself answered (no session began), or the
-    /// answer may be kept and given to others.
-    pub fn hand_out(&self, vm: &Vm, service: &Service) {
-        let by_upstream =
-            host::property(&["response", "code_details"]).is_some_and(|details| details == b"via_upstream");
-        if !by_upstream || is_public() {
+impl Expected {
+    /// Handles the response of the running callback. One that hands out no pin is looked at now and then only.
+    pub fn answered(&mut self, vm: &Vm) {
+        let issue = self.issue.take();
+        let now = vm.recent_time();
+        let slot = self.slot.take();
+        let watch = slot.and_then(|slot| self.current.watch(slot)).filter(|watch| issue.is_some() || watch.is_due(now));
+        if issue.is_none() && watch.is_none() {
             return;
         }
+        let Ok(headers) = host::headers(Map::Response) else { return };
+        let shown = Shown::read(&headers, &self.current.plan.settings.headers.attestation);
+        let answer = shown.answer();
+        if let Some(watch) = watch {
+            let bundle = slot.and_then(|slot| self.current.plan.slot(slot)?.bundle.as_ref());
+            watch.note(answer, bundle.map(|bundle| &bundle.id), now);
+        }
+        // Where Envoy itself answered no session began, and what others may be given hands out nobody's pin.
+        if let (Some(issue), Answer::OfAgent(_), Cache::Private) = (issue, answer, shown.cache) {
+            issue.hand_out(vm, &self.service);
+        }
+    }
+}
+
+/// What the headers of a response show.
+struct Shown<'a> {
+    status: &'a [u8],
+    grpc_status: &'a [u8],
+    attestation: &'a [u8],
+    cache: Cache,
+    via: Via,
+}
+
+/// Whether shared caches may keep the answer, as it says of itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cache {
+    Private,
+    Public,
+}
+
+/// Whether the router has marked the answer as one of an upstream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Via {
+    Upstream,
+    Unknown,
+}
+
+impl<'a> Shown<'a> {
+    fn read(headers: &'a HeaderMap, attestation: &HeaderName) -> Self {
+        let none = &b""[..];
+        let mut shown =
+            Self { status: none, grpc_status: none, attestation: none, cache: Cache::Private, via: Via::Unknown };
+        for (name, value) in headers.iter() {
+            match name {
+                b":status" => shown.status = value,
+                b"grpc-status" => shown.grpc_status = value,
+                b"cache-control" if is_public(value) => shown.cache = Cache::Public,
+                // The router measures how long an upstream took, and nobody else: no answer of Envoy's own has it.
+                b"x-envoy-upstream-service-time" => shown.via = Via::Upstream,
+                _ if name == attestation.as_str().as_bytes() => shown.attestation = value,
+                _ => {}
+            }
+        }
+        shown
+    }
+
+    /// Whose answer it is. Envoy is asked only where the router left no mark.
+    fn answer(&self) -> Answer<'a> {
+        if self.via == Via::Upstream {
+            return Answer::OfAgent(self.attestation);
+        }
+        let details = host::property(&["response", "code_details"]).unwrap_or_default();
+        match details.as_slice() {
+            b"via_upstream" => Answer::OfAgent(self.attestation),
+            details if self.is_unavailable() && is_upstream_failure(details) => Answer::Unavailable,
+            _ => Answer::OfEnvoy,
+        }
+    }
+
+    /// Whether the status is one that Envoy gives for an upstream that it cannot have; to gRPC it says so beside a 200.
+    fn is_unavailable(&self) -> bool {
+        const UNAVAILABLE: &[u8] = b"14";
+        matches!(self.status, b"503" | b"504") || self.grpc_status == UNAVAILABLE
+    }
+}
+
+/// Whether Envoy's words for why it answered by itself are about the upstream: none is healthy, it cannot be reached,
+/// it broke off, it took too long. A limit of this proxy's own (`overflow`) says nothing of the upstream.
+fn is_upstream_failure(details: &[u8]) -> bool {
+    const FAILURES: [&[u8]; 4] = [b"no_healthy_upstream", b"cluster_not_found", b"upstream_", b"response_timeout"];
+    let overflow = details.windows(8).any(|word| word == b"overflow");
+    !overflow && FAILURES.iter().any(|failure| details.starts_with(failure))
+}
+
+/// Whether a value of `cache-control` says that shared caches may keep the answer.
+fn is_public(control: &[u8]) -> bool {
+    control.split(|b| *b == b',').any(|directive| directive.trim_ascii().eq_ignore_ascii_case(b"public"))
+}
+
+impl Issue {
+    /// Puts the pin on the response of the running callback.
+    fn hand_out(&self, vm: &Vm, service: &Service) {
         let Some(current) = service.current(&vm.metrics) else { return };
         let plan = &current.plan;
         let Some(token) = plan.mint(&self.claims) else { return };
@@ -41,10 +152,4 @@ impl Issue {
         }
         vm.metrics.count(&metric::pins_issued(&service.name), 1);
     }
-}
-
-/// Whether the answer says of itself that shared caches may keep it.
-fn is_public() -> bool {
-    let control = host::header(Map::Response, "cache-control").ok().flatten().unwrap_or_default();
-    control.split(|b| *b == b',').any(|directive| directive.trim_ascii().eq_ignore_ascii_case(b"public"))
 }

@@ -103,13 +103,14 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         let Some(vm) = &self.vm else { return };
-        let now = host::now();
+        let now = vm.read_clock();
         if self.agent.is_none() {
             self.agent = Agent::new(vm, self.generation);
         }
         // Workers that have no request compile here, so that their next request finds the plan made.
         for service in &vm.services {
             let _ = service.current(&vm.metrics);
+            service.watches.all().iter().for_each(|watch| watch.tell(&vm.metrics, &service.name));
         }
         vm.waiting.settle_all(vm, self.context);
         if let Some(Agent { node, leaders, reporter }) = &mut self.agent {

@@ -7,8 +7,9 @@ use colorfast_core::error::FieldError;
 use colorfast_core::ids::{AssignmentId, Epoch, ServiceName, SnapshotVersion};
 use colorfast_core::keys::ServiceKeys;
 use colorfast_core::names::{metric, shared};
-use colorfast_core::plan::Plan;
+use colorfast_core::plan::{Plan, SlotIndex, SlotSet};
 use colorfast_core::plugin::ServiceConfig;
+use colorfast_core::settings::OnSlotDown;
 use colorfast_core::snapshot::Snapshot;
 use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::discovery::DiscoveryResponse;
@@ -16,19 +17,38 @@ use colorfast_core::wire::discovery::DiscoveryResponse;
 use crate::cell::SharedCell;
 use crate::host;
 use crate::metrics::{Metrics, RequestCounters};
+use crate::watch::{Watch, Watches};
 
-/// A plan and what is counted under it.
+/// A plan, what is counted under it, and what is seen of its slots.
 #[derive(Debug)]
 pub struct Current {
     /// The plan.
     pub plan: Plan,
     /// The counters of its slots.
     pub counters: RequestCounters,
+    watches: Vec<Option<Rc<Watch>>>,
 }
 
 impl Current {
-    fn new(plan: Plan) -> Rc<Self> {
-        Rc::new(Self { counters: RequestCounters::new(&plan), plan })
+    fn new(plan: Plan, watches: &Watches) -> Rc<Self> {
+        Rc::new(Self { counters: RequestCounters::new(&plan), watches: watches.of(&plan), plan })
+    }
+
+    /// The watch on a slot; none where nothing runs in it, or a hand-written snapshot names no assignment.
+    pub fn watch(&self, slot: SlotIndex) -> Option<&Watch> {
+        self.watches.get(usize::from(slot.0))?.as_deref()
+    }
+
+    /// The slots that are down, where the settings have their sessions go on elsewhere.
+    pub fn down(&self, now: UnixMillis) -> SlotSet {
+        let mut down = SlotSet::default();
+        if self.plan.settings.on_slot_down == OnSlotDown::Reassign {
+            let is_down = |slot| self.watch(slot).is_some_and(|watch| watch.is_down(now));
+            for (slot, _) in self.plan.slots().filter(|(slot, _)| is_down(*slot)) {
+                down = down.with(slot);
+            }
+        }
+        down
     }
 }
 
@@ -37,6 +57,8 @@ impl Current {
 pub struct Service {
     /// Its name.
     pub name: ServiceName,
+    /// What is seen of its slots.
+    pub watches: Watches,
     keys: Option<ServiceKeys>,
     version_key: String,
     snapshot_key: String,
@@ -64,11 +86,13 @@ impl Service {
     pub fn new(config: &ServiceConfig, keys: Option<ServiceKeys>) -> Result<Self, FieldError> {
         let name = config.name.clone();
         let bootstrap = config.bootstrap.clone().unwrap_or_else(|| Snapshot::empty(name.clone()));
-        let current = Current::new(Plan::compile(&bootstrap, keys.as_ref())?);
+        let watches = Watches::default();
+        let current = Current::new(Plan::compile(&bootstrap, keys.as_ref())?, &watches);
         Ok(Self {
             version_key: shared::version(&name),
             snapshot_key: shared::snapshot(&name),
             name,
+            watches,
             keys,
             cache: SharedCell::new(Cache { seen: SnapshotVersion::default(), current, announced: false }),
             in_vain: Cell::new(None),
@@ -109,7 +133,7 @@ impl Service {
             match self.read_published() {
                 Ok(plan) => {
                     cache.seen = plan.version.max(published);
-                    cache.current = Current::new(plan);
+                    cache.current = Current::new(plan, &self.watches);
                 }
                 Err(error) => {
                     log::error!("colorfast {}: the published snapshot {published} is not usable: {error}", self.name);

@@ -65,8 +65,8 @@ impl HttpContext for Stream {
         let action = self.advance();
         if let (Some(vm), Action::Continue) = (&self.vm, action) {
             self.state.with(|progress| {
-                if let Progress::Settled { service, .. } = progress
-                    && let Some(current) = service.current(&vm.metrics)
+                if let Progress::Settled(expected) = progress
+                    && let Some(current) = expected.service.current(&vm.metrics)
                 {
                     stamps::strip_trailers(&current.plan);
                 }
@@ -78,10 +78,8 @@ impl HttpContext for Stream {
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
         let Some(vm) = &self.vm else { return Action::Continue };
         self.state.with(|progress| {
-            if let Progress::Settled { service, issue } = progress
-                && let Some(issue) = issue.take()
-            {
-                issue.hand_out(vm, service);
+            if let Progress::Settled(expected) = progress {
+                expected.answered(vm);
             }
         });
         Action::Continue

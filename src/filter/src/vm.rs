@@ -31,6 +31,7 @@ pub struct Vm {
     pub waiting: Waiting,
     /// When the process was first configured.
     pub started: UnixMillis,
+    clock: Cell<UnixMillis>,
     draws: Draws,
 }
 
@@ -57,8 +58,21 @@ impl Vm {
             metrics: Metrics::default(),
             waiting: Waiting::default(),
             started: first_configuration(now),
+            clock: Cell::new(now),
             draws: Draws::seeded(now),
         })
+    }
+
+    /// The time by the host's clock.
+    pub fn read_clock(&self) -> UnixMillis {
+        let now = host::now();
+        self.clock.set(now);
+        now
+    }
+
+    /// The time as it was read last, a tick ago at most: without a host call.
+    pub fn recent_time(&self) -> UnixMillis {
+        self.clock.get()
     }
 
     /// A uniformly random number.

@@ -7,8 +7,7 @@ use hashbrown::HashMap;
 use crate::cell::SharedCell;
 use crate::host;
 use crate::request::{Request, Settled};
-use crate::response::Issue;
-use crate::service::Service;
+use crate::response::Expected;
 use crate::vm::Vm;
 
 /// How far a stream is. It lives here and not in the stream's context, since the root settles it too.
@@ -22,12 +21,7 @@ pub enum Progress {
     /// It is of no service, and passes untouched.
     Untouched,
     /// It is decided.
-    Settled {
-        /// The service that it is of.
-        service: Rc<Service>,
-        /// The pin that its response hands out.
-        issue: Option<Issue>,
-    },
+    Settled(Expected),
 }
 
 /// The progress of one stream, shared by its context and the registry.
@@ -40,9 +34,8 @@ impl Progress {
         let Self::Waiting(request) = self else { return true };
         match request.settle(vm) {
             Settled::Waits => false,
-            Settled::Goes(issue) => {
-                let service = Rc::clone(request.service());
-                *self = Self::Settled { service, issue };
+            Settled::Goes(expected) => {
+                *self = Self::Settled(expected);
                 true
             }
         }

@@ -170,6 +170,46 @@ pub struct SlotStatus {
     /// Until when it is kept as a rollback target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine_until: Option<UnixMillis>,
+    /// What proxies have seen of its agent, under this assignment; absent where it runs nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving: Option<Serving>,
+}
+
+/// What proxies have seen of the agent in a slot. Numbers are of the answers that they looked at: all while something
+/// is wrong, else a sample.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Serving {
+    /// Answers that the agent gave.
+    pub answered: u64,
+    /// Answers that Envoy gave itself, since the upstream could not be had.
+    pub unavailable: u64,
+    /// Answers whose agent said that it runs the bundle that is staged.
+    pub matched: u64,
+    /// Answers whose agent said that it runs another.
+    pub mismatched: u64,
+    /// The last of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_mismatch: Option<Mismatched>,
+    /// The last minute alone.
+    pub last_minute: Recent,
+}
+
+/// An answer whose agent said that it runs another bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mismatched {
+    /// What it said.
+    pub found: String,
+    /// When that was reported.
+    pub at: UnixMillis,
+}
+
+/// Answers of the last minute.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recent {
+    /// The agent's.
+    pub answered: u64,
+    /// Envoy's own, since the upstream could not be had.
+    pub unavailable: u64,
 }
 
 /// One proxy of a service.

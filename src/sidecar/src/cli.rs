@@ -93,9 +93,9 @@ fn run_sidecar(serve: args::Serve, globals: &Globals, environment: &Environment)
         },
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::cannot_serve(format!("cannot start: {error}")))?;
+    let runtime = runtime.map_err(|error| Failure::cannot_run(format!("cannot start: {error}")))?;
     let served = runtime.block_on(server::run(options));
-    served.map(|()| Exit::Done).map_err(|error| Failure::cannot_serve(format!("{error:#}")))
+    served.map(|()| Exit::Done).map_err(|error| Failure::cannot_run(format!("{error:#}")))
 }
 
 /// Everything that an operator does goes through the control API.

@@ -23,6 +23,7 @@ mod http;
 mod listening;
 mod logging;
 mod members;
+mod observations;
 mod problem;
 mod reports;
 mod run;

@@ -5,6 +5,7 @@ use crate::error::FieldError;
 use crate::ids::{AssignmentId, BundleId, KeyId, ServiceName, SlotName};
 use crate::release::event::{Event, Left};
 use crate::release::phase::Phase;
+use crate::release::serving::Serving;
 use crate::release::state::{ServiceState, SlotState, State};
 use crate::release::verb::{Force, Pins, Verb};
 use crate::settings::ServiceSettings;
@@ -18,6 +19,8 @@ pub struct Circumstances<'a> {
     pub now: UnixMillis,
     /// Asked where weight would go to a new assignment.
     pub acknowledgements: &'a dyn Acknowledgements,
+    /// Asked where sessions would go to a slot.
+    pub serving: &'a dyn Serving,
 }
 
 /// What the members of a service have acknowledged.
@@ -112,6 +115,29 @@ pub enum Refusal {
         /// The members that lack it.
         members: Vec<String>,
     },
+    /// What would serve is not what is staged.
+    #[error(
+        "{slot} is staged with {bundle}, but its agent says that it runs {found} ({times} of the answers looked at): \
+         start {bundle} there, then recycle and stage the slot anew"
+    )]
+    AttestationMismatch {
+        /// The slot.
+        slot: SlotName,
+        /// What is staged in it.
+        bundle: String,
+        /// What its agent said last.
+        found: String,
+        /// How often.
+        times: u64,
+    },
+    /// Nothing would serve.
+    #[error("{slot} cannot serve: {cause}")]
+    CannotServe {
+        /// The slot.
+        slot: SlotName,
+        /// Why not.
+        cause: String,
+    },
     /// It would be no rollback target any more.
     #[error("{slot} is a rollback target until {} (Unix ms): wait, or --force --reason", .until.0)]
     Quarantine {
@@ -158,6 +184,8 @@ impl Refusal {
             Self::NoWayBack { .. } => "no-way-back",
             Self::WayBackGone { .. } => "way-back-gone",
             Self::NotIntroduced { .. } => "not-introduced",
+            Self::AttestationMismatch { .. } => "attestation-mismatch",
+            Self::CannotServe { .. } => "cannot-serve",
             Self::Quarantine { .. } => "quarantine",
             Self::NotAccounted(_) => "not-accounted",
             Self::SlotInUse { .. } => "slot-in-use",
@@ -177,6 +205,7 @@ impl State {
                 _ => Err(Refusal::NoService(service.clone())),
             };
         };
+        has_reason(verb.force())?;
         let check = Check { state, next_assignment: self.next_assignment, at };
         match verb {
             Verb::Apply { settings } => check.apply(service, settings),
@@ -187,13 +216,13 @@ impl State {
                 check.add_bundle(Bundle::new(id.clone(), manifest.clone()))
             }
             Verb::Stage { slot, bundle } => check.stage(slot, bundle).map(Some),
-            Verb::Ramp { slot, weight } if !weight.takes_sessions() => {
+            Verb::Ramp { slot, weight, .. } if !weight.takes_sessions() => {
                 check.abort("ramp 0", slot, Pins::Keep).map(Some)
             }
-            Verb::Ramp { slot, weight } => check.ramp(slot, *weight),
+            Verb::Ramp { slot, weight, force } => check.ramp(slot, *weight, force.as_ref()),
             Verb::Abort { slot, pins } => check.abort("abort", slot, *pins).map(Some),
-            Verb::Switch { slot } => check.switch(slot).map(Some),
-            Verb::Rollback { to, pins } => check.rollback(to.as_ref(), *pins).map(Some),
+            Verb::Switch { slot, force } => check.switch(slot, force.as_ref()).map(Some),
+            Verb::Rollback { to, pins, force } => check.rollback(to.as_ref(), *pins, force.as_ref()).map(Some),
             Verb::Migrate { slot } => check.migrate(slot).map(Some),
             Verb::Recycle { slot, force } => check.recycle(slot, force.as_ref()).map(Some),
         }
@@ -207,6 +236,16 @@ fn create(service: &ServiceName, settings: &ServiceSettings) -> Result<Event, Re
 
 fn validate(service: &ServiceName, settings: &ServiceSettings) -> Result<(), FieldError> {
     settings.validate(service).map_err(|error| FieldError::new(format!("settings.{}", error.field), error.rule))
+}
+
+/// A word of force says why.
+fn has_reason(force: Option<&Force>) -> Result<(), Refusal> {
+    match force {
+        Some(force) if force.reason.trim().is_empty() => {
+            Err(FieldError::new("force.reason", "is empty: say why, it is kept in the log").into())
+        }
+        _ => Ok(()),
+    }
 }
 
 struct Check<'a> {
@@ -242,6 +281,12 @@ impl Check<'_> {
             return Ok(());
         }
         Err(Refusal::NotIntroduced { slot: name.clone(), version: slot.introduced, members })
+    }
+
+    /// Sessions go to no slot that is known not to serve them, unless somebody says why all the same.
+    fn can_serve(&self, name: &SlotName, slot: &SlotState, force: Option<&Force>) -> Result<(), Refusal> {
+        let Some(assignment) = slot.assignment.filter(|_| force.is_none()) else { return Ok(()) };
+        self.at.serving.of(name, assignment).check(name, slot.bundle.as_ref())
     }
 
     fn quarantine_until(&self) -> UnixMillis {
@@ -283,7 +328,7 @@ impl Check<'_> {
         Ok(Event::Staged { slot: slot.clone(), bundle: bundle.clone(), assignment })
     }
 
-    fn ramp(&self, name: &SlotName, weight: Weight) -> Result<Option<Event>, Refusal> {
+    fn ramp(&self, name: &SlotName, weight: Weight, force: Option<&Force>) -> Result<Option<Event>, Refusal> {
         let wanted = "a slot that is staged or a candidate";
         let slot = self.slot_in(name, "ramp", &[Phase::Staged, Phase::Candidate], wanted)?;
         if self.state.live().is_none() {
@@ -295,8 +340,12 @@ impl Check<'_> {
             return Err(Refusal::OverAll { sum });
         }
         self.introduced(name, slot)?;
+        // Less is a step back, which nothing must hold up.
+        if weight > slot.weight {
+            self.can_serve(name, slot, force)?;
+        }
         let changes = slot.phase != Phase::Candidate || slot.weight != weight;
-        Ok(changes.then(|| Event::Ramped { slot: name.clone(), weight }))
+        Ok(changes.then(|| Event::Ramped { slot: name.clone(), weight, force: force.cloned() }))
     }
 
     fn abort(&self, verb: &'static str, slot: &SlotName, pins: Pins) -> Result<Event, Refusal> {
@@ -305,23 +354,25 @@ impl Check<'_> {
         Ok(Event::Aborted { slot: left.unwrap_or(Left { slot: slot.clone(), broken_by: None }) })
     }
 
-    fn switch(&self, name: &SlotName) -> Result<Event, Refusal> {
+    fn switch(&self, name: &SlotName, force: Option<&Force>) -> Result<Event, Refusal> {
         if self.slot(name)?.phase == Phase::Live {
             return Err(Refusal::AlreadyLive(name.clone()));
         }
         let wanted = "a slot that is staged, a candidate or draining";
         let slot = self.slot_in(name, "switch", &[Phase::Staged, Phase::Candidate, Phase::Draining], wanted)?;
         self.introduced(name, slot)?;
+        self.can_serve(name, slot, force)?;
         let was_live = self.state.live().map(|(live, _)| live.clone());
         let others = self.state.candidates().map(|(other, _)| other.clone()).filter(|other| other != name);
         Ok(Event::Switched {
             slot: name.clone(),
             quarantine_until: was_live.as_ref().map(|_| self.quarantine_until()),
             draining: was_live.into_iter().chain(others).collect(),
+            force: force.cloned(),
         })
     }
 
-    fn rollback(&self, to: Option<&SlotName>, pins: Pins) -> Result<Event, Refusal> {
+    fn rollback(&self, to: Option<&SlotName>, pins: Pins, force: Option<&Force>) -> Result<Event, Refusal> {
         let candidates: Vec<_> = self.state.candidates().map(|(name, _)| name.clone()).collect();
         let (live, _) = self.state.live().ok_or(Refusal::NothingToRollBack)?;
         let in_ramp = !candidates.is_empty();
@@ -334,14 +385,20 @@ impl Check<'_> {
             return Err(Refusal::AlreadyLive(live.clone()));
         }
         // A step back waits for nobody, since its target has had sessions before. One that has not is a step forward.
-        if let Some(slot) = self.state.slots.get(target).filter(|slot| slot.phase == Phase::Staged) {
+        let slot = self.slot(target)?;
+        if slot.phase == Phase::Staged {
             self.introduced(target, slot)?;
+        }
+        // What is live serves already, well or badly: a rollback out of a ramp is never held up.
+        if slot.phase != Phase::Live {
+            self.can_serve(target, slot, force)?;
         }
         let left = candidates.into_iter().chain(std::iter::once(live.clone())).filter(|slot| slot != target).collect();
         Ok(Event::RolledBack {
             left: self.leave(left, pins),
             live: target.clone(),
             quarantine_until: (pins == Pins::Keep).then(|| self.quarantine_until()),
+            force: force.cloned(),
         })
     }
 
@@ -370,11 +427,6 @@ impl Check<'_> {
     }
 
     fn recycle(&self, name: &SlotName, force: Option<&Force>) -> Result<Event, Refusal> {
-        if let Some(force) = force
-            && force.reason.trim().is_empty()
-        {
-            return Err(FieldError::new("force.reason", "is empty: say why, it is kept in the log").into());
-        }
         let wanted = "a slot that is draining, condemned or staged";
         let slot = self.slot_in(name, "recycle", &[Phase::Draining, Phase::Condemned, Phase::Staged], wanted)?;
         if slot.phase == Phase::Draining && force.is_none() {

@@ -53,6 +53,9 @@ pub enum Event {
         slot: SlotName,
         /// Its share; live has the rest.
         weight: Weight,
+        /// The word that overrode a refusal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        force: Option<Force>,
     },
     /// A slot is live and takes every new session.
     Switched {
@@ -62,6 +65,9 @@ pub enum Event {
         draining: Vec<SlotName>,
         /// Until when the slot that was live before stays a rollback target.
         quarantine_until: Option<UnixMillis>,
+        /// The word that overrode a refusal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        force: Option<Force>,
     },
     /// Slots lost their share, or live itself: a step back.
     RolledBack {
@@ -71,6 +77,9 @@ pub enum Event {
         live: SlotName,
         /// Until when the left slots that drain stay rollback targets.
         quarantine_until: Option<UnixMillis>,
+        /// The word that overrode a refusal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        force: Option<Force>,
     },
     /// A candidate lost its share.
     Aborted {

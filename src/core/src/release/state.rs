@@ -203,10 +203,10 @@ impl ServiceState {
                 slot.bundle = Some(bundle.clone());
                 slot.quarantine_until = None;
             }
-            Event::Ramped { slot, weight } => {
+            Event::Ramped { slot, weight, .. } => {
                 self.enter(slot, Phase::Candidate, at)?.weight = *weight;
             }
-            Event::Switched { slot, draining, quarantine_until } => {
+            Event::Switched { slot, draining, quarantine_until, .. } => {
                 if let Some(before) = self.live().and_then(|(name, state)| Live::of(name, state)) {
                     self.history.push(before);
                     let excess = self.history.len().saturating_sub(HISTORY_MAX);
@@ -221,7 +221,7 @@ impl ServiceState {
                 }
                 self.enter(slot, Phase::Live, at)?.quarantine_until = None;
             }
-            Event::RolledBack { left, live, quarantine_until } => {
+            Event::RolledBack { left, live, quarantine_until, .. } => {
                 for left in left {
                     self.leave(left, seq, at)?;
                     if left.broken_by.is_none()

@@ -66,7 +66,7 @@ impl Story {
 
     fn tries(&mut self, verb: Verb) -> Result<(), Refusal> {
         self.now = self.now.plus_millis(self.pace);
-        let at = Circumstances { now: self.now, acknowledgements: &() };
+        let at = Circumstances { now: self.now, acknowledgements: &(), serving: &() };
         if let Some(event) = self.state.check(&service(), &verb, &at)? {
             self.append(Some(service()), event);
         }
@@ -100,15 +100,15 @@ fn stage(name: &str, bundle: &str) -> Verb {
 }
 
 fn ramp(name: &str, parts: u32) -> Verb {
-    Verb::Ramp { slot: slot(name), weight: Weight::try_from(parts).unwrap() }
+    Verb::Ramp { slot: slot(name), weight: Weight::try_from(parts).unwrap(), force: None }
 }
 
 fn switch(name: &str) -> Verb {
-    Verb::Switch { slot: slot(name) }
+    Verb::Switch { slot: slot(name), force: None }
 }
 
 fn rollback(to: Option<&str>, pins: Pins) -> Verb {
-    Verb::Rollback { to: to.map(slot), pins }
+    Verb::Rollback { to: to.map(slot), pins, force: None }
 }
 
 fn recycle(name: &str, reason: Option<&str>) -> Verb {
@@ -309,7 +309,8 @@ fn weight_waits_for_acknowledgement() {
     let staged = story.slot("green").introduced;
     assert_eq!(staged, story.chat().version);
     let check = |story: &Story, verb: Verb, known: u64| {
-        story.state.check(&service(), &verb, &Circumstances { now: story.now, acknowledgements: &Behind(known) })
+        let at = Circumstances { now: story.now, acknowledgements: &Behind(known), serving: &() };
+        story.state.check(&service(), &verb, &at)
     };
     for verb in [ramp("green", 100), switch("green")] {
         let refusal = check(&story, verb.clone(), staged - 1).unwrap_err();
@@ -322,6 +323,80 @@ fn weight_waits_for_acknowledgement() {
     assert!(check(&story, to_staged, staged).is_ok());
     story.does(switch("green"));
     assert!(check(&story, rollback(None, Pins::Break), 0).is_ok());
+}
+
+/// Sessions go to no slot whose agent runs another bundle or does not answer, in whatever way it was found out; what
+/// takes sessions away is never held up, and a word of force goes over it and is kept in the log.
+#[test]
+fn slots_that_cannot_serve_are_given_no_sessions() {
+    /// What was seen of one slot, under its assignment alone.
+    #[derive(Debug)]
+    struct Seen(SlotName, AssignmentId, Observed);
+    impl Serving for Seen {
+        fn of(&self, slot: &SlotName, assignment: AssignmentId) -> Observed {
+            if (slot, assignment) == (&self.0, self.1) { self.2.clone() } else { Observed::default() }
+        }
+    }
+    let lately = |answered, unavailable| Observed { answered, unavailable, ..Observed::default() };
+    let runs = |found: &str, times| Some(Mismatch { found: found.to_owned(), times });
+    let served = || Some(ProbeOutcome::Served);
+    let failed = || Some(ProbeOutcome::Failed("no answer".to_owned()));
+    let other = || Some(ProbeOutcome::Mismatched("v9".to_owned()));
+    let cases = [
+        (lately(0, 0), None),
+        (lately(100, 10), None),
+        (lately(11, 89), None),
+        (lately(10, 90), Some(("cannot-serve", "90 of 100 requests"))),
+        (lately(0, 1), Some(("cannot-serve", "1 of 1 requests"))),
+        (Observed { probe: served(), ..lately(0, 9) }, None),
+        (Observed { probe: failed(), ..lately(9, 0) }, Some(("cannot-serve", "a probe failed: no answer"))),
+        (Observed { probe: other(), ..lately(9, 0) }, Some(("attestation-mismatch", "it runs v9 (1 of"))),
+        (Observed { mismatch: runs("v7", 3), ..lately(9, 0) }, Some(("attestation-mismatch", "it runs v7 (3 of"))),
+        (
+            Observed { mismatch: runs("v7", 3), probe: served(), ..lately(9, 0) },
+            Some(("attestation-mismatch", "staged with v2, but its agent says that it runs v7")),
+        ),
+    ];
+    let force = || Some(Force { reason: "the probe lies".to_owned() });
+    for (observed, wanted) in cases {
+        let check = |story: &Story, name: &str, verb: Verb| {
+            let assignment = story.slot(name).assignment.unwrap();
+            let serving = &Seen(slot(name), assignment, observed.clone());
+            story.state.check(&service(), &verb, &Circumstances { now: story.now, acknowledgements: &(), serving })
+        };
+        let staged = Story::two_bundles();
+        let mut switched = staged.clone();
+        switched.does(switch("green"));
+        switched.does(switch("blue"));
+        // Green drains in it, and is the way back.
+        let to_green = |force| Verb::Rollback { to: None, pins: Pins::Break, force };
+        let ramped = |force| Verb::Ramp { slot: slot("green"), weight: Weight::ALL, force };
+        let switched_to = |force| Verb::Switch { slot: slot("green"), force };
+        let verbs: [(&Story, &dyn Fn(Option<Force>) -> Verb); 3] =
+            [(&staged, &ramped), (&staged, &switched_to), (&switched, &to_green)];
+        for (story, verb) in verbs {
+            match (check(story, "green", verb(None)), wanted) {
+                (Ok(Some(_)), None) => {}
+                (Err(refusal), Some((code, says))) => {
+                    assert_eq!(refusal.code(), code, "{refusal}");
+                    assert!(refusal.to_string().contains(says), "{refusal}");
+                }
+                (found, _) => panic!("{found:?}, but {wanted:?} was wanted of {observed:?}"),
+            }
+            let event = check(story, "green", verb(force())).unwrap().unwrap();
+            let kept = serde_json::to_value(&event).unwrap()["force"]["reason"].clone();
+            assert_eq!(kept, "the probe lies", "{event:?}");
+        }
+        // Steps back: less weight, and out of a ramp to what is live already.
+        let mut ramping = staged.clone();
+        ramping.does(ramp("green", 5_000));
+        assert!(check(&ramping, "green", ramp("green", 4_999)).is_ok());
+        assert!(check(&ramping, "green", ramp("green", 0)).is_ok());
+        assert!(check(&ramping, "blue", rollback(None, Pins::Break)).is_ok());
+        assert_eq!(check(&ramping, "green", ramp("green", 5_001)).is_err(), wanted.is_some());
+    }
+    let nothing = Verb::Switch { slot: slot("green"), force: Some(Force { reason: " ".to_owned() }) };
+    assert_eq!(Story::two_bundles().tries(nothing).unwrap_err().code(), "invalid-field");
 }
 
 /// Bundles are immutable: the same parts again change nothing, other parts under the id are refused.
@@ -427,7 +502,7 @@ fn a_fold_refuses_what_cannot_follow() {
         (entry(next, Some(service()), staged(1)), "assignments must count up"),
         (entry(next, None, Event::Genesis { epoch: Epoch(story.now), restored: None }), "it has no place here"),
         (
-            entry(next, Some(service()), Event::Ramped { slot: slot("pink"), weight: Weight::ALL }),
+            entry(next, Some(service()), Event::Ramped { slot: slot("pink"), weight: Weight::ALL, force: None }),
             "there is no such slot",
         ),
     ];

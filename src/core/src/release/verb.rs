@@ -36,6 +36,9 @@ pub enum Verb {
         slot: SlotName,
         /// The share.
         weight: Weight,
+        /// Whether to do so over a refusal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        force: Option<Force>,
     },
     /// Takes a candidate's share away.
     Abort {
@@ -48,6 +51,9 @@ pub enum Verb {
     Switch {
         /// The slot.
         slot: SlotName,
+        /// Whether to do so over a refusal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        force: Option<Force>,
     },
     /// Steps back: out of a ramp, or to the slot that was live before.
     Rollback {
@@ -55,6 +61,9 @@ pub enum Verb {
         to: Option<SlotName>,
         /// What becomes of the sessions of the slot that is left.
         pins: Pins,
+        /// Whether to do so over a refusal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        force: Option<Force>,
     },
     /// Makes the last sessions of a draining slot leave it.
     Migrate {
@@ -71,6 +80,21 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// The word that overrides a refusal, where the verb takes one and it was given.
+    pub fn force(&self) -> Option<&Force> {
+        match self {
+            Self::Ramp { force, .. }
+            | Self::Switch { force, .. }
+            | Self::Rollback { force, .. }
+            | Self::Recycle { force, .. } => force.as_ref(),
+            Self::Apply { .. }
+            | Self::AddBundle { .. }
+            | Self::Stage { .. }
+            | Self::Abort { .. }
+            | Self::Migrate { .. } => None,
+        }
+    }
+
     /// The word for people and programs; the tag of its serialised form.
     pub fn name(&self) -> &'static str {
         match self {

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::ServiceName;
+use crate::ids::{AssignmentId, ServiceName, SlotName};
 use crate::wire::discovery::Node;
 
 /// One report of one VM instance.
@@ -19,6 +19,42 @@ pub struct Report {
     /// Who the instance is; sent first and again at every renewal of its lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hello: Option<Hello>,
+    /// What the instance has seen of slots since the last report that was acknowledged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<SlotReport>,
+}
+
+/// What was seen of one assignment's upstream: numbers of answers that were looked at, not of all that passed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotReport {
+    /// The service.
+    pub service: ServiceName,
+    /// The slot.
+    pub slot: SlotName,
+    /// What ran in it.
+    pub assignment: AssignmentId,
+    /// Answers that the agent gave.
+    #[serde(default)]
+    pub answered: u32,
+    /// Answers that Envoy gave itself, since the upstream could not be had.
+    #[serde(default)]
+    pub unavailable: u32,
+    /// Answers whose agent said that it runs the bundle that is staged.
+    #[serde(default)]
+    pub matched: u32,
+    /// Answers whose agent said that it runs another.
+    #[serde(default)]
+    pub mismatched: u32,
+    /// Which it was that it said last; at most [`SlotReport::FOUND_MAX`] printable ASCII characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<String>,
+}
+
+impl SlotReport {
+    /// Longest text of an attestation that is told.
+    pub const FOUND_MAX: usize = 64;
+    /// Most entries of one report.
+    pub const ENTRIES_MAX: usize = 128;
 }
 
 /// What a VM instance is and what it decides by.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use colorfast_core::ids::{BundleId, ServiceName, SlotName};
+use colorfast_core::release::Force;
 use colorfast_core::weight::Weight;
 
 use crate::cli::{backup, completions, files, help};
@@ -131,6 +132,8 @@ pub enum OperatorCommand {
         slot: SlotName,
         /// Its share: parts of 10,000 as in 250, or a percentage as in 2.5%; 0 drains it
         weight: Weight,
+        #[command(flatten)]
+        forcing: Forcing,
     },
     /// Take a candidate's share away
     Abort {
@@ -144,6 +147,8 @@ pub enum OperatorCommand {
     Switch {
         /// The slot
         slot: SlotName,
+        #[command(flatten)]
+        forcing: Forcing,
     },
     /// Step back: out of a ramp, or to the slot that was live before
     Rollback {
@@ -153,6 +158,8 @@ pub enum OperatorCommand {
         /// Step back to this slot, rather than to the one that was live before
         #[arg(long, value_name = "SLOT")]
         to: Option<SlotName>,
+        #[command(flatten)]
+        forcing: Forcing,
     },
     /// Make the last sessions of a draining slot leave it
     Migrate {
@@ -190,6 +197,24 @@ pub enum OperatorCommand {
     /// Take a proxy that is gone for good out of confirmation
     #[command(subcommand)]
     Member(MemberCommand),
+}
+
+/// What overrides the refusal of a slot that is known not to serve.
+#[derive(Debug, Args)]
+pub struct Forcing {
+    /// Even where its agent does not answer, or says that it runs another bundle
+    #[arg(long, requires = "reason")]
+    force: bool,
+    /// Why it is forced; kept in the log
+    #[arg(long, value_name = "TEXT", requires = "force")]
+    reason: Option<String>,
+}
+
+impl Forcing {
+    /// The word of force, where it was given.
+    pub fn given(self) -> Option<Force> {
+        self.reason.filter(|_| self.force).map(|reason| Force { reason })
+    }
 }
 
 /// `colorfast service …`
@@ -344,6 +369,8 @@ mod tests {
             ("colorfast switch green blue", "unexpected argument 'blue'"),
             ("colorfast rollback --to", "--to <SLOT>"),
             ("colorfast recycle blue --force", "--reason <TEXT>"),
+            ("colorfast switch blue --force", "--reason <TEXT>"),
+            ("colorfast rollback --reason x", "--force"),
             ("colorfast recycle blue --reason x", "--force"),
             ("colorfast status --service Chat", "is not a service name"),
             ("colorfast status --timeout 10", "as in 10s, 500ms or 2m"),

@@ -58,8 +58,8 @@ impl Failure {
     }
 
     /// `colorfast serve` cannot start or go on.
-    pub fn cannot_serve(detail: impl Display) -> Self {
-        Self::local(Exit::Outage, "cannot-serve", "The sidecar cannot run", 503, detail)
+    pub fn cannot_run(detail: impl Display) -> Self {
+        Self::local(Exit::Outage, "cannot-run", "The sidecar cannot run", 503, detail)
     }
 
     /// What is there does not allow it.
@@ -123,6 +123,14 @@ impl Failure {
         match self {
             Self::Told(told) => told.exit,
             Self::OutputClosed => Exit::Done,
+        }
+    }
+
+    /// The stable word of what was wrong; empty where nothing is to be said.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Told(told) => code(&told.problem),
+            Self::OutputClosed => "",
         }
     }
 

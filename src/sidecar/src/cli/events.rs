@@ -112,14 +112,18 @@ fn told(event: &Event) -> String {
         Event::SettingsApplied { .. } => String::new(),
         Event::BundleAdded { bundle } => format!("{} {}", bundle.id, bundle.digest),
         Event::Staged { slot, bundle, assignment } => format!("{bundle} in {slot}, assignment {assignment}"),
-        Event::Ramped { slot, weight } => format!("{slot} to {weight}"),
-        Event::Switched { slot, draining, .. } if draining.is_empty() => format!("to {slot}"),
-        Event::Switched { slot, draining, .. } => {
-            format!("to {slot}, {} {}", list(draining), if draining.len() == 1 { "drains" } else { "drain" })
+        Event::Ramped { slot, weight, force: by_force } => format!("{slot} to {weight}{}", force(by_force)),
+        Event::Switched { slot, draining, force: by_force, .. } => {
+            let drain = match draining.len() {
+                0 => String::new(),
+                1 => format!(", {} drains", list(draining)),
+                _ => format!(", {} drain", list(draining)),
+            };
+            format!("to {slot}{drain}{}", force(by_force))
         }
-        Event::RolledBack { left: all, live, .. } => {
+        Event::RolledBack { left: all, live, force: by_force, .. } => {
             let all: Vec<_> = all.iter().map(left).collect();
-            format!("to {live}, {}", all.join(", "))
+            format!("to {live}, {}{}", all.join(", "), force(by_force))
         }
         Event::Aborted { slot } | Event::Migrated { slot } => left(slot),
         Event::Recycled { slot, force: by_force } => format!("{slot}{}", force(by_force)),
@@ -208,6 +212,10 @@ mod tests {
             (
                 r#"{"type":"rolled_back","left":[{"slot":"green","broken_by":10}],"live":"blue","quarantine_until":null}"#,
                 "rolled_back to blue, green is condemned by assignment 10",
+            ),
+            (
+                r#"{"type":"switched","slot":"green","draining":["blue"],"quarantine_until":1,"force":{"reason":"we know"}}"#,
+                "switched to green, blue drains, forced: we know",
             ),
             (r#"{"type":"aborted","slot":{"slot":"green"}}"#, "aborted green drains"),
             (

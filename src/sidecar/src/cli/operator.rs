@@ -61,15 +61,17 @@ impl Operator {
             }
             OperatorCommand::Member(MemberCommand::Forget { member }) => self.forget(&member).await,
             OperatorCommand::Stage { slot, bundle } => self.verb(Verb::Stage { slot, bundle }).await,
-            OperatorCommand::Ramp { slot, weight } => self.verb(Verb::Ramp { slot, weight }).await,
+            OperatorCommand::Ramp { slot, weight, forcing } => {
+                self.verb(Verb::Ramp { slot, weight, force: forcing.given() }).await
+            }
             OperatorCommand::Abort { slot, break_pins } => {
                 let pins = if break_pins { Pins::Break } else { Pins::Keep };
                 self.verb(Verb::Abort { slot, pins }).await
             }
-            OperatorCommand::Switch { slot } => self.verb(Verb::Switch { slot }).await,
-            OperatorCommand::Rollback { keep_pins, to } => {
+            OperatorCommand::Switch { slot, forcing } => self.verb(Verb::Switch { slot, force: forcing.given() }).await,
+            OperatorCommand::Rollback { keep_pins, to, forcing } => {
                 let pins = if keep_pins { Pins::Keep } else { Pins::Break };
-                self.verb(Verb::Rollback { to, pins }).await
+                self.verb(Verb::Rollback { to, pins, force: forcing.given() }).await
             }
             OperatorCommand::Migrate { slot } => self.verb(Verb::Migrate { slot }).await,
             OperatorCommand::Recycle { slot, force, reason } => {

@@ -8,7 +8,7 @@ use colorfast_core::release::Phase;
 use colorfast_core::time::UnixMillis;
 use comfy_table::{Cell, CellAlignment};
 
-use crate::api::{MemberStatus, ServiceStatus, SlotStatus};
+use crate::api::{MemberStatus, Recent, ServiceStatus, Serving, SlotStatus};
 use crate::cli::client::Client;
 use crate::cli::error::{Exit, Failure};
 use crate::cli::output::{Format, Output, Paint, render};
@@ -72,8 +72,9 @@ fn summary(status: &ServiceStatus, paint: Paint) -> String {
 
 fn slots(status: &ServiceStatus, now: UnixMillis, output: &Output) -> String {
     let mut table = output.table(&["SLOT", "PHASE", "WEIGHT", "BUNDLE", "ASSIGNMENT", "SINCE", "QUARANTINE"]);
+    let mut notes = String::new();
     for slot in &status.slots {
-        let SlotStatus { slot, phase, since, weight, bundle, assignment, quarantine_until } = slot;
+        let SlotStatus { slot, phase, since, weight, bundle, assignment, quarantine_until, serving } = slot;
         let none = || output.paint.dim("-");
         table.add_row([
             Cell::new(slot),
@@ -85,8 +86,27 @@ fn slots(status: &ServiceStatus, now: UnixMillis, output: &Output) -> String {
             Cell::new(words::ago(now, *since)),
             Cell::new(quarantine_until.and_then(|until| words::left(now, until)).unwrap_or_else(none)),
         ]);
+        for trouble in serving.iter().flat_map(|serving| troubles(serving, now)) {
+            let _ = writeln!(notes, " {slot} {}", output.paint.bad(&trouble));
+        }
     }
-    render(&table)
+    format!("{}{notes}", render(&table))
+}
+
+/// What is wrong with a slot, as far as proxies have seen.
+fn troubles(serving: &Serving, now: UnixMillis) -> Vec<String> {
+    let Recent { answered, unavailable } = serving.last_minute;
+    let mut troubles = Vec::new();
+    if unavailable > 0 {
+        let all = answered.saturating_add(unavailable);
+        troubles.push(format!("could not be had for {unavailable} of {all} requests in the last minute"));
+    }
+    if let Some(last) = &serving.last_mismatch {
+        let (found, ago) = (words::tame(&last.found), words::ago(now, last.at));
+        let (times, all) = (serving.mismatched, serving.mismatched.saturating_add(serving.matched));
+        troubles.push(format!("runs {found}, as its agent says: {times} of {all} answers, the last {ago}"));
+    }
+    troubles
 }
 
 fn members(status: &ServiceStatus, now: UnixMillis, output: &Output) -> String {
@@ -175,6 +195,32 @@ chat v7: green is live with 2026-11, red takes 2.5%, rollback goes to blue, no m
  no proxy is a member now
 ";
         assert_eq!(shown("[]"), wanted);
+    }
+
+    /// Under the slots stands what is wrong with one, and nothing where all is well.
+    #[test]
+    fn shows_what_is_wrong_with_slots() {
+        let mut status = status("[]");
+        let well = Serving {
+            answered: 5,
+            matched: 5,
+            last_minute: Recent { answered: 5, unavailable: 0 },
+            ..Default::default()
+        };
+        status.slots[1].serving = Some(well);
+        let now = UnixMillis(1_763_719_440_000);
+        assert_eq!(page(&status, now, &Output::plain()), shown("[]"));
+        let ill = r#"{"answered":7,"unavailable":2,"matched":3,"mismatched":4,
+            "last_mismatch":{"found":"2026-09","at":1763719430000},"last_minute":{"answered":1,"unavailable":2}}"#;
+        status.slots[2].serving = Some(serde_json::from_str(ill).unwrap());
+        let wanted = "
+ grey   idle            -  -        -           4 min ago  -
+ red could not be had for 2 of 3 requests in the last minute
+ red runs 2026-09\u{1b}, as its agent says: 4 of 7 answers, the last 10 s ago
+
+";
+        let page = page(&status, now, &Output::plain());
+        assert!(page.contains(wanted), "{page}");
     }
 
     /// Members show whether they are current, lagging, or refused what; their words cannot repaint the terminal.

@@ -51,7 +51,9 @@ pub async fn run(
     manner: Manner,
 ) -> Result<Exit, Failure> {
     let request = VerbRequest { expected_version: manner.expected_version, verb };
-    let Carried { mut response, ending, lost } = carry_out(client, service, &request, manner.patience).await?;
+    let carried = carry_out(client, service, &request, manner.patience).await;
+    let Carried { mut response, ending, lost } =
+        carried.map_err(|refusal| forcible(refusal, service, &request.verb))?;
     let written = match output.format {
         Format::Json => {
             // The service as it is after the waiting, unless somebody has moved it on.
@@ -147,6 +149,24 @@ fn explained(refusal: Failure, confirmation: &Confirmation) -> Failure {
     confirm::forget(confirmation).fold(refusal, Failure::next)
 }
 
+/// A refusal for the sake of a slot that cannot serve, with the very command that goes over it: nobody has time to look
+/// one up while things are down.
+fn forcible(refusal: Failure, service: &ServiceName, verb: &Verb) -> Failure {
+    if !matches!(refusal.code(), "attestation-mismatch" | "cannot-serve") {
+        return refusal;
+    }
+    let act = match verb {
+        Verb::Ramp { slot, weight, .. } => format!("ramp {slot} {weight}"),
+        Verb::Switch { slot, .. } => format!("switch {slot}"),
+        Verb::Rollback { to, pins, .. } => {
+            let to = to.as_ref().map_or_else(String::new, |to| format!(" --to {to}"));
+            format!("rollback{to}{}", if *pins == Pins::Keep { " --keep-pins" } else { "" })
+        }
+        _ => return refusal,
+    };
+    refusal.next(format!("colorfast {act} --service {service} --force --reason TEXT"))
+}
+
 /// What a verb prints for programs.
 #[derive(Serialize)]
 struct Report<'a> {
@@ -181,10 +201,12 @@ fn said(verb: &Verb, VerbResponse { status, .. }: &VerbResponse) -> String {
         Verb::Apply { .. } => format!("settings of {}", status.service),
         Verb::AddBundle { id, .. } => format!("added bundle {id}"),
         Verb::Stage { slot, bundle } => format!("staged {bundle} in {slot}"),
-        Verb::Ramp { slot, weight } if weight.takes_sessions() => format!("ramped {slot} to {weight} of new sessions"),
+        Verb::Ramp { slot, weight, .. } if weight.takes_sessions() => {
+            format!("ramped {slot} to {weight} of new sessions")
+        }
         Verb::Ramp { slot, .. } => format!("ramped {slot} to 0%, it drains"),
         Verb::Abort { slot, pins } => format!("aborted {slot}, its sessions {}", fate(*pins)),
-        Verb::Switch { slot } => format!("switched to {slot}"),
+        Verb::Switch { slot, .. } => format!("switched to {slot}"),
         Verb::Rollback { pins, .. } => {
             let live = live(status).map_or_else(String::new, |live| format!(" to {}", live.slot));
             format!("rolled back{live}, sessions left behind {}", fate(*pins))
@@ -209,7 +231,7 @@ fn live(status: &ServiceStatus) -> Option<&SlotStatus> {
 fn assignment(verb: &Verb, status: &ServiceStatus) -> Option<AssignmentId> {
     let of = |name: &SlotName| status.slots.iter().find(|slot| slot.slot == *name)?.assignment;
     match verb {
-        Verb::Stage { slot, .. } | Verb::Ramp { slot, .. } | Verb::Switch { slot } => of(slot),
+        Verb::Stage { slot, .. } | Verb::Ramp { slot, .. } | Verb::Switch { slot, .. } => of(slot),
         Verb::Rollback { .. } => live(status)?.assignment,
         _ => None,
     }

@@ -17,6 +17,7 @@ use super::directory::Directory;
 use super::ending::Ending;
 use super::http;
 use super::members::Members;
+use super::observations::Observations;
 use super::problem::ApiError;
 use super::reports::Reports;
 use super::tokens::Token;
@@ -38,6 +39,8 @@ pub struct Control {
     pub members: Arc<Members>,
     /// What they tell.
     pub reports: Arc<Reports>,
+    /// What they have seen of slots.
+    pub observations: Arc<Observations>,
     /// What happened.
     pub log: Arc<dyn Log>,
     /// Copies of the store.

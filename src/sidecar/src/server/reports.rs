@@ -8,13 +8,14 @@ use axum::extract::State;
 use colorfast_core::error::FieldError;
 use colorfast_core::ids::{ServiceName, SnapshotVersion};
 use colorfast_core::time::UnixMillis;
-use colorfast_core::wire::reports::{Hello, Report, ReportAck};
+use colorfast_core::wire::reports::{Hello, Report, ReportAck, SlotReport};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::clock;
 use super::http::Document;
 use super::members::{MemberId, Members, is_number};
+use super::observations::Observations;
 use super::problem::{ApiError, Kind};
 use crate::api::InstanceStatus;
 use crate::store::Ephemera;
@@ -31,6 +32,7 @@ const TEXT_MAX: usize = 64;
 pub struct Reports {
     members: Arc<Members>,
     ephemera: Arc<dyn Ephemera>,
+    observations: Arc<Observations>,
     ttl: Duration,
 }
 
@@ -45,10 +47,22 @@ struct Instance {
     hello: Option<Hello>,
 }
 
+/// Whether a report is news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Applies {
+    Yes,
+    No,
+}
+
 impl Reports {
     /// Reports of `members`, kept for `ttl` after the instance was heard last.
-    pub fn new(members: Arc<Members>, ephemera: Arc<dyn Ephemera>, ttl: Duration) -> Self {
-        Self { members, ephemera, ttl }
+    pub fn new(
+        members: Arc<Members>,
+        ephemera: Arc<dyn Ephemera>,
+        observations: Arc<Observations>,
+        ttl: Duration,
+    ) -> Self {
+        Self { members, ephemera, observations, ttl }
     }
 
     /// Admits a report of a member, cut to the services that it is a member of: what is kept of reports is bounded by
@@ -62,6 +76,7 @@ impl Reports {
         if let Some(hello) = &mut report.hello {
             hello.services.retain(|said| services.contains(&said.name));
         }
+        report.slots.retain(|seen| services.contains(&seen.service));
         let known = self.ephemera.scan(&prefix(member));
         let place = key(member, &report.instance);
         if known.len() >= INSTANCES_MAX && !known.iter().any(|(key, _)| *key == place) {
@@ -74,6 +89,7 @@ impl Reports {
     /// Takes a report in, once. One that has been applied, or is older than one that was, is acknowledged again.
     fn apply(&self, member: &MemberId, report: &Report, now: UnixMillis) -> ReportAck {
         let mut acknowledged = report.sequence;
+        let mut applies = Applies::No;
         let expires = now.plus_millis(u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX));
         self.ephemera.merge(&key(member, &report.instance), Some(expires), &mut |known| {
             let known = known.and_then(|bytes| serde_json::from_slice::<Instance>(bytes).ok());
@@ -85,8 +101,12 @@ impl Reports {
             }
             let hello = report.hello.clone().or(known.and_then(|known| known.hello));
             let instance = Instance { member: member.clone(), sequence: report.sequence, seen: now, hello };
+            applies = Applies::Yes;
             serde_json::to_vec(&instance).map_err(|error| warn!(%error, "cannot keep a report")).ok()
         });
+        if applies == Applies::Yes {
+            report.slots.iter().for_each(|seen| self.observations.add(seen, now));
+        }
         ReportAck { acknowledged }
     }
 
@@ -138,6 +158,7 @@ fn validate(report: &mut Report) -> Result<MemberId, FieldError> {
     if report.sequence == 0 {
         return Err(FieldError::new("sequence", "is 0, but the first report of an instance is 1"));
     }
+    validate_slots(&report.slots)?;
     let Some(hello) = &mut report.hello else { return Ok(member) };
     if hello.filter_version.len() > TEXT_MAX || !hello.filter_version.bytes().all(|b| b.is_ascii_graphic()) {
         let rule = format!("is not a version: at most {TEXT_MAX} printable ASCII characters");
@@ -161,6 +182,21 @@ fn validate(report: &mut Report) -> Result<MemberId, FieldError> {
         service.version_info = version.to_string();
     }
     Ok(member)
+}
+
+fn validate_slots(slots: &[SlotReport]) -> Result<(), FieldError> {
+    if slots.len() > SlotReport::ENTRIES_MAX {
+        let (found, most) = (slots.len(), SlotReport::ENTRIES_MAX);
+        return Err(FieldError::new("slots", format!("has {found} entries, at most {most} are allowed")));
+    }
+    let is_word = |text: &str| text.len() <= SlotReport::FOUND_MAX && text.bytes().all(|b| b.is_ascii_graphic());
+    match slots.iter().position(|seen| !seen.found.as_deref().is_none_or(is_word)) {
+        Some(index) => {
+            let rule = format!("is not a word: at most {} printable ASCII characters", SlotReport::FOUND_MAX);
+            Err(FieldError::new(format!("slots[{index}].found"), rule))
+        }
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

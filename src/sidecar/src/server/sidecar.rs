@@ -10,13 +10,14 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
 
-use super::authority::{Authority, Opened, Writer};
+use super::authority::{Authority, Known, Opened, Writer};
 use super::control::{self, Control};
 use super::copies::Backups;
 use super::directory::Directory;
 use super::discovery::{self, Discovery};
 use super::ending::Ending;
 use super::members::Members;
+use super::observations::Observations;
 use super::reports::Reports;
 use super::tokens::Token;
 use super::{clock, files};
@@ -57,18 +58,21 @@ impl Sidecar {
         let store = Arc::new(tokio::task::spawn_blocking(move || Sqlite::open(&path)).await??);
         let opened = Opened::open(store.clone()).await?;
         let members = Arc::new(Members::new(opened.epoch(), member_ttl, store.clone()));
-        // An instance is shown for as long as its proxy is a member, at least.
-        let reports = Arc::new(Reports::new(members.clone(), store.clone(), member_ttl * 2));
         let directory = Arc::new(Directory::default());
+        let observations = Arc::new(Observations::new(directory.clone(), store.clone()));
+        // An instance is shown for as long as its proxy is a member, at least.
+        let reports = Arc::new(Reports::new(members.clone(), store.clone(), observations.clone(), member_ttl * 2));
         let ending = Ending::new();
         let (authority, orders) = Authority::new();
-        let writer = Writer::start(opened, store.clone(), members.clone(), directory.clone()).await?;
+        let known = Known { members: members.clone(), observations: observations.clone() };
+        let writer = Writer::start(opened, store.clone(), known, directory.clone()).await?;
         let discovery = Discovery::new(directory.clone(), members.clone(), ending.clone());
         let control = Control {
             authority,
             directory,
             members: members.clone(),
             reports: reports.clone(),
+            observations,
             log: store.clone(),
             backups: Backups::new(store.clone(), folder)?,
             ending: ending.clone(),

@@ -3,13 +3,16 @@
 use colorfast_core::ids::{SlotName, SnapshotVersion};
 use colorfast_core::release::{Phase, ServiceState};
 
+use super::clock;
 use super::directory::Published;
 use super::members::{Members, Record};
+use super::observations::Observations;
 use super::reports::Reports;
 use crate::api::{MemberStatus, RefusedVersion, ServiceStatus, SlotStatus};
 
 /// The service as published, with its proxies as they are now.
-pub fn of(published: &Published, members: &Members, reports: &Reports) -> ServiceStatus {
+pub fn of(published: &Published, members: &Members, reports: &Reports, observations: &Observations) -> ServiceStatus {
+    let now = clock::now();
     let Published { state, snapshot, .. } = published;
     let newest = snapshot.version();
     let slots = state.settings.slots.iter();
@@ -29,6 +32,7 @@ pub fn of(published: &Published, members: &Members, reports: &Reports) -> Servic
                 bundle: slot.bundle.clone(),
                 assignment: slot.assignment,
                 quarantine_until: slot.quarantine_until,
+                serving: slot.assignment.map(|assignment| observations.shown(&snapshot.service, name, assignment, now)),
             })
             .collect(),
         way_back: way_back(state),

@@ -14,7 +14,6 @@ pub type Merge<'a> = dyn FnMut(Option<&[u8]>) -> Option<Vec<u8>> + 'a;
 /// A crash may lose the last second. `expires` is when a value may go; `None` keeps it until it is removed.
 pub trait Ephemera: fmt::Debug + Send + Sync {
     /// The value under `key`.
-    #[allow(dead_code, reason = "part of the contract: what knows its key need not scan")]
     fn get(&self, key: &str) -> Option<Vec<u8>>;
 
     /// Writes `value`, whatever was there.

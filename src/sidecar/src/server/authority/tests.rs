@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::server::directory::Directory;
 use crate::server::members::Members;
+use crate::server::observations::Observations;
 use crate::server::rig::{LIMIT, Rig};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Answer, AppendError, Head, LeaseError, Log, Record, Secrets};
@@ -99,8 +100,10 @@ impl Scene {
         let opened = Opened::open(log.clone()).await.unwrap();
         let members = Arc::new(Members::new(opened.epoch(), std::time::Duration::from_secs(45), store.clone()));
         let directory = Arc::new(Directory::default());
+        let observations = Arc::new(Observations::new(directory.clone(), store.clone()));
+        let known = Known { members, observations };
         let (authority, orders) = Authority::new();
-        let writer = Writer::start(opened, store.clone(), members, directory.clone()).await.unwrap();
+        let writer = Writer::start(opened, store.clone(), known, directory.clone()).await.unwrap();
         Self { authority, directory, log, writer: tokio::spawn(writer.run(orders)), store, _folder: folder }
     }
 

@@ -19,6 +19,7 @@ use super::{Command, Done, Effect, Order, Orders, VerbError, keys};
 use crate::server::clock;
 use crate::server::directory::{Directory, Published};
 use crate::server::members::{Appended, Asked, Members};
+use crate::server::observations::{Observations, Seen};
 use crate::store::{AppendError, LeaseError, Log, Outage, Record, Secrets};
 
 /// The lease of the one who writes.
@@ -33,12 +34,21 @@ const ATTEMPTS: usize = 8;
 #[error("the lease on the log is lost: {0}")]
 pub struct Lost(#[from] LeaseError);
 
+/// What is known beside the log, and asked where a verb is checked.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// Who obeys.
+    pub members: Arc<Members>,
+    /// What they have seen of slots.
+    pub observations: Arc<Observations>,
+}
+
 /// The state of the log, and all that it takes to change it.
 #[derive(Debug)]
 pub struct Writer {
     log: Arc<dyn Log>,
     secrets: Arc<dyn Secrets>,
-    members: Arc<Members>,
+    known: Known,
     directory: Arc<Directory>,
     holder: String,
     replay: Replay,
@@ -75,7 +85,7 @@ impl Writer {
     pub async fn start(
         opened: Opened,
         secrets: Arc<dyn Secrets>,
-        members: Arc<Members>,
+        known: Known,
         directory: Arc<Directory>,
     ) -> Result<Self> {
         let holder = format!("process {}", std::process::id());
@@ -83,7 +93,7 @@ impl Writer {
         let mut writer = Self {
             log: opened.log,
             secrets,
-            members,
+            known,
             directory,
             holder,
             replay: opened.replay,
@@ -178,10 +188,7 @@ impl Writer {
             }
         }
         let at = clock::now().max(self.last_at);
-        let acknowledgements = &Asked { members: &self.members, service };
-        let Some(event) = state.check(service, &order.verb, &Circumstances { now: at, acknowledgements })? else {
-            return Ok(None);
-        };
+        let Some(event) = self.check(order, at)? else { return Ok(None) };
         let keys = self.keys_for(service, &event).await?;
         let state = &self.replay.state;
         let entry = Entry {
@@ -205,6 +212,14 @@ impl Writer {
         let (text, hash) = entry.seal(&self.replay.head.hash).map_err(|error| failed("write the event", error))?;
         let record = Record { seq: entry.seq, text, hash };
         Ok(Some(Planned { service: service.clone(), entry, record, trial, keys }))
+    }
+
+    /// What `order` comes to by the rules, and by what is known of members and slots now.
+    fn check(&self, order: &Order, at: UnixMillis) -> Result<Option<Event>, Refusal> {
+        let service = &order.service;
+        let acknowledgements = &Asked { members: &self.known.members, service };
+        let serving = &Seen { observations: &self.known.observations, service };
+        self.replay.state.check(service, &order.verb, &Circumstances { now: at, acknowledgements, serving })
     }
 
     /// Keys are there before the service is: what a crash leaves behind is keys that nobody uses yet.
@@ -273,7 +288,7 @@ impl Writer {
     fn show(&self, service: &ServiceName, at: UnixMillis, when: Option<Instant>, keys: Arc<ServiceKeys>) {
         let state = &self.replay.state;
         let (Some(of), Some(snapshot)) = (state.services.get(service), state.snapshot(service)) else { return };
-        self.members.append(service, Appended::new(snapshot.version, at, when));
+        self.known.members.append(service, Appended::new(snapshot.version, at, when));
         self.directory.publish(Published { state: of.clone(), snapshot, keys });
     }
 

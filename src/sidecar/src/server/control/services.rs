@@ -24,7 +24,11 @@ type Shared = State<Arc<Control>>;
 /// `GET /v1/services`
 pub async fn list(State(control): Shared) -> Json<Vec<ServiceStatus>> {
     let all = control.directory.all();
-    Json(all.iter().map(|published| status::of(published, &control.members, &control.reports)).collect())
+    Json(
+        all.iter()
+            .map(|published| status::of(published, &control.members, &control.reports, &control.observations))
+            .collect(),
+    )
 }
 
 /// How long `show` is held, and for what.
@@ -54,7 +58,7 @@ pub async fn show(
         () = tokio::time::sleep_until(end) => {}
     }
     let newest = control.published(&service)?.borrow().clone();
-    Ok(Json(status::of(&newest, &control.members, &control.reports)))
+    Ok(Json(status::of(&newest, &control.members, &control.reports, &control.observations)))
 }
 
 /// How long `confirmation` is held.

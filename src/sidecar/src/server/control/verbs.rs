@@ -37,7 +37,7 @@ pub async fn order(
     Ok(Json(VerbResponse {
         version,
         changed: done.effect == Effect::Changed,
-        status: status::of(&done.published, &control.members, &control.reports),
+        status: status::of(&done.published, &control.members, &control.reports, &control.observations),
         confirmation: control.members.confirmation(&service, &appended),
     }))
 }
@@ -67,6 +67,14 @@ struct Stage {
 struct Ramp {
     slot: SlotName,
     weight: Weight,
+    force: Option<Force>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Switch {
+    slot: SlotName,
+    force: Option<Force>,
 }
 
 #[derive(Deserialize)]
@@ -87,6 +95,7 @@ struct OneSlot {
 struct Rollback {
     to: Option<SlotName>,
     pins: Pins,
+    force: Option<Force>,
 }
 
 #[derive(Deserialize)]
@@ -109,10 +118,10 @@ pub(super) fn parse(body: &[u8]) -> Result<VerbRequest, ApiError> {
         "apply" => read(fields).map(|Apply { settings }| Verb::Apply { settings }),
         "add_bundle" => read(fields).map(|AddBundle { id, manifest }| Verb::AddBundle { id, manifest }),
         "stage" => read(fields).map(|Stage { slot, bundle }| Verb::Stage { slot, bundle }),
-        "ramp" => read(fields).map(|Ramp { slot, weight }| Verb::Ramp { slot, weight }),
+        "ramp" => read(fields).map(|Ramp { slot, weight, force }| Verb::Ramp { slot, weight, force }),
         "abort" => read(fields).map(|Abort { slot, pins }| Verb::Abort { slot, pins }),
-        "switch" => read(fields).map(|OneSlot { slot }| Verb::Switch { slot }),
-        "rollback" => read(fields).map(|Rollback { to, pins }| Verb::Rollback { to, pins }),
+        "switch" => read(fields).map(|Switch { slot, force }| Verb::Switch { slot, force }),
+        "rollback" => read(fields).map(|Rollback { to, pins, force }| Verb::Rollback { to, pins, force }),
         "migrate" => read(fields).map(|OneSlot { slot }| Verb::Migrate { slot }),
         "recycle" => read(fields).map(|Recycle { slot, force }| Verb::Recycle { slot, force }),
         _ => {
