@@ -211,12 +211,12 @@ chat v7: green is live with 2026-11, red takes 2.5%, rollback goes to blue, no m
         let now = UnixMillis(1_763_719_440_000);
         assert_eq!(page(&status, now, &Output::plain()), shown("[]"));
         let ill = r#"{"answered":7,"unavailable":2,"matched":3,"mismatched":4,
-            "last_mismatch":{"found":"2026-09","at":1763719430000},"last_minute":{"answered":1,"unavailable":2}}"#;
+            "last_mismatch":{"found":"2026-09\u001b","at":1763719430000},"last_minute":{"answered":1,"unavailable":2}}"#;
         status.slots[2].serving = Some(serde_json::from_str(ill).unwrap());
         let wanted = "
  grey   idle            -  -        -           4 min ago  -
  red could not be had for 2 of 3 requests in the last minute
- red runs 2026-09\u{1b}, as its agent says: 4 of 7 answers, the last 10 s ago
+ red runs 2026-09\\u{1b}, as its agent says: 4 of 7 answers, the last 10 s ago
 
 ";
         let page = page(&status, now, &Output::plain());
