@@ -295,7 +295,7 @@ fn accidents_move_nobody() {
 #[test]
 fn sessions_stay_where_nothing_else_would_serve() {
     let down = |slot: colorfast_core::ids::AssignmentId, proxy: &Proxy, worker: &Worker| {
-        for _ in 0..5 {
+        for _ in 0..3 {
             let request = Request::new().pin(free_pin(proxy.process.now(), slot));
             replies(&worker.send(request), REFUSED, "503");
         }

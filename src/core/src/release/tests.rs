@@ -372,8 +372,8 @@ fn slots_that_cannot_serve_are_given_no_sessions() {
         let to_green = |force| Verb::Rollback { to: None, pins: Pins::Break, force };
         let ramped = |force| Verb::Ramp { slot: slot("green"), weight: Weight::ALL, force };
         let switched_to = |force| Verb::Switch { slot: slot("green"), force };
-        let verbs: [(&Story, &dyn Fn(Option<Force>) -> Verb); 3] =
-            [(&staged, &ramped), (&staged, &switched_to), (&switched, &to_green)];
+        type Forced<'a> = &'a dyn Fn(Option<Force>) -> Verb;
+        let verbs: [(&Story, Forced<'_>); 3] = [(&staged, &ramped), (&staged, &switched_to), (&switched, &to_green)];
         for (story, verb) in verbs {
             match (check(story, "green", verb(None)), wanted) {
                 (Ok(Some(_)), None) => {}

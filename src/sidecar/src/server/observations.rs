@@ -22,7 +22,7 @@ const PART_MS: u64 = 5_000;
 /// How long an agent that said it runs another bundle keeps a slot from being given sessions.
 const MISMATCH_MS: u64 = 10 * 60_000;
 /// How long the sums of an assignment are kept after its last report.
-const KEPT_MS: u64 = 24 * 3600_000;
+const KEPT_MS: u64 = 24 * 3_600_000;
 
 /// What is known of the slots of every service.
 #[derive(Debug)]
