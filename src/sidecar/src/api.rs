@@ -1,5 +1,7 @@
 //! The control API's documents, shared by the server and the command line.
 
+pub mod tokens;
+
 use std::collections::BTreeMap;
 
 use colorfast_core::bundle::Bundle;
@@ -289,6 +291,16 @@ pub const PROBLEM_PREFIX: &str = "urn:colorfast:problem:";
 pub mod problem_code {
     /// No token, or another one.
     pub const UNAUTHENTICATED: &str = "unauthenticated";
+    /// Authentication has failed too often.
+    pub const FAILURES: &str = "too-many-failures";
+    /// Who asks may not ask this.
+    pub const FORBIDDEN: &str = "forbidden";
+    /// The token is for other nodes.
+    pub const OTHER_NODE: &str = "other-node";
+    /// There is a token of that name.
+    pub const TOKEN_EXISTS: &str = "token-exists";
+    /// There are too many tokens.
+    pub const TOKENS_FULL: &str = "too-many-tokens";
     /// Nothing is there.
     pub const NOT_FOUND: &str = "not-found";
     /// Something is there, but not by this method.
@@ -335,4 +347,7 @@ pub struct Problem {
     /// The members that have not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<String>,
+    /// When it makes sense to try again (too-many-failures, 429).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_seconds: Option<u64>,
 }

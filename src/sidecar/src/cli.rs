@@ -19,6 +19,7 @@ mod output;
 mod progress;
 mod restore;
 mod status;
+mod tokens;
 mod verbs;
 mod watch;
 mod words;

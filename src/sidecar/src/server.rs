@@ -10,6 +10,7 @@
 //!
 //! One task, the authority, writes the log. Everything else reads what it publishes and waits on watches.
 
+mod access;
 mod authority;
 mod clock;
 mod control;

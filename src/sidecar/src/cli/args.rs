@@ -11,6 +11,7 @@ use colorfast_core::ids::{BundleId, ServiceName, SlotName};
 use colorfast_core::release::Force;
 use colorfast_core::weight::Weight;
 
+use crate::api::tokens::{NodePattern, Role, SubjectName, TokenName};
 use crate::cli::{backup, completions, files, help};
 use crate::server::MEMBER_TTL_MIN;
 
@@ -197,6 +198,9 @@ pub enum OperatorCommand {
     /// Take a proxy that is gone for good out of confirmation
     #[command(subcommand)]
     Member(MemberCommand),
+    /// Make, list or revoke tokens: who may look, give verbs, or be which proxy
+    #[command(subcommand)]
+    Token(TokenCommand),
 }
 
 /// What overrides the refusal of a slot that is known not to serve.
@@ -256,6 +260,36 @@ pub enum MemberCommand {
     Forget {
         /// `<node id>/<process id>`, as `colorfast status` shows it
         member: String,
+    },
+}
+
+/// `colorfast token …`
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token; it is shown once
+    #[command(group = clap::ArgGroup::new("grant").required(true).args(["role", "node"]))]
+    Create {
+        /// Its name: who the log says it was
+        name: TokenName,
+        /// For operators: viewer looks, operator gives verbs, admin makes tokens
+        #[arg(long, value_name = "ROLE")]
+        role: Option<Role>,
+        /// For proxies: the node id that its holder may be, or a pattern as in 'edge-*'
+        #[arg(long, value_name = "PATTERN")]
+        node: Option<NodePattern>,
+        /// No secret: a client certificate with this subject alternative name (DNS name or URI) stands for it
+        #[arg(long, value_name = "NAME")]
+        certificate: Option<SubjectName>,
+        /// How long it is good for, as in 12h or 90d
+        #[arg(long, value_name = "TIME", value_parser = lifetime)]
+        expires: Option<Duration>,
+    },
+    /// List tokens, without their secrets
+    List,
+    /// Revoke a token: its holder is refused from the next request on
+    Revoke {
+        /// Its name
+        name: TokenName,
     },
 }
 
@@ -320,6 +354,15 @@ fn duration(text: &str) -> Result<Duration, String> {
     let span = text.parse().ok().and_then(|span: jiff::SignedDuration| Duration::try_from(span).ok());
     span.filter(|span| *span <= DURATION_MAX)
         .ok_or_else(|| format!("{text:?} is not a span of time as in 10s, 500ms or 2m, and a day at most"))
+}
+
+/// Reads how long a token is good for: whole days as in 90d, or a span of time as everywhere.
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()).map(|days| 86_400 * u64::from(days));
+    let span = || text.parse().ok().and_then(|span: jiff::SignedDuration| Duration::try_from(span).ok());
+    let seconds = days.or_else(|| span().map(|span| span.as_secs())).filter(|seconds| *seconds > 0);
+    let seconds = seconds.ok_or_else(|| format!("{text:?} is not a span of time as in 90d, 12h or 30m"))?;
+    Ok(Duration::from_secs(seconds))
 }
 
 fn member_ttl(text: &str) -> Result<Duration, String> {
@@ -391,6 +434,15 @@ mod tests {
             ("colorfast restore", "<FILE>"),
             ("colorfast completions tcsh", "[possible values: bash, zsh, fish]"),
             ("colorfast man", "<FOLDER>"),
+            ("colorfast token create ci", "<--role <ROLE>|--node <PATTERN>>"),
+            ("colorfast token create ci --role root", "is not a role: viewer, operator or admin"),
+            ("colorfast token create ci --role viewer --node x", "cannot be used with"),
+            ("colorfast token create a/b --role viewer", "is not a token name"),
+            ("colorfast token create ci --role viewer --expires 0d", "as in 90d, 12h or 30m"),
+            (
+                "colorfast token create ci --role viewer --certificate *.example.com",
+                "is not a subject alternative name",
+            ),
             ("colorfast service", "apply"),
             ("colorfast", "Usage:"),
         ];
@@ -427,6 +479,18 @@ mod tests {
         assert_eq!(serve.globals.data_dir, Some("d".into()));
         let Command::Serve(serve) = serve.command else { panic!("not serve") };
         assert_eq!(serve.control, "127.0.0.1:0");
+    }
+
+    /// Tokens live for days, mostly.
+    #[test]
+    fn lifetimes_are_in_days() {
+        let cases = [("90d", 90 * 86_400), ("12h", 43_200), ("1h 30m", 5_400)];
+        for (text, seconds) in cases {
+            assert_eq!(lifetime(text), Ok(Duration::from_secs(seconds)));
+        }
+        for bad in ["", "d", "-1d", "ever", "1.5d", "500ms"] {
+            assert!(lifetime(bad).is_err(), "{bad}");
+        }
     }
 
     /// Weights are read as parts of 10,000 and as percentages.

@@ -6,6 +6,7 @@ use colorfast_core::ids::ServiceName;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
+use crate::api::tokens::{CreateToken, CreatedToken, TokenName, TokenStatus};
 use crate::api::{Bundles, Confirmation, Events, Problem, ServiceStatus, VerbRequest, VerbResponse, Verification};
 use crate::cli::error::Failure;
 use crate::cli::locate::Sidecar;
@@ -100,6 +101,23 @@ impl Client {
     /// Takes a member out of confirmation.
     pub async fn forget(&self, service: &ServiceName, member: &str) -> Result<(), Failure> {
         let url = self.url(&["v1", "services", service.as_str(), "members", member]);
+        self.send(self.request(Method::DELETE, url, Duration::ZERO)).await.map(drop)
+    }
+
+    /// Makes a token.
+    pub async fn create_token(&self, asked: &CreateToken) -> Result<CreatedToken, Failure> {
+        let request = self.request(Method::POST, self.url(&["v1", "tokens"]), Duration::ZERO).json(asked);
+        read(self.send(request).await?).await
+    }
+
+    /// Every token, without its secret.
+    pub async fn tokens(&self) -> Result<Vec<TokenStatus>, Failure> {
+        self.get(self.url(&["v1", "tokens"]), Duration::ZERO).await
+    }
+
+    /// Revokes a token.
+    pub async fn revoke_token(&self, name: &TokenName) -> Result<(), Failure> {
+        let url = self.url(&["v1", "tokens", name.as_str()]);
         self.send(self.request(Method::DELETE, url, Duration::ZERO)).await.map(drop)
     }
 

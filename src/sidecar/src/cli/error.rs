@@ -89,6 +89,7 @@ impl Failure {
             current_version: None,
             awaited_version: None,
             members: Vec::new(),
+            retry_after_seconds: None,
         };
         Self::Told(Box::new(Told { exit, problem, next: Vec::new() }))
     }
@@ -155,6 +156,8 @@ fn next_steps(problem: &Problem) -> Vec<String> {
             let again = problem.current_version.map(|version| format!(", then again with --expect-version {version}"));
             format!("colorfast status{}", again.unwrap_or_default())
         }
+        problem_code::FORBIDDEN => "colorfast token create NAME --role ROLE   (by an admin)".to_owned(),
+        problem_code::TOKEN_EXISTS => "colorfast token list".to_owned(),
         "wrong-phase" | "no-slot" | "already-live" | "weight-over-all" | "slot-in-use" | "not-found"
         | "not-introduced" => "colorfast status".to_owned(),
         "way-back-gone" | "no-way-back" => "colorfast status, then colorfast rollback --to SLOT".to_owned(),

@@ -18,7 +18,7 @@ pub const OUTPUT: &str = "Output";
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Release", &["service", "bundle", "stage", "ramp", "switch", "rollback", "abort", "migrate", "recycle"]),
     ("Look", &["status", "watch", "events", "verify-log"]),
-    ("Run", &["serve", "member", "backup", "restore"]),
+    ("Run", &["serve", "member", "token", "backup", "restore"]),
     ("Install", &["completions", "man"]),
 ];
 
@@ -243,6 +243,29 @@ const PAGES: &[Page] = &[
         examples: &[("colorfast member forget edge-1/9f86d081884c7d65", "wait for this proxy no more")],
         options: LOOK,
         note: "",
+    },
+    Page {
+        command: "token create",
+        examples: &[
+            ("colorfast token create ci --role operator --expires 90d", "for a pipeline that releases"),
+            ("colorfast token create edges --node 'edge-*'", "for proxies of these node ids"),
+            ("colorfast token create ada --role admin --certificate ada.example.com", "a client certificate instead"),
+        ],
+        options: &["json"],
+        note: "The token is on the first line, this once: what is kept is a hash. COLORFAST_CONTROL_TOKEN or --token-file \
+            shows a control token; COLORFAST_TOKEN of Envoy's environment a discovery token.",
+    },
+    Page {
+        command: "token list",
+        examples: &[("colorfast token list", "names, roles, ends and last uses")],
+        options: &["json"],
+        note: "",
+    },
+    Page {
+        command: "token revoke",
+        examples: &[("colorfast token revoke ci", "its holder's next request is refused")],
+        options: &["json"],
+        note: "The tokens in the data directory are not in the list: remove a file and restart the sidecar for a new one.",
     },
 ];
 

@@ -10,7 +10,7 @@ use crate::cli::files::{self, Source};
 use crate::cli::locate::{self, Environment};
 use crate::cli::output::{Format, Output};
 use crate::cli::verbs::{self, Manner, Patience};
-use crate::cli::{backup, catalogue, events, status, watch, words};
+use crate::cli::{backup, catalogue, events, status, tokens, watch, words};
 
 /// One command of an operator in the making.
 pub struct Operator {
@@ -60,6 +60,7 @@ impl Operator {
                 catalogue::bundle_list(client, output, &self.service().await?).await
             }
             OperatorCommand::Member(MemberCommand::Forget { member }) => self.forget(&member).await,
+            OperatorCommand::Token(command) => tokens::run(client, output, command).await,
             OperatorCommand::Stage { slot, bundle } => self.verb(Verb::Stage { slot, bundle }).await,
             OperatorCommand::Ramp { slot, weight, forcing } => {
                 self.verb(Verb::Ramp { slot, weight, force: forcing.given() }).await

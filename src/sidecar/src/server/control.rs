@@ -2,6 +2,7 @@
 
 mod log;
 mod services;
+mod tokens;
 mod verbs;
 
 use std::sync::Arc;
@@ -11,16 +12,17 @@ use axum::Router;
 use axum::routing::{delete, get, post};
 use serde::Deserialize;
 
+use super::access::Access;
 use super::authority::Authority;
 use super::copies::{self, Backups};
 use super::directory::Directory;
 use super::ending::Ending;
+use super::gate::Gate;
 use super::http;
 use super::members::Members;
 use super::observations::Observations;
 use super::problem::ApiError;
 use super::reports::Reports;
-use super::tokens::Token;
 use crate::store::Log;
 
 /// Longest body: a bundle with all its tools is a small part of it.
@@ -45,12 +47,14 @@ pub struct Control {
     pub log: Arc<dyn Log>,
     /// Copies of the store.
     pub backups: Backups,
+    /// Who may come in.
+    pub access: Arc<Access>,
     /// Ends every wait.
     pub ending: Ending,
 }
 
 /// The routes of the control address.
-pub fn routes(control: Arc<Control>, token: Token) -> Router {
+pub fn routes(control: Arc<Control>, gate: Gate) -> Router {
     let routes = Router::new()
         .route("/v1/services", get(services::list))
         .route("/v1/services/{service}", get(services::show))
@@ -61,8 +65,10 @@ pub fn routes(control: Arc<Control>, token: Token) -> Router {
         .route("/v1/events", get(log::events))
         .route("/v1/log/verification", get(log::verification))
         .route("/v1/backup", get(copies::download))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{token}", delete(tokens::revoke))
         .with_state(control);
-    http::guarded(routes, token, BODY_MAX)
+    http::guarded(routes, gate, BODY_MAX)
 }
 
 /// How long a request may be held.

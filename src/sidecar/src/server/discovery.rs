@@ -21,13 +21,14 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::access::Caller;
 use super::directory::{Directory, Published};
 use super::ending::Ending;
+use super::gate::Gate;
 use super::http::{self, Document};
 use super::members::{Heard, MemberId, Members, Sending};
 use super::problem::{ApiError, Kind};
 use super::reports::{self, Reports};
-use super::tokens::Token;
 use crate::store::Outage;
 
 /// How long a request is held where there is nothing newer, unless members lapse sooner than that.
@@ -57,10 +58,10 @@ impl Discovery {
 }
 
 /// The routes of the discovery address.
-pub fn routes(discovery: Arc<Discovery>, reports: Arc<Reports>, token: Token) -> Router {
+pub fn routes(discovery: Arc<Discovery>, reports: Arc<Reports>, gate: Gate) -> Router {
     let routes = Router::new().route(DISCOVERY_PATH, post(snapshots)).with_state(discovery);
     let routes = routes.merge(Router::new().route(REPORTS_PATH, post(reports::receive)).with_state(reports));
-    http::guarded(routes, token, BODY_MAX)
+    http::guarded(routes, gate, BODY_MAX)
 }
 
 /// A request that keeps the rules.
@@ -95,9 +96,11 @@ impl Poll {
 
 async fn snapshots(
     State(discovery): State<Arc<Discovery>>,
+    caller: Caller,
     Document(request): Document<DiscoveryRequest>,
 ) -> Result<Response, ApiError> {
     let Poll { service, member, heard } = Poll::read(request)?;
+    caller.be(member.node())?;
     let Some(mut published) = discovery.directory.watch(&service) else {
         discovery.unknown(&service, &member);
         return Err(Refusal::NoService(service).into());

@@ -1,95 +1,212 @@
-//! The token check, and the trace that failed ones leave.
+//! The gate before an API: who asks is found out here, and whether it may.
+//!
+//! A token decides where one is sent, else the certificate of the connection. What fails is counted by peer; too much of
+//! it is answered without a look at any secret. What is valid always passes: whoever shares an address with an attacker
+//! is let in.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::http::header;
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::http::request::Parts;
+use axum::http::{Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::access::{Access, Caller, Failures, Grant, LOCAL};
+use super::clock;
+use super::listening::Peer;
+use super::logging;
 use super::problem::{ApiError, Kind};
 use super::tokens::Token;
+use crate::api::tokens::{NodePattern, Role};
 
 /// The one path that needs no token.
 pub const HEALTH: &str = "/healthz";
 /// The authentication scheme, and the space after it.
 const BEARER: &[u8] = b"Bearer ";
-/// How often failed authentication is told at most.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
 
-/// Lets in who has the token.
+/// What a gate stands before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Api {
+    /// What operators ask: by role.
+    Control,
+    /// What proxies ask: by node id, which is in the document.
+    Discovery,
+}
+
+/// Lets in who may come in.
 #[derive(Debug)]
 pub struct Gate {
+    api: Api,
+    /// The token of the data folder.
     token: Token,
+    access: Arc<Access>,
     failures: Mutex<Failures>,
 }
 
-/// Failed authentications that the operator's log does not have yet, and when it was told last.
-#[derive(Debug, Default)]
-struct Failures {
-    count: u64,
-    told: Option<Instant>,
-}
-
-impl Failures {
-    /// One more, now; gives how many are to be told.
-    fn add(&mut self, now: Instant) -> Option<u64> {
-        self.count += 1;
-        if self.told.is_some_and(|told| now < told + TOLD_EVERY) {
-            return None;
-        }
-        self.told = Some(now);
-        Some(std::mem::take(&mut self.count))
-    }
-}
-
 impl Gate {
-    /// A gate that `token` opens.
-    pub fn new(token: Token) -> Self {
-        Self { token, failures: Mutex::default() }
+    /// A gate before `api`. `token` opens all of it; what else opens it is in `access`.
+    pub fn new(api: Api, token: Token, access: Arc<Access>) -> Self {
+        Self { api, token, access, failures: Mutex::default() }
     }
 
-    fn admits(&self, request: &Request) -> bool {
-        let given = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
-        let given = given.and_then(|value| value.split_at_checked(BEARER.len()));
-        given.is_some_and(|(scheme, given)| scheme.eq_ignore_ascii_case(BEARER) && self.token.is(given))
+    fn identify(&self, request: &Request) -> Result<Caller, ApiError> {
+        let peer = request.extensions().get::<Peer>();
+        let now = clock::now();
+        let caller = match request.headers().get(header::AUTHORIZATION) {
+            Some(given) => given.as_bytes().split_at_checked(BEARER.len()).and_then(|(scheme, given)| {
+                let token = Some(given).filter(|_| scheme.eq_ignore_ascii_case(BEARER))?;
+                if self.token.is(token) { Some(self.local()) } else { self.access.holder(token, now) }
+            }),
+            None => peer.and_then(|peer| self.access.certified(&peer.names, now)),
+        };
+        caller.ok_or_else(|| self.refuse(peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address)))
+    }
+
+    /// Who holds the data folder.
+    fn local(&self) -> Caller {
+        let grant = match self.api {
+            Api::Control => Grant::Control(Role::Admin),
+            Api::Discovery => Grant::Discovery(NodePattern::any()),
+        };
+        Caller { principal: LOCAL.into(), grant }
+    }
+
+    fn refuse(&self, peer: IpAddr) -> ApiError {
+        let failed = self.failures.lock().add(peer, Instant::now());
+        let file = self.token.file_name();
+        if let Some(count) = failed.untold {
+            warn!(%peer, token = %file, count, "requests with a wrong token or certificate, or none, were refused");
+        }
+        if let Some(rest) = failed.rest {
+            let detail = format!("{peer} has failed to authenticate too often: wait before the next try");
+            return ApiError::new(Kind::FAILURES, detail).retry_after(rest);
+        }
+        let made = match self.api {
+            Api::Control => "--role",
+            Api::Discovery => "--node",
+        };
+        let detail = format!(
+            "send `authorization: Bearer TOKEN` with the token of {file}, or one of `colorfast token create NAME {made} …` \
+             that is neither revoked nor expired"
+        );
+        ApiError::new(Kind::UNAUTHENTICATED, detail)
+    }
+
+    /// Whether `caller` may ask this; at discovery the node id decides, once the document is read.
+    fn permit(&self, caller: &Caller, request: &Request) -> Result<(), ApiError> {
+        let principal = &caller.principal;
+        match (self.api, &caller.grant) {
+            (Api::Discovery, Grant::Discovery(_)) => Ok(()),
+            (Api::Discovery, Grant::Control(role)) => {
+                let detail = format!(
+                    "the token {principal} has the role {role} at the control API; proxies need one of \
+                    `colorfast token create NAME --node PATTERN`"
+                );
+                Err(ApiError::new(Kind::FORBIDDEN, detail))
+            }
+            (Api::Control, Grant::Discovery(node)) => {
+                let detail = format!(
+                    "the token {principal} is for the nodes {node} at discovery; operators need one of \
+                    `colorfast token create NAME --role ROLE`"
+                );
+                Err(ApiError::new(Kind::FORBIDDEN, detail))
+            }
+            (Api::Control, Grant::Control(role)) => {
+                let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+                match path.map(|path| needed(request.method(), path)).filter(|needed| needed > role) {
+                    None => Ok(()),
+                    Some(needed) => {
+                        let detail = format!("the token {principal} has the role {role}, and this needs {needed}");
+                        Err(ApiError::new(Kind::FORBIDDEN, detail))
+                    }
+                }
+            }
+        }
     }
 }
 
-/// Passes a request on, or refuses it.
+/// The least role that may ask for a route of the control API.
+fn needed(method: &Method, route: &str) -> Role {
+    let under = |root: &str| route.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    match *method {
+        _ if under("/v1/tokens") || under("/v1/backup") => Role::Admin,
+        Method::GET | Method::HEAD => Role::Viewer,
+        // It reads alone, but its question is a document.
+        Method::POST if route.ends_with("/why") => Role::Viewer,
+        _ => Role::Operator,
+    }
+}
+
+/// Passes a request on with its [`Caller`], or refuses it.
 ///
 /// # Errors
-/// Where it has no token, or another one.
-pub async fn check(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Result<Response, ApiError> {
-    if request.uri().path() == HEALTH || gate.admits(&request) {
+/// Where nobody valid asks, or one who may not ask this.
+pub async fn check(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Result<Response, ApiError> {
+    if request.uri().path() == HEALTH {
         return Ok(next.run(request).await);
     }
-    let file = gate.token.file_name();
-    let untold = gate.failures.lock().add(Instant::now());
-    if let Some(count) = untold {
-        warn!(token = %file, count, "requests with a wrong token, or none, were refused");
+    let caller = gate.identify(&request)?;
+    gate.permit(&caller, &request)?;
+    let principal = caller.principal.clone();
+    request.extensions_mut().insert(caller);
+    Ok(logging::of_principal(principal, next.run(request)).await)
+}
+
+impl Caller {
+    /// Whether it may speak for the node of this id.
+    ///
+    /// # Errors
+    /// Where its token is for other nodes.
+    pub fn be(&self, node: &str) -> Result<(), ApiError> {
+        match &self.grant {
+            Grant::Discovery(pattern) if pattern.fits(node) => Ok(()),
+            Grant::Discovery(pattern) => {
+                let detail = format!("the token {} is for the nodes {pattern}, not for {node}", self.principal);
+                Err(ApiError::new(Kind::OTHER_NODE, detail).at("node.id"))
+            }
+            Grant::Control(_) => Err(ApiError::new(Kind::FORBIDDEN, "a control token is for no node")),
+        }
     }
-    Err(ApiError::new(Kind::UNAUTHENTICATED, format!("send `authorization: Bearer TOKEN` with the token of {file}")))
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let caller = parts.extensions.get::<Self>().cloned();
+        caller.ok_or_else(|| ApiError::new(Kind::UNAUTHENTICATED, "nobody has been asked who this is"))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The first failure is told at once, the others together, once a minute: a flood does not fill the log.
+    /// What reads needs the least, what changes more, and what lets others in the most; what is new and changes
+    /// something is not a viewer's by accident.
     #[test]
-    fn failures_are_told_now_and_then() {
-        let start = Instant::now();
-        let mut failures = Failures::default();
-        assert_eq!(failures.add(start), Some(1));
-        for _ in 0..1_000 {
-            assert_eq!(failures.add(start + TOLD_EVERY / 2), None);
+    fn routes_need_roles() {
+        let cases = [
+            (Method::GET, "/v1/services", Role::Viewer),
+            (Method::GET, "/v1/services/{service}/confirmations/{version}", Role::Viewer),
+            (Method::HEAD, "/v1/events", Role::Viewer),
+            (Method::POST, "/v1/services/{service}/why", Role::Viewer),
+            (Method::POST, "/v1/services/{service}/verbs", Role::Operator),
+            (Method::DELETE, "/v1/services/{service}/members/{member}", Role::Operator),
+            (Method::PATCH, "/v1/whatever", Role::Operator),
+            (Method::GET, "/v1/tokens", Role::Admin),
+            (Method::POST, "/v1/tokens", Role::Admin),
+            (Method::DELETE, "/v1/tokens/{token}", Role::Admin),
+            (Method::GET, "/v1/tokensx", Role::Viewer),
+            (Method::GET, "/v1/backup", Role::Admin),
+        ];
+        for (method, route, role) in cases {
+            assert_eq!(needed(&method, route), role, "{method} {route}");
         }
-        assert_eq!(failures.add(start + TOLD_EVERY), Some(1_001));
-        assert_eq!(failures.add(start + TOLD_EVERY), None);
     }
 }

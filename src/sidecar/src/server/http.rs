@@ -1,4 +1,4 @@
-//! What both APIs have in common: reading requests so that every refusal is a problem document, and the token check.
+//! What both APIs have in common: reading requests so that every refusal is a problem document, and the gate.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use serde::de::DeserializeOwned;
 
 use super::gate::{self, Gate};
 use super::problem::{ApiError, Kind};
-use super::tokens::Token;
+use crate::api::tokens::TokenName;
 
 /// How long a client may take to send a body.
 const BODY_WAIT: Duration = Duration::from_secs(10);
 
-/// Puts the token check, the body limit and answers to everything unknown around `routes`. `/healthz` needs no token.
-pub fn guarded(routes: Router, token: Token, body_limit: usize) -> Router {
+/// Puts the gate, the body limit and answers to everything unknown around `routes`. `/healthz` needs no token.
+pub fn guarded(routes: Router, gate: Gate, body_limit: usize) -> Router {
     routes
         .route(gate::HEALTH, get(|| async { "ok" }))
         .fallback(
@@ -32,7 +32,7 @@ pub fn guarded(routes: Router, token: Token, body_limit: usize) -> Router {
             ApiError::new(Kind::METHOD, format!("{} cannot be asked with {method}", uri.path()))
         })
         .layer(DefaultBodyLimit::max(body_limit))
-        .layer(middleware::from_fn_with_state(Arc::new(Gate::new(token)), gate::check))
+        .layer(middleware::from_fn_with_state(Arc::new(gate), gate::check))
 }
 
 /// The whole body.
@@ -137,6 +137,19 @@ impl<S: Send + Sync> FromRequestParts<S> for MemberName {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         parameter(parts, state, "member").await.map(Self)
+    }
+}
+
+/// The token that the path names.
+#[derive(Debug)]
+pub struct NamedToken(pub TokenName);
+
+impl<S: Send + Sync> FromRequestParts<S> for NamedToken {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let name = parameter(parts, state, "token").await?;
+        name.parse().map(Self).map_err(|error| ApiError::new(Kind::FIELD, format!("token: {error}")).at("token"))
     }
 }
 

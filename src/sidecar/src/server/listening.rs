@@ -3,13 +3,17 @@
 //! Both addresses and the store share the file descriptors of the process. Each address has a number of its own, so
 //! that no crowd before discovery, with or without a token, keeps the operator out.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -19,6 +23,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::ending::Ending;
+use crate::api::tokens::SubjectName;
 
 /// How long a client may take until the whole head of its next request is there. Longer than the time between two
 /// reports of a proxy, so that no connection that is in use is closed under it.
@@ -33,6 +38,15 @@ const CONTROL: u64 = 128;
 const DISCOVERY_MAX: u64 = 32_768;
 /// Fewer descriptors leave too little for proxies.
 const DESCRIPTORS_MIN: u64 = 256;
+
+/// Who is at the other end of a connection: an extension of each of its requests.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Whence it came.
+    pub address: IpAddr,
+    /// What its certificate calls it; none where it has shown none.
+    pub names: Arc<[SubjectName]>,
+}
 
 /// How many connections each address may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,10 +102,11 @@ pub async fn serve(listener: TcpListener, routes: Router, most: usize, ending: E
             () = &mut begun => break,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, address)) => {
+                let peer = Peer { address: address.ip(), names: Arc::default() };
                 let (routes, ending) = (routes.clone(), ending.clone());
                 connections.spawn(async move {
-                    converse(stream, routes, &ending).await;
+                    converse(stream, peer, routes, &ending).await;
                     drop(place);
                 });
             }
@@ -105,14 +120,19 @@ pub async fn serve(listener: TcpListener, routes: Router, most: usize, ending: E
     connections.join_all().await;
 }
 
-async fn converse(stream: TcpStream, routes: Router, ending: &Ending) {
+async fn converse(stream: TcpStream, peer: Peer, routes: Router, ending: &Ending) {
     // A switch is confirmed in milliseconds only where no answer waits for a delayed acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
+    let routes = TowerToHyperService::new(routes);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        routes.call(request)
+    });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_WAIT);
-    let mut connection = pin!(server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)));
+    let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = ending.begun() => {

@@ -1,5 +1,7 @@
 //! Errors of the APIs: each is a problem document (RFC 9457) that says what was wrong, where, and what would be right.
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use colorfast_core::error::FieldError;
@@ -25,6 +27,20 @@ impl Kind {
     /// No token, or another one.
     pub const UNAUTHENTICATED: Self =
         Self::new(problem_code::UNAUTHENTICATED, StatusCode::UNAUTHORIZED, "The bearer token is missing or wrong");
+    /// Authentication has failed too often.
+    pub const FAILURES: Self =
+        Self::new(problem_code::FAILURES, StatusCode::TOO_MANY_REQUESTS, "Authentication has failed too often");
+    /// Who asks may not ask this.
+    pub const FORBIDDEN: Self = Self::new(problem_code::FORBIDDEN, StatusCode::FORBIDDEN, "The token is not for this");
+    /// The token is for other nodes.
+    pub const OTHER_NODE: Self =
+        Self::new(problem_code::OTHER_NODE, StatusCode::FORBIDDEN, "The token is for other nodes");
+    /// There is a token of that name.
+    pub const TOKEN_EXISTS: Self =
+        Self::new(problem_code::TOKEN_EXISTS, StatusCode::CONFLICT, "There is a token of that name");
+    /// There are too many tokens.
+    pub const TOKENS_FULL: Self =
+        Self::new(problem_code::TOKENS_FULL, StatusCode::CONFLICT, "There are too many tokens");
     /// Nothing is there.
     pub const NOT_FOUND: Self = Self::new(problem_code::NOT_FOUND, StatusCode::NOT_FOUND, "There is no such thing");
     /// Something is there, but not by this method.
@@ -77,7 +93,15 @@ impl ApiError {
             current_version: None,
             awaited_version: None,
             members: Vec::new(),
+            retry_after_seconds: None,
         }))
+    }
+
+    /// It makes no sense to try again sooner.
+    pub fn retry_after(mut self, rest: Duration) -> Self {
+        let seconds = rest.as_secs() + u64::from(rest.subsec_nanos() > 0);
+        self.0.retry_after_seconds = Some(seconds);
+        self
     }
 
     /// The problem stands at `field`.
@@ -137,6 +161,9 @@ impl IntoResponse for ApiError {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.0.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -12,6 +12,7 @@ use colorfast_core::wire::reports::{Hello, Report, ReportAck, SlotReport};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::access::Caller;
 use super::clock;
 use super::http::Document;
 use super::members::{MemberId, Members, is_number};
@@ -142,9 +143,11 @@ fn key(member: &MemberId, instance: &str) -> String {
 /// `POST /v3/reports`
 pub async fn receive(
     State(reports): State<Arc<Reports>>,
+    caller: Caller,
     Document(mut report): Document<Report>,
 ) -> Result<Json<ReportAck>, ApiError> {
     let member = validate(&mut report)?;
+    caller.be(member.node())?;
     reports.admit(&member, &mut report)?;
     Ok(Json(reports.apply(&member, &report, clock::now())))
 }

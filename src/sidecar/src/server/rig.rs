@@ -72,6 +72,11 @@ pub async fn is_held(asking: &mut Asking) -> bool {
     tokio::time::timeout(Duration::ZERO, asking).await.is_err()
 }
 
+fn bearing(token: &str, method: Method, path: &str, body: Body) -> Request<Body> {
+    let request = Request::builder().method(method).uri(path).header(header::AUTHORIZATION, format!("Bearer {token}"));
+    request.body(body).unwrap()
+}
+
 impl Rig {
     /// A sidecar with an empty data folder.
     pub async fn start() -> Self {
@@ -131,6 +136,22 @@ impl Rig {
         let request = Request::builder().method(method).uri(path);
         let request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.token("control")));
         ask(&self.sidecar.control, request.body(body.into()).unwrap())
+    }
+
+    /// Asks the control API with another token.
+    pub fn control_as(&self, token: &str, method: Method, path: &str, body: impl Into<Body>) -> Asking {
+        ask(&self.sidecar.control, bearing(token, method, path, body.into()))
+    }
+
+    /// Sends a document to the discovery address with another token.
+    pub fn discovery_as(&self, token: &str, path: &str, body: &Value) -> Asking {
+        ask(&self.sidecar.discovery, bearing(token, Method::POST, path, body.to_string().into()))
+    }
+
+    /// Makes a token, and gives its text.
+    pub async fn token_of(&self, asked: Value) -> String {
+        let created = self.control(Method::POST, "/v1/tokens", asked.to_string()).await.json(201);
+        created["token"].as_str().unwrap().to_owned()
     }
 
     pub fn get(&self, path: &str) -> Asking {

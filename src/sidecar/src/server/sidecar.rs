@@ -10,12 +10,14 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
 
+use super::access::Access;
 use super::authority::{Authority, Known, Opened, Writer};
 use super::control::{self, Control};
 use super::copies::Backups;
 use super::directory::Directory;
 use super::discovery::{self, Discovery};
 use super::ending::Ending;
+use super::gate::{Api, Gate};
 use super::members::Members;
 use super::observations::Observations;
 use super::reports::Reports;
@@ -56,6 +58,7 @@ impl Sidecar {
         let path = folder.join(STORE_FILE);
         files::check_private(&path)?;
         let store = Arc::new(tokio::task::spawn_blocking(move || Sqlite::open(&path)).await??);
+        let access = Arc::new(Access::load(store.clone(), store.clone()).await?);
         let opened = Opened::open(store.clone()).await?;
         let members = Arc::new(Members::new(opened.epoch(), member_ttl, store.clone()));
         let directory = Arc::new(Directory::default());
@@ -75,11 +78,13 @@ impl Sidecar {
             observations,
             log: store.clone(),
             backups: Backups::new(store.clone(), folder)?,
+            access: access.clone(),
             ending: ending.clone(),
         };
+        let gate = |api, token| Gate::new(api, token, access.clone());
         Ok(Self {
-            discovery: discovery::routes(Arc::new(discovery), reports, discovery_token),
-            control: control::routes(Arc::new(control), control_token),
+            discovery: discovery::routes(Arc::new(discovery), reports, gate(Api::Discovery, discovery_token)),
+            control: control::routes(Arc::new(control), gate(Api::Control, control_token)),
             writer: tokio::spawn(async move { Ok(writer.run(orders).await?) }),
             store,
             members,

@@ -40,7 +40,7 @@ async fn tokens_are_asked_for() {
             assert_eq!(answer.problem(401).0, "unauthenticated");
             assert_eq!(answer.headers[header::WWW_AUTHENTICATE], "Bearer");
             assert!(!answer.text.contains(&control));
-            assert!(answer.problem(401).2.ends_with("the token of control.token"), "{}", answer.text);
+            assert!(answer.problem(401).2.contains("the token of control.token"), "{}", answer.text);
         }
     }
     for routes in [&rig.sidecar.control, &rig.sidecar.discovery] {

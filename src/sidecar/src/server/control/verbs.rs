@@ -15,22 +15,21 @@ use serde_json::{Map, Value};
 
 use super::Control;
 use crate::api::{VerbRequest, VerbResponse};
+use crate::server::access::Caller;
 use crate::server::authority::{Effect, Order};
 use crate::server::http::{self, Service, Whole};
 use crate::server::problem::{ApiError, Kind};
 use crate::server::status;
 
-/// Who gives orders: the holder of the one token that there is.
-const PRINCIPAL: &str = "operator";
-
 /// `POST /v1/services/{service}/verbs`
 pub async fn order(
     State(control): State<Arc<Control>>,
+    caller: Caller,
     Service(service): Service,
     Whole(body): Whole,
 ) -> Result<Json<VerbResponse>, ApiError> {
     let VerbRequest { expected_version, verb } = parse(&body)?;
-    let order = Order { principal: PRINCIPAL.to_owned(), service: service.clone(), expected_version, verb };
+    let order = Order { principal: caller.principal.to_string(), service: service.clone(), expected_version, verb };
     let done = control.authority.order(order).await?;
     let version = done.published.snapshot.version;
     let appended = control.appended(&service, version).await?;

@@ -1,0 +1,55 @@
+//! Tokens: made, listed and revoked, by admins.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use tracing::info;
+
+use super::Control;
+use crate::api::tokens::{CreateToken, CreatedToken, TokenStatus};
+use crate::server::access::{Caller, TokenError};
+use crate::server::clock;
+use crate::server::http::{Document, NamedToken};
+use crate::server::problem::{ApiError, Kind};
+
+/// `GET /v1/tokens`
+pub async fn list(State(control): State<Arc<Control>>) -> Json<Vec<TokenStatus>> {
+    Json(control.access.list())
+}
+
+/// `POST /v1/tokens`
+pub async fn create(
+    State(control): State<Arc<Control>>,
+    caller: Caller,
+    Document(asked): Document<CreateToken>,
+) -> Result<(StatusCode, Json<CreatedToken>), ApiError> {
+    let created = control.access.create(asked, &caller.principal, clock::now()).await?;
+    let TokenStatus { id, name, role, node, .. } = &created.status;
+    let (role, node) = (role.map(|role| role.as_str()), node.as_ref().map(|node| node.as_str()));
+    info!(token = %name, %id, role, node, "token made");
+    Ok((StatusCode::CREATED, Json(created)))
+}
+
+/// `DELETE /v1/tokens/{token}`
+pub async fn revoke(State(control): State<Arc<Control>>, NamedToken(name): NamedToken) -> Result<StatusCode, ApiError> {
+    let revoked = control.access.revoke(&name).await?;
+    info!(token = %name, id = %revoked.id, "token revoked");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl From<TokenError> for ApiError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Field(field) => field.into(),
+            TokenError::Outage(outage) => outage.into(),
+            TokenError::Exists(_) => Self::new(Kind::TOKEN_EXISTS, error).at("name"),
+            TokenError::Unknown(_) => Self::new(Kind::NOT_FOUND, error),
+            TokenError::Full => Self::new(Kind::TOKENS_FULL, error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
