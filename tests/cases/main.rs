@@ -22,6 +22,7 @@ mod services;
 mod serving;
 mod sources;
 mod start;
+mod tickets;
 
 mod proxy;
 mod releases;

@@ -37,15 +37,16 @@ fn killed(proxy: &Proxy) -> Worker {
     next
 }
 
-/// Last good: a snapshot that killed its reader is not read a second time, under whatever nonce it is sent again: the
+/// Last good: a snapshot that killed its reader is not read a second time, under whatever nonce it is sent again and with whatever ticket: the
 /// next leader refuses it, naming the answer, and traffic goes on; another snapshot is taken.
 #[test]
 fn a_snapshot_kills_once() {
     let proxy = Proxy::chat();
     let next = killed(&proxy);
     assert_eq!(next.serves().as_deref(), Some("b-1"));
-    for nonce in ["second", "third"] {
-        next.poll().answer(200, poison(&green_live(6), nonce));
+    for (nonce, ticket) in [("second", r#""ticket":"ticket-2","#), ("third", "")] {
+        let poison = String::from_utf8(poison(&green_live(6), nonce)).unwrap();
+        next.poll().answer(200, poison.replace(r#""nonce":"#, &format!(r#"{ticket}"nonce":"#)));
         while !next.polls() {
             proxy.run(20, [&next]);
         }

@@ -27,7 +27,7 @@ fn every_instance_says_hello() {
     let [first, second] = proxy.workers();
     first.tick();
     first.hear(&blue_live(5));
-    second.tick();
+    [&first, &second].into_iter().for_each(Worker::tick);
     let hello = report(&second);
     assert_eq!(hello.call.headers.text(":path"), Some(names::REPORTS_PATH));
     assert_eq!(hello.call.headers.text("authorization"), Some("Bearer secret"));
@@ -51,6 +51,7 @@ fn reports_are_sent_until_they_are_acknowledged() {
     let worker = proxy.with(&blue_live(5));
     // The status of an answer that never came is asked for, and there is none.
     worker.tolerate("proxy_get_header_map_value");
+    worker.tick();
     let fails: [fn(Report); 6] = [
         |report| report.refuse(),
         |report| report.time_out(),
@@ -75,7 +76,7 @@ fn reports_are_sent_until_they_are_acknowledged() {
 #[test]
 fn one_report_at_a_time() {
     let proxy = Proxy::chat();
-    let worker = proxy.worker();
+    let worker = proxy.with(&blue_live(5));
     proxy.run(14_000, [&worker]);
     assert_eq!(report(&worker).says.sequence, 1);
     proxy.run(2_000, [&worker]);
@@ -89,6 +90,9 @@ fn who_reports() {
     let proxy = Proxy::chat();
     let canary = proxy.worker();
     let workers: [Worker; 3] = proxy.workers();
+    proxy.run(20, &workers);
+    assert!(workers.iter().all(|worker| sidecar::reports(worker).is_empty()), "nobody is a member yet");
+    workers.iter().find(|worker| worker.polls()).unwrap().hear(&blue_live(5));
     proxy.run(20, &workers);
     for worker in &workers {
         acknowledge(report(worker));

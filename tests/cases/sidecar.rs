@@ -4,6 +4,7 @@ use colorfast_core::names;
 use colorfast_core::snapshot::{Resource, Snapshot};
 use colorfast_core::wire::discovery::{DiscoveryRequest, DiscoveryResponse};
 use colorfast_core::wire::reports::Report;
+use colorfast_core::wire::ticket::Ticket;
 use wasm_host::{HttpCall, Vm};
 
 use crate::releases;
@@ -11,15 +12,24 @@ use crate::releases;
 /// The cluster of the sidecar.
 pub const CLUSTER: &str = "colorfast_sidecar";
 
-/// The answer that brings `snapshot`, with its keys.
+/// The ticket that it gives.
+pub const TICKET: &str = "ticket-1";
+
+/// The answer that brings `snapshot`, with its keys, to whoever has shown its ticket.
 pub fn response(snapshot: &Snapshot) -> DiscoveryResponse {
     let version = snapshot.version();
     DiscoveryResponse {
         version_info: version.to_string(),
         resources: vec![Resource { state: snapshot.clone(), keys: Some(releases::keys(&[1])) }],
         type_url: names::SNAPSHOT_TYPE_URL.to_owned(),
+        ticket: None,
         nonce: format!("nonce-{version}"),
     }
+}
+
+/// The same with a ticket.
+pub fn ticketed(snapshot: &Snapshot, ticket: &str) -> DiscoveryResponse {
+    DiscoveryResponse { ticket: Some(Ticket::new(ticket.to_owned())), ..response(snapshot) }
 }
 
 /// An answer as it goes over the wire.
@@ -76,10 +86,26 @@ impl<T> Waiting<T> {
     }
 }
 
+impl<T> Waiting<T> {
+    /// Refuses it for its ticket.
+    pub fn want_ticket(self) {
+        self.answer(403, format!(r#"{{"type":"{}","title":"t","status":403,"detail":"d"}}"#, names::PROBLEM_TICKET));
+    }
+}
+
 impl Poll {
-    /// Brings a snapshot.
+    /// The ticket that it shows.
+    pub fn shows(&self) -> Option<&str> {
+        self.says.ticket.as_ref().map(Ticket::as_str)
+    }
+
+    /// Brings a snapshot, and the ticket where it was not shown.
     pub fn bring(self, snapshot: &Snapshot) {
-        self.answer(200, bytes(&response(snapshot)));
+        let response = match self.says.ticket {
+            None => ticketed(snapshot, TICKET),
+            Some(_) => response(snapshot),
+        };
+        self.answer(200, bytes(&response));
     }
 
     /// What was wrong with the last answer, where the poll says so.

@@ -36,6 +36,9 @@ pub const REPORTS_PATH: &str = "/v3/reports";
 /// The resource type of discovery.
 pub const SNAPSHOT_TYPE_URL: &str = "type.googleapis.com/colorfast.v1.Snapshot";
 
+/// The `type` of the problem document that refuses a poll or a report for its ticket.
+pub const PROBLEM_TICKET: &str = "urn:colorfast:problem:ticket";
+
 /// Environment variable of the VM: bearer token of discovery.
 pub const ENV_TOKEN: &str = "COLORFAST_TOKEN";
 /// Environment variable of the VM: JSON object from service name to [`crate::keys::ServiceKeys`].
@@ -50,6 +53,14 @@ pub mod shared {
     pub const PROCESS: &str = "cf1/process";
     /// When this process was first configured, Unix milliseconds.
     pub const STARTED: &str = "cf1/started";
+
+    /// The ticket that this process was given last, by whichever sidecar; empty where it was refused.
+    pub const TICKET: &str = "cf1/ticket";
+
+    /// The ticket that the sidecar behind `cluster` gave; empty where it was refused.
+    pub fn ticket_of(cluster: &str) -> String {
+        format!("cf1/ticket/{cluster}")
+    }
 
     fn of(service: &ServiceName, what: impl Display) -> String {
         format!("cf1/{service}/{what}")

@@ -4,15 +4,17 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use colorfast_core::ids::{AssignmentId, Epoch};
+use colorfast_core::ids::{AssignmentId, Epoch, SnapshotVersion};
 use colorfast_core::names::{self, metric, shared};
 use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::discovery::{DiscoveryRequest, Node, Status};
+use colorfast_core::wire::ticket::Ticket;
 
 use crate::answer::Answer;
 use crate::host::{self, HostError};
 use crate::lease::Lease;
 use crate::service::Service;
+use crate::ticket::{self, Given, Refused};
 use crate::vm::Vm;
 
 /// How often the lease is looked at.
@@ -55,6 +57,10 @@ enum Trouble {
     NotSent(HostError),
     /// There was no answer.
     NoAnswer,
+    /// The sidecar does not take the token.
+    Token,
+    /// The sidecar wants a ticket that this process does not have.
+    Ticket,
     /// The answer has a status that discovery does not know; Envoy itself says 503 for a sidecar that is away.
     Status(u16),
 }
@@ -64,9 +70,11 @@ impl fmt::Display for Trouble {
         match self {
             Self::NotSent(error) => write!(f, "a poll cannot be sent ({error}): is there such a cluster?"),
             Self::NoAnswer => f.write_str("a poll had no answer"),
-            Self::Status(401 | 403) => {
-                write!(f, "the sidecar refuses the token ({} in Envoy's environment)", names::ENV_TOKEN)
+            Self::Token => write!(f, "the sidecar refuses the token ({} in Envoy's environment)", names::ENV_TOKEN),
+            Self::Ticket => {
+                f.write_str("the sidecar wants the ticket of this process (`colorfast member forget` helps)")
             }
+            Self::Status(403) => f.write_str("the sidecar says that the token is for other nodes than this"),
             Self::Status(404) => {
                 f.write_str("the sidecar does not know the service (`colorfast service apply` creates it)")
             }
@@ -81,14 +89,15 @@ impl fmt::Display for Trouble {
 struct Poll {
     token: u32,
     sent: UnixMillis,
+    ticket: Option<Ticket>,
 }
 
 /// Why an answer was not taken.
 enum Unusable {
     /// It breaks a rule: the sidecar is told which.
     Refused(String),
-    /// It brings nothing newer.
-    Stale,
+    /// It brings nothing newer: what it brings, and what is held.
+    Stale(SnapshotVersion, SnapshotVersion),
 }
 
 impl Leader {
@@ -152,8 +161,23 @@ impl Leader {
                     self.poll_soon(vm, node, now, !refused_before && !self.nonce.is_empty());
                     return true;
                 }
-                Err(Unusable::Stale) => false,
+                Err(Unusable::Stale(brought, held)) => {
+                    log::warn!(
+                        "colorfast {}: snapshot {brought} is not above {held}, which is held",
+                        self.service.name
+                    );
+                    false
+                }
             },
+            Some(403) if ticket::is_refusal(body_size) => match vm.tickets.refused(call.ticket.as_ref()) {
+                // Another service's leader was given it meanwhile.
+                Refused::Another => {
+                    self.poll(vm, node, now);
+                    return true;
+                }
+                Refused::None => self.fail(vm, Trouble::Ticket),
+            },
+            Some(401 | 429) => self.fail(vm, Trouble::Token),
             // Nothing newer, said by the sidecar or by silence. One that says so at once did not hold the poll.
             Some(304 | 504) => now.since(call.sent) >= POLL_HELD_MS,
             None => self.fail(vm, Trouble::NoAnswer),
@@ -220,12 +244,14 @@ impl Leader {
     fn poll(&mut self, vm: &Vm, node: &Node, now: UnixMillis) {
         let Some(current) = self.service.current(&vm.metrics) else { return };
         let holds = &current.plan;
+        let ticket = vm.tickets.shown();
         let request = DiscoveryRequest {
             version_info: if holds.is_bootstrap() { String::new() } else { holds.version.to_string() },
             response_nonce: self.nonce.clone(),
             resource_names: vec![self.service.name.clone()],
             type_url: names::SNAPSHOT_TYPE_URL.to_owned(),
             node: node.clone(),
+            ticket: ticket.clone(),
             error_detail: self.refusal.clone(),
         };
         let Ok(body) = serde_json::to_vec(&request) else { return };
@@ -237,7 +263,7 @@ impl Leader {
             timeout: POLL_TIMEOUT,
         });
         match call {
-            Ok(token) => self.call = Some(Poll { token, sent: now }),
+            Ok(token) => self.call = Some(Poll { token, sent: now, ticket }),
             Err(error) => {
                 self.fail(vm, Trouble::NotSent(error));
                 self.back_off(vm, now);
@@ -264,6 +290,7 @@ impl Leader {
             .map_err(|error| Unusable::Refused(format!("the answer cannot be read: {error}")))?;
         let parted = Answer::part(&answer);
         self.nonce = parted.nonce();
+        let given = vm.tickets.take(parted.ticket());
         let key = shared::attempting(&self.service.name);
         let hash = parted.hash().to_le_bytes();
         let mark = host::shared(&key).ok().flatten();
@@ -275,19 +302,18 @@ impl Leader {
         let _ = host::update_shared(&key, |_| Some(hash.to_vec()));
         let taken = self.validate(vm, &answer);
         let _ = host::update_shared(&key, |_| Some(Vec::new()));
-        taken
+        match taken {
+            // It came for the ticket's sake: to be acknowledged at once.
+            Err(Unusable::Stale(..)) if given == Given::New => Ok(()),
+            taken => taken,
+        }
     }
 
     fn validate(&self, vm: &Vm, answer: &[u8]) -> Result<(), Unusable> {
         let plan = self.service.compile(answer).map_err(Unusable::Refused)?;
         let holds = self.service.current(&vm.metrics).map(|current| current.plan.version).unwrap_or_default();
         if plan.version <= holds {
-            log::warn!(
-                "colorfast {}: snapshot {} is not above {holds}, which is held",
-                self.service.name,
-                plan.version
-            );
-            return Err(Unusable::Stale);
+            return Err(Unusable::Stale(plan.version, holds));
         }
         self.service
             .publish(plan.version, answer)

@@ -45,6 +45,7 @@ mod root;
 mod service;
 mod stamps;
 mod stream;
+mod ticket;
 mod vm;
 mod waiting;
 mod watch;

@@ -7,8 +7,10 @@ use colorfast_core::snapshot::FORMAT;
 use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::discovery::Node;
 use colorfast_core::wire::reports::{Hello, HelloService, Report, ReportAck, SlotReport};
+use colorfast_core::wire::ticket::Ticket;
 
 use crate::host;
+use crate::ticket;
 use crate::vm::Vm;
 
 /// How often an instance says hello.
@@ -26,8 +28,7 @@ const ACK_MAX: usize = 4096;
 pub struct Reporter {
     instance: String,
     sequence: u64,
-    /// The report that is out, and since when.
-    call: Option<(u32, UnixMillis)>,
+    call: Option<Sent>,
     /// The sections of the report of this sequence number; none before it is sent first.
     sections: Option<Sections>,
     report_at: UnixMillis,
@@ -43,6 +44,14 @@ struct Sections {
     slots: Vec<SlotReport>,
 }
 
+/// A report that is out.
+#[derive(Debug)]
+struct Sent {
+    token: u32,
+    at: UnixMillis,
+    ticket: Ticket,
+}
+
 impl Reporter {
     /// The reporter of a VM instance, by a random number.
     pub fn new(instance: u64) -> Self {
@@ -50,23 +59,25 @@ impl Reporter {
         Self { instance: format!("{instance:016x}"), sequence: 1, call: None, sections: None, report_at, hello_at }
     }
 
-    /// Sends a report where one is due.
+    /// Sends a report where one is due, once there is a ticket to show: before that the process is no member.
     pub fn tick(&mut self, vm: &Vm, node: &Node, now: UnixMillis) {
-        let out = self.call.is_some_and(|(_, sent)| now.is_within(LOST_MS, sent));
+        let out = self.call.as_ref().is_some_and(|sent| now.is_within(LOST_MS, sent.at));
         if out || !is_due(self.report_at, PACE_MS, now) {
             return;
         }
+        let says_hello = is_due(self.hello_at, HELLO_MS, now);
+        if self.sections.is_none() && !says_hello && !has_urgent_news(vm) {
+            return;
+        }
+        let Some(ticket) = vm.tickets.shown() else { return };
         if self.sections.is_none() {
-            let says_hello = is_due(self.hello_at, HELLO_MS, now);
-            if !says_hello && !has_urgent_news(vm) {
-                return;
-            }
             self.sections = Some(Sections { says_hello, slots: self.news(vm) });
         }
         let Some(Sections { says_hello, slots }) = &self.sections else { return };
         self.report_at = now.plus_millis(PACE_MS);
         let report = Report {
             node: node.clone(),
+            ticket: Some(ticket.clone()),
             instance: self.instance.clone(),
             sequence: self.sequence,
             hello: says_hello.then(|| hello(vm)),
@@ -80,15 +91,17 @@ impl Reporter {
             body: &body,
             timeout: TIMEOUT,
         };
-        self.call = host::call(&call).ok().map(|token| (token, now));
+        self.call = host::call(&call).ok().map(|token| Sent { token, at: now, ticket });
     }
 
     /// Handles the answer to a report; `false` where the token is none of this reporter's.
-    pub fn answer(&mut self, token: u32, body_size: usize, now: UnixMillis) -> bool {
-        if self.call.take_if(|(sent, _)| *sent == token).is_none() {
-            return false;
+    pub fn answer(&mut self, vm: &Vm, token: u32, body_size: usize, now: UnixMillis) -> bool {
+        let Some(sent) = self.call.take_if(|sent| sent.token == token) else { return false };
+        let status = host::response_status();
+        if status == Some(403) && ticket::is_refusal(body_size) {
+            vm.tickets.refused(Some(&sent.ticket));
         }
-        let answered = host::response_status() == Some(200) && body_size <= ACK_MAX;
+        let answered = status == Some(200) && body_size <= ACK_MAX;
         let body = answered.then(|| host::response_body(body_size).ok()).flatten();
         let ack = body.and_then(|body| serde_json::from_slice::<ReportAck>(&body).ok());
         if ack.is_some_and(|ack| ack.acknowledged >= self.sequence) {

@@ -82,7 +82,7 @@ impl Context for Root {
         let (Some(vm), Some(agent)) = (&self.vm, &mut self.agent) else { return };
         let now = host::now();
         let Agent { node, leaders, reporter } = agent;
-        let answered = reporter.answer(token, body_size, now)
+        let answered = reporter.answer(vm, token, body_size, now)
             || leaders.iter_mut().any(|leader| leader.answer(vm, node, token, body_size, now));
         if answered {
             vm.waiting.settle_all(vm, self.context);

@@ -14,6 +14,7 @@ use colorfast_core::time::UnixMillis;
 use crate::host;
 use crate::metrics::Metrics;
 use crate::service::Service;
+use crate::ticket::Tickets;
 use crate::waiting::Waiting;
 
 /// One plugin configuration in one VM.
@@ -25,6 +26,8 @@ pub struct Vm {
     pub services: Vec<Rc<Service>>,
     /// Bearer token of discovery.
     pub token: Option<String>,
+    /// What proves to the sidecar which process this is.
+    pub tickets: Tickets,
     /// Metric ids.
     pub metrics: Metrics,
     /// Streams that wait for something.
@@ -53,6 +56,7 @@ impl Vm {
         let services = config.services.iter().map(service).collect::<Result<_, _>>()?;
         Ok(Self {
             services,
+            tickets: Tickets::new(&config.sidecar_cluster),
             config,
             token: std::env::var(names::ENV_TOKEN).ok().filter(|token| !token.is_empty()),
             metrics: Metrics::default(),

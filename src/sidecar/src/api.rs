@@ -297,6 +297,8 @@ pub mod problem_code {
     pub const FORBIDDEN: &str = "forbidden";
     /// The token is for other nodes.
     pub const OTHER_NODE: &str = "other-node";
+    /// The member's ticket is missing, or is another's.
+    pub const TICKET: &str = "ticket";
     /// There is a token of that name.
     pub const TOKEN_EXISTS: &str = "token-exists";
     /// There are too many tokens.

@@ -31,6 +31,7 @@ mod run;
 mod serving;
 mod sidecar;
 mod status;
+mod tickets;
 mod tokens;
 
 use std::net::SocketAddr;

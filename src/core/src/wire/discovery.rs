@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::ServiceName;
 use crate::snapshot::Resource;
+use crate::wire::ticket::Ticket;
 
 /// A proxy's request: what it holds, what it wants, what was wrong with what it got.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub struct DiscoveryRequest {
     pub type_url: String,
     /// Who asks.
     pub node: Node,
+    /// What proves it, once the proxy has been given one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Ticket>,
     /// Why the response was not taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_detail: Option<Status>,
@@ -67,6 +71,9 @@ pub struct DiscoveryResponse {
     pub resources: Vec<Resource>,
     /// [`crate::names::SNAPSHOT_TYPE_URL`]
     pub type_url: String,
+    /// The ticket of the member, until it has shown it once. Right before the nonce: both are known before the rest is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Ticket>,
     /// To be repeated by the next request.
     pub nonce: String,
 }

@@ -6,12 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AssignmentId, ServiceName, SlotName};
 use crate::wire::discovery::Node;
+use crate::wire::ticket::Ticket;
 
 /// One report of one VM instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The proxy.
     pub node: Node,
+    /// What proves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Ticket>,
     /// A number drawn once in the life of a VM instance, as 16 hex digits.
     pub instance: String,
     /// Counts the reports of the instance, from 1.

@@ -17,6 +17,7 @@ use colorfast_core::ids::{ServiceName, SnapshotVersion};
 use colorfast_core::names::{DISCOVERY_PATH, REPORTS_PATH, SNAPSHOT_TYPE_URL};
 use colorfast_core::release::Refusal;
 use colorfast_core::wire::discovery::{DiscoveryRequest, DiscoveryResponse};
+use colorfast_core::wire::ticket::Ticket;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -26,9 +27,10 @@ use super::directory::{Directory, Published};
 use super::ending::Ending;
 use super::gate::Gate;
 use super::http::{self, Document};
-use super::members::{Heard, MemberId, Members, Sending};
+use super::members::{Heard, MemberId, Members, Said, Sending, TurnedAway};
 use super::problem::{ApiError, Kind};
 use super::reports::{self, Reports};
+use super::tickets::Tickets;
 use crate::store::Outage;
 
 /// How long a request is held where there is nothing newer, unless members lapse sooner than that.
@@ -43,6 +45,7 @@ const UNKNOWN_MAX: usize = 256;
 pub struct Discovery {
     directory: Arc<Directory>,
     members: Arc<Members>,
+    tickets: Arc<Tickets>,
     ending: Ending,
     hold: Duration,
     unknown: Mutex<BTreeSet<ServiceName>>,
@@ -50,10 +53,10 @@ pub struct Discovery {
 
 impl Discovery {
     /// Discovery over what is published.
-    pub fn new(directory: Arc<Directory>, members: Arc<Members>, ending: Ending) -> Self {
+    pub fn new(directory: Arc<Directory>, members: Arc<Members>, tickets: Arc<Tickets>, ending: Ending) -> Self {
         // A member must be heard well within its ttl.
         let hold = HOLD.min(members.ttl() / 2);
-        Self { directory, members, ending, hold, unknown: Mutex::default() }
+        Self { directory, members, tickets, ending, hold, unknown: Mutex::default() }
     }
 }
 
@@ -70,6 +73,7 @@ struct Poll {
     service: ServiceName,
     member: MemberId,
     heard: Heard,
+    ticket: Option<Ticket>,
 }
 
 impl Poll {
@@ -89,6 +93,7 @@ impl Poll {
         Ok(Self {
             service: service.clone(),
             member: MemberId::of(&request.node)?,
+            ticket: request.ticket,
             heard: Heard { held, refused: request.error_detail.map(|error| (nonce, error.message)) },
         })
     }
@@ -99,20 +104,25 @@ async fn snapshots(
     caller: Caller,
     Document(request): Document<DiscoveryRequest>,
 ) -> Result<Response, ApiError> {
-    let Poll { service, member, heard } = Poll::read(request)?;
+    let Poll { service, member, heard, ticket } = Poll::read(request)?;
     caller.be(member.node())?;
     let Some(mut published) = discovery.directory.watch(&service) else {
         discovery.unknown(&service, &member);
         return Err(Refusal::NoService(service).into());
     };
-    let held = heard.held;
-    debug!(%service, %member, ?heard, "poll");
-    let heard = discovery.members.heard(&service, &member, heard);
-    let mut unwanted = heard.map_err(|full| ApiError::new(Kind::OUTAGE, full))?;
+    // Whoever does not show the ticket is not believed, and is given it unless it was shown before.
+    let proven = discovery.tickets.proves(&member, ticket.as_ref());
+    let (held, give) = match proven {
+        true => (heard.held, None),
+        false => (None, Some(discovery.tickets.of(&member))),
+    };
+    debug!(%service, %member, ?heard, proven, "poll");
+    let said = Said { key: discovery.tickets.key().clone(), claims: Some(heard).filter(|_| proven) };
+    let mut unwanted = discovery.members.heard(&service, &member, said)?;
     let end = Instant::now() + discovery.hold;
     loop {
         let newest = published.borrow_and_update().clone();
-        if let Some(response) = discovery.answer(&member, held, &newest)? {
+        if let Some(response) = discovery.answer(&member, held, &newest, give.as_ref())? {
             return Ok(Json(response).into_response());
         }
         tokio::select! {
@@ -132,6 +142,7 @@ impl Discovery {
         member: &MemberId,
         held: Option<SnapshotVersion>,
         newest: &Published,
+        ticket: Option<&Ticket>,
     ) -> Result<Option<DiscoveryResponse>, Outage> {
         let version = newest.snapshot.version();
         if held.is_some_and(|held| held >= version) {
@@ -147,6 +158,7 @@ impl Discovery {
             version_info: version.to_string(),
             resources: vec![newest.resource()],
             type_url: SNAPSHOT_TYPE_URL.to_owned(),
+            ticket: ticket.cloned(),
             nonce,
         }))
     }
@@ -156,6 +168,15 @@ impl Discovery {
         let mut unknown = self.unknown.lock();
         if unknown.len() < UNKNOWN_MAX && unknown.insert(service.clone()) {
             warn!(%service, %member, "a proxy asks for a service that does not exist");
+        }
+    }
+}
+
+impl From<TurnedAway> for ApiError {
+    fn from(away: TurnedAway) -> Self {
+        match away {
+            TurnedAway::Full => Self::new(Kind::OUTAGE, away),
+            TurnedAway::NoTicket(_) => Self::new(Kind::TICKET, away),
         }
     }
 }

@@ -23,6 +23,7 @@ pub use self::member::Record;
 pub use self::roll::Appended;
 use self::roll::{Left, Roll, Room};
 use super::clock;
+use super::tickets::TicketKey;
 use crate::api::Confirmation;
 use crate::store::Ephemera;
 
@@ -47,10 +48,28 @@ pub struct Heard {
     pub refused: Option<(String, String)>,
 }
 
-/// There are too many members.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the service has {MEMBERS_MAX} live members already: forget some, or wait until they lapse")]
-pub struct Full;
+/// A poll, as far as it is believed.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// The key that tickets are of.
+    pub key: TicketKey,
+    /// What it says of the proxy; none where it did not show the member's ticket, and might be anybody's words.
+    pub claims: Option<Heard>,
+}
+
+/// Why a poll counts for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TurnedAway {
+    /// There are too many members.
+    #[error("the service has {MEMBERS_MAX} live members already: forget some, or wait until they lapse")]
+    Full,
+    /// The member has shown its ticket before, and this poll does not.
+    #[error(
+        "{0} has a ticket and must show it: another process cannot speak for it. `colorfast member forget {0}` lets it \
+        have a new one"
+    )]
+    NoTicket(String),
+}
 
 impl Members {
     /// No service yet; with each that is appended come the members that an earlier process knew. Each of them has a
@@ -100,9 +119,13 @@ impl Members {
     /// too many others since, or was forgotten.
     ///
     /// # Errors
-    /// Where there are too many members.
-    pub fn heard(&self, service: &ServiceName, id: &MemberId, heard: Heard) -> Result<oneshot::Receiver<()>, Full> {
+    /// Where it counts for nothing: then nothing has changed.
+    pub fn heard(&self, service: &ServiceName, id: &MemberId, said: Said) -> Result<oneshot::Receiver<()>, TurnedAway> {
         let mut rolls = self.rolls.lock();
+        // A ticket is of the member, whichever service it was shown for.
+        if said.claims.is_none() && rolls.values().any(|roll| roll.has_shown(id, &said.key)) {
+            return Err(TurnedAway::NoTicket(id.to_string()));
+        }
         let roll = self.roll(&mut rolls, service);
         let joins = !roll.is_member(id);
         // Who comes back after a lapse has its place.
@@ -110,13 +133,13 @@ impl Members {
         if let Room::None { news } = room {
             drop(rolls);
             if news {
-                warn!(%service, member = %id, "{Full}: proxies are turned away");
+                warn!(%service, member = %id, "{}: proxies are turned away", TurnedAway::Full);
             }
-            return Err(Full);
+            return Err(TurnedAway::Full);
         }
-        let held = heard.held;
+        let held = said.claims.as_ref().and_then(|claims| claims.held);
         let now = Instant::now();
-        let news = roll.hear(id, heard, clock::now(), now, now + self.ttl);
+        let news = roll.hear(id, said, clock::now(), now, now + self.ttl);
         self.keep(service, id, roll);
         drop(rolls);
         if let Room::Dropped(lapsed) = room {

@@ -35,6 +35,9 @@ impl Kind {
     /// The token is for other nodes.
     pub const OTHER_NODE: Self =
         Self::new(problem_code::OTHER_NODE, StatusCode::FORBIDDEN, "The token is for other nodes");
+    /// The member's ticket is missing, or is another's.
+    pub const TICKET: Self =
+        Self::new(problem_code::TICKET, StatusCode::FORBIDDEN, "The ticket of the member is missing or wrong");
     /// There is a token of that name.
     pub const TOKEN_EXISTS: Self =
         Self::new(problem_code::TOKEN_EXISTS, StatusCode::CONFLICT, "There is a token of that name");

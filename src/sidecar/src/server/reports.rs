@@ -18,6 +18,7 @@ use super::http::Document;
 use super::members::{MemberId, Members, is_number};
 use super::observations::Observations;
 use super::problem::{ApiError, Kind};
+use super::tickets::Tickets;
 use crate::api::InstanceStatus;
 use crate::store::Ephemera;
 
@@ -32,6 +33,7 @@ const TEXT_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Reports {
     members: Arc<Members>,
+    tickets: Arc<Tickets>,
     ephemera: Arc<dyn Ephemera>,
     observations: Arc<Observations>,
     ttl: Duration,
@@ -59,11 +61,12 @@ impl Reports {
     /// Reports of `members`, kept for `ttl` after the instance was heard last.
     pub fn new(
         members: Arc<Members>,
+        tickets: Arc<Tickets>,
         ephemera: Arc<dyn Ephemera>,
         observations: Arc<Observations>,
         ttl: Duration,
     ) -> Self {
-        Self { members, ephemera, observations, ttl }
+        Self { members, tickets, ephemera, observations, ttl }
     }
 
     /// Admits a report of a member, cut to the services that it is a member of: what is kept of reports is bounded by
@@ -148,6 +151,10 @@ pub async fn receive(
 ) -> Result<Json<ReportAck>, ApiError> {
     let member = validate(&mut report)?;
     caller.be(member.node())?;
+    if !reports.tickets.proves(&member, report.ticket.as_ref()) {
+        let detail = format!("a report of {member} must show its ticket, which came with its first snapshot");
+        return Err(ApiError::new(Kind::TICKET, detail).at("ticket"));
+    }
     reports.admit(&member, &mut report)?;
     Ok(Json(reports.apply(&member, &report, clock::now())))
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
 
+use super::members::MemberId;
 use super::sidecar::Sidecar;
 use crate::api::{Confirmation, PROBLEM_PREFIX, ServiceStatus, VerbResponse};
 
@@ -146,6 +147,19 @@ impl Rig {
     /// Sends a document to the discovery address with another token.
     pub fn discovery_as(&self, token: &str, path: &str, body: &Value) -> Asking {
         ask(&self.sidecar.discovery, bearing(token, Method::POST, path, body.to_string().into()))
+    }
+
+    /// The ticket of the member that a document names.
+    pub fn ticket(&self, document: &Value) -> Value {
+        let node = serde_json::from_value(document["node"].clone()).unwrap();
+        json!(self.sidecar.tickets.of(&MemberId::of(&node).unwrap()))
+    }
+
+    /// Sends a document of a member that shows its ticket to the discovery address.
+    pub fn shown(&self, path: &str, document: &Value) -> Asking {
+        let mut document = document.clone();
+        document["ticket"] = self.ticket(&document);
+        self.discovery(path, &document)
     }
 
     /// Makes a token, and gives its text.

@@ -21,6 +21,7 @@ use super::gate::{Api, Gate};
 use super::members::Members;
 use super::observations::Observations;
 use super::reports::Reports;
+use super::tickets::Tickets;
 use super::tokens::Token;
 use super::{clock, files};
 use crate::data_dir::{CONTROL_TOKEN_FILE, DISCOVERY_TOKEN_FILE, STORE_FILE};
@@ -37,6 +38,9 @@ const EXPIRY: Duration = Duration::from_secs(5);
 pub struct Sidecar {
     store: Arc<Sqlite>,
     members: Arc<Members>,
+    /// What members prove themselves by.
+    #[cfg(test)]
+    pub tickets: Arc<Tickets>,
     /// Ends every request that is held open.
     pub ending: Ending,
     /// What proxies ask.
@@ -59,17 +63,20 @@ impl Sidecar {
         files::check_private(&path)?;
         let store = Arc::new(tokio::task::spawn_blocking(move || Sqlite::open(&path)).await??);
         let access = Arc::new(Access::load(store.clone(), store.clone()).await?);
+        let tickets = Arc::new(Tickets::load(store.as_ref()).await?);
         let opened = Opened::open(store.clone()).await?;
         let members = Arc::new(Members::new(opened.epoch(), member_ttl, store.clone()));
         let directory = Arc::new(Directory::default());
         let observations = Arc::new(Observations::new(directory.clone(), store.clone()));
         // An instance is shown for as long as its proxy is a member, at least.
-        let reports = Arc::new(Reports::new(members.clone(), store.clone(), observations.clone(), member_ttl * 2));
+        let kept = member_ttl * 2;
+        let reports =
+            Arc::new(Reports::new(members.clone(), tickets.clone(), store.clone(), observations.clone(), kept));
         let ending = Ending::new();
         let (authority, orders) = Authority::new();
         let known = Known { members: members.clone(), observations: observations.clone() };
         let writer = Writer::start(opened, store.clone(), known, directory.clone()).await?;
-        let discovery = Discovery::new(directory.clone(), members.clone(), ending.clone());
+        let discovery = Discovery::new(directory.clone(), members.clone(), tickets.clone(), ending.clone());
         let control = Control {
             authority,
             directory,
@@ -85,6 +92,8 @@ impl Sidecar {
         Ok(Self {
             discovery: discovery::routes(Arc::new(discovery), reports, gate(Api::Discovery, discovery_token)),
             control: control::routes(Arc::new(control), gate(Api::Control, control_token)),
+            #[cfg(test)]
+            tickets: tickets.clone(),
             writer: tokio::spawn(async move { Ok(writer.run(orders).await?) }),
             store,
             members,

@@ -30,13 +30,13 @@ impl Proxy {
     }
 
     fn poll(&self, rig: &Rig) -> Asking {
-        rig.discovery(DISCOVERY_PATH, &self.request())
+        rig.shown(DISCOVERY_PATH, &self.request())
     }
 
     fn refuse(&self, rig: &Rig, message: &str) -> Asking {
         let mut request = self.request();
         request["error_detail"] = json!({"code": 3, "message": message});
-        rig.discovery(DISCOVERY_PATH, &request)
+        rig.shown(DISCOVERY_PATH, &request)
     }
 
     /// Takes an answer in, and gives the version within the log.
@@ -289,4 +289,73 @@ async fn bad_requests_are_refused_by_field() {
     let long = json!({"version_info": "x".repeat(BODY_MAX)});
     assert_eq!(rig.discovery(DISCOVERY_PATH, &long).await.problem(413).0, "too-large");
     assert!(rig.status().await.members.is_empty());
+}
+
+/// The ticket comes with every answer until it was shown, whatever the proxy says of itself meanwhile: an answer that is
+/// lost on the way locks nobody out, and nobody's words confirm nothing.
+#[tokio::test]
+async fn tickets_are_given_until_they_are_shown() {
+    let rig = Rig::with_chat().await;
+    let version = rig.status().await.version;
+    let held = format!("{}.{version}", rig.status().await.epoch.0);
+    let mut request = Proxy { held, ..Proxy::new() }.request();
+    request["error_detail"] = json!({"code": 3, "message": "no"});
+    let wanted = rig.ticket(&request);
+    for ticket in [json!(null), json!("x"), json!("A".repeat(43))] {
+        request["ticket"] = ticket;
+        let answer = rig.discovery(DISCOVERY_PATH, &request).await;
+        assert_eq!(answer.json(200)["ticket"], wanted);
+        assert!(answer.text.contains(r#","ticket":""#) && answer.text.rfind("ticket") < answer.text.rfind("nonce"));
+        assert_eq!(rig.confirmation(version).await.members[0].progress, Progress::Lagging);
+        assert!(rig.status().await.members[0].refused.is_none());
+    }
+    let mut proxy = Proxy::new();
+    let answer = proxy.poll(&rig).await;
+    assert!(answer.json(200).get("ticket").is_none(), "what was shown is not given again");
+    proxy.take(&answer);
+    assert!(is_held(&mut proxy.poll(&rig)).await);
+    assert_eq!(rig.confirmation(version).await.outcome, Outcome::Confirmed);
+}
+
+/// Confirmed: once a member has shown its ticket nobody speaks for it without: neither for what it holds, nor for what it
+/// refuses, nor that it is there; not for another service either, and not after a restart of the sidecar.
+#[tokio::test]
+async fn no_proxy_speaks_for_another() {
+    let rig = Rig::with_chat().await;
+    let code = json!({"verb": "apply", "settings": {}}).to_string();
+    rig.control(axum::http::Method::POST, "/v1/services/code/verbs", code).await.json(200);
+    let mut proxy = Proxy::new();
+    proxy.take(&proxy.poll(&rig).await);
+    assert!(is_held(&mut proxy.poll(&rig)).await);
+    let next = rig.verb(another_bundle()).await.version;
+    let before = rig.status().await.members;
+    let forge = |rig: &Rig, ticket: &Value| {
+        let held = format!("{}.{next}", before[0].version_info.split('.').next().unwrap());
+        let mut acknowledgement = Proxy { held, ..proxy.clone() }.request();
+        acknowledgement["ticket"] = ticket.clone();
+        let mut refusal = proxy.request();
+        refusal["ticket"] = ticket.clone();
+        refusal["error_detail"] = json!({"code": 3, "message": "forged"});
+        let mut elsewhere = refusal.clone();
+        elsewhere["resource_names"] = json!(["code"]);
+        [acknowledgement, refusal, elsewhere].map(|request| rig.discovery(DISCOVERY_PATH, &request))
+    };
+    let other = rig.ticket(&Proxy { process: 2, ..Proxy::new() }.request());
+    for ticket in [json!(null), json!(""), other.clone()] {
+        for forged in forge(&rig, &ticket) {
+            let (code, _, detail) = forged.await.problem(403);
+            assert_eq!(format!("{}{code}", crate::api::PROBLEM_PREFIX), colorfast_core::names::PROBLEM_TICKET);
+            assert!(detail.contains("colorfast member forget edge/0000000000000001"), "{detail}");
+        }
+    }
+    assert_eq!(rig.confirmation(next).await.members[0].progress, Progress::Silent);
+    let shown = |members: &[crate::api::MemberStatus]| serde_json::to_value(members).unwrap();
+    assert_eq!(shown(&rig.status().await.members), shown(&before));
+    let rig = rig.restart().await;
+    for forged in forge(&rig, &other) {
+        assert_eq!(forged.await.problem(403).0, "ticket");
+    }
+    assert_eq!(proxy.take(&proxy.poll(&rig).await), next);
+    assert!(is_held(&mut proxy.poll(&rig)).await);
+    assert_eq!(rig.confirmation(next).await.outcome, Outcome::Confirmed);
 }

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::id::MemberId;
+use crate::server::tickets::TicketKey;
 
 /// Responses whose answer may still come. A proxy answers the last one; a few more belong to leaders that changed.
 const SENT_MAX: usize = 8;
@@ -36,6 +37,9 @@ pub struct Record {
     /// What it refused, while it has taken nothing newer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refused>,
+    /// The key of the ticket that it has shown: from then on it is heard with its ticket only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<TicketKey>,
     /// When it was heard last.
     pub seen: UnixMillis,
     /// It lapsed when the service was at this version, and lacks it: kept, so that the version is never called

@@ -10,12 +10,14 @@ use tokio::time::Instant;
 
 use super::id::MemberId;
 use super::member::{Member, Record, Refused};
-use super::{Heard, Sending};
+use super::{Heard, Said, Sending};
 use crate::api::{Confirmation, MemberProgress, Millis, Outcome, Progress};
+use crate::server::tickets::TicketKey;
 
 /// How many versions are remembered with the time that their confirmation took.
 const VERSIONS_MAX: usize = 64;
-/// How long a member that lapsed without the newest version is still named.
+/// How long a member that lapsed without the newest version is still named, and nobody else takes the name of one that has
+/// shown its ticket.
 const NAMED: Duration = Duration::from_secs(3600);
 
 /// A version of the service in the log.
@@ -77,7 +79,7 @@ pub enum Room {
 /// How a member left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Left {
-    /// It had what it was asked for.
+    /// It had what it was asked for. Where it has shown its ticket its name is kept for it.
     Current,
     /// It lacks a version that was appended while it was a member: it stays to be named.
     Lacking,
@@ -149,6 +151,11 @@ impl Roll {
         self.members.get(id).is_some_and(Member::is_live)
     }
 
+    /// Whether `id` has shown its ticket of this key.
+    pub fn has_shown(&self, id: &MemberId, key: &TicketKey) -> bool {
+        self.record(id).is_some_and(|record| record.shown.as_ref() == Some(key))
+    }
+
     /// What is kept of `id`.
     pub fn record(&self, id: &MemberId) -> Option<&Record> {
         self.members.get(id).map(|member| &member.record)
@@ -164,7 +171,7 @@ impl Roll {
     }
 
     /// A proxy polled: it is a member from now until `deadline`.
-    pub fn hear(&mut self, id: &MemberId, heard: Heard, at: UnixMillis, now: Instant, deadline: Instant) -> News {
+    pub fn hear(&mut self, id: &MemberId, said: Said, at: UnixMillis, now: Instant, deadline: Instant) -> News {
         let (epoch, current) = (self.epoch, self.current);
         let fresh = || Record {
             member: id.clone(),
@@ -173,6 +180,7 @@ impl Roll {
             held: None,
             foreign: None,
             refused: None,
+            shown: None,
             seen: at,
             lapsed: None,
         };
@@ -183,6 +191,13 @@ impl Roll {
         changed |= member.heard.is_none_or(|heard| appended.is_some_and(|appended| heard < appended));
         (member.heard, member.deadline) = (Some(now), deadline);
         (member.record.seen, member.record.lapsed) = (at, None);
+        let heard = match said.claims {
+            Some(claims) => {
+                member.record.shown = Some(said.key);
+                claims
+            }
+            None => Heard { held: member.record.held(), refused: None },
+        };
         let moved = member.record.held() != heard.held;
         member.record.hold(heard.held, current);
         let taken = |refused: &Refused| heard.held >= Some(refused.version());
@@ -232,7 +247,7 @@ impl Roll {
             left.push((id.clone(), how));
             member.record.lapsed = Some(current);
             member.deadline = now + NAMED;
-            how == Left::Lacking
+            how == Left::Lacking || (how == Left::Current && member.record.shown.is_some())
         });
         if !left.is_empty() {
             self.settle(now);

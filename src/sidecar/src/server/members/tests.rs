@@ -32,6 +32,16 @@ fn holds(version: u64) -> Heard {
     Heard { held: Some(SnapshotVersion { epoch: EPOCH, version }), refused: None }
 }
 
+/// What a member says that shows its ticket.
+fn proven(heard: Heard) -> Said {
+    Said { key: TicketKey::default(), claims: Some(heard) }
+}
+
+/// What anybody may say under the key of that name.
+fn unproven(key: &str) -> Said {
+    Said { key: serde_json::from_value(key.into()).unwrap(), claims: None }
+}
+
 impl Scene {
     /// A service at version 1.
     fn new() -> Self {
@@ -56,7 +66,7 @@ impl Scene {
     }
 
     fn poll(&self, id: &MemberId, heard: Heard) -> oneshot::Receiver<()> {
-        self.members.heard(&chat(), id, heard).unwrap()
+        self.members.heard(&chat(), id, proven(heard)).unwrap()
     }
 
     fn confirmation(&self, version: u64) -> Confirmation {
@@ -317,8 +327,8 @@ async fn members_are_bounded() {
     for process in 0..10_000 {
         scene.poll(&id("a", process), holds(1));
     }
-    assert!(scene.members.heard(&chat(), &id("b", 1), holds(1)).is_err());
-    assert!(scene.members.heard(&chat(), &id("a", 1), holds(1)).is_ok());
+    assert!(scene.members.heard(&chat(), &id("b", 1), proven(holds(1))).is_err());
+    assert!(scene.members.heard(&chat(), &id("a", 1), proven(holds(1))).is_ok());
 
     // Who has lapsed and is only named makes room, the oldest first.
     scene.append(2).await;
@@ -336,7 +346,7 @@ async fn members_are_bounded() {
 fn a_full_roll_is_news_once() {
     let (now, later) = (Instant::now(), Instant::now() + TTL);
     let mut roll = Roll::new(EPOCH);
-    roll.hear(&id("a", 1), holds(0), clock::now(), now, later);
+    roll.hear(&id("a", 1), proven(holds(0)), clock::now(), now, later);
     assert_eq!(roll.make_room(1), Room::None { news: true });
     assert_eq!(roll.make_room(1), Room::None { news: false });
     assert_eq!(roll.make_room(2), Room::Free);
@@ -361,4 +371,32 @@ fn identities_are_checked() {
     for bad in ["", "0123456789abcde", "0123456789abcdef0", "0123456789ABCDEF", "0123456789abcdeg"] {
         assert_eq!(read("a", bad), Err("node.metadata.process_id".to_owned()));
     }
+}
+
+/// Who has shown its ticket is heard with it alone, while it lives and for an hour after it lapsed; then, or once the
+/// operator has forgotten it, or where the tickets are of another key, the name is anybody's again.
+#[tokio::test(start_paused = true)]
+async fn names_are_kept_for_their_owners() {
+    let scene = Scene::new();
+    let (a, b) = (id("a", 1), id("b", 1));
+    let turned_away = |id: &MemberId, key| scene.members.heard(&chat(), id, unproven(key)).is_err();
+    assert!(!turned_away(&a, ""), "it has shown none yet");
+    scene.poll(&a, holds(1));
+    scene.poll(&b, holds(1));
+    assert!(turned_away(&a, "") && !turned_away(&a, "another key"));
+    assert_eq!(scene.members.forget(&chat(), &a.to_string()), Forgotten::Gone);
+    assert!(!turned_away(&a, ""));
+
+    advance(TTL).await;
+    scene.members.expire();
+    assert!(scene.members.of(&chat()).is_empty());
+    assert!(turned_away(&b, ""), "it may just be stopped");
+    assert!(scene.members.of(&chat()).is_empty());
+    scene.poll(&b, holds(1));
+    assert_eq!(scene.members.of(&chat()).len(), 1);
+    advance(TTL).await;
+    scene.members.expire();
+    advance(Duration::from_secs(3600)).await;
+    scene.members.expire();
+    assert!(!turned_away(&b, ""));
 }

@@ -40,7 +40,7 @@ impl Proxy {
         let report = json!({
             "node": node(), "instance": "00000000000000aa", "sequence": self.sequence, "slots": slots,
         });
-        let acknowledged = rig.discovery(REPORTS_PATH, &report).await.json(200)["acknowledged"].clone();
+        let acknowledged = rig.shown(REPORTS_PATH, &report).await.json(200)["acknowledged"].clone();
         assert_eq!(acknowledged, self.sequence);
     }
 }
@@ -108,7 +108,7 @@ async fn bad_sections_are_refused_by_field() {
     ];
     for (status, field, slots) in cases {
         let report = json!({"node": node(), "instance": "00000000000000aa", "sequence": 1, "slots": slots});
-        let problem = rig.discovery(REPORTS_PATH, &report).await.problem(status);
+        let problem = rig.shown(REPORTS_PATH, &report).await.problem(status);
         assert_eq!(problem.1.as_deref(), Some(field), "{problem:?}");
     }
 }

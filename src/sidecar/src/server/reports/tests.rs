@@ -20,7 +20,7 @@ fn report(process: u64, sequence: u64, version: &str) -> Value {
 }
 
 async fn send(rig: &Rig, report: &Value) -> u64 {
-    rig.discovery(REPORTS_PATH, report).await.json(200)["acknowledged"].as_u64().unwrap()
+    rig.shown(REPORTS_PATH, report).await.json(200)["acknowledged"].as_u64().unwrap()
 }
 
 /// What `colorfast status` shows of the instances of a process.
@@ -77,7 +77,7 @@ async fn instances_are_bound_to_their_proxy() {
 async fn reports_are_bounded_by_the_members() {
     let rig = Rig::with_chat().await;
     let kept = || rig.sidecar.stored("instance/");
-    assert_eq!(rig.discovery(REPORTS_PATH, &report(1, 1, "5.1")).await.problem(409).0, "not-member");
+    assert_eq!(rig.shown(REPORTS_PATH, &report(1, 1, "5.1")).await.problem(409).0, "not-member");
     assert_eq!(kept().len(), 0);
 
     join(&rig, 1).await;
@@ -97,7 +97,7 @@ async fn reports_are_bounded_by_the_members() {
     another["instance"] = json!("ffffffffffffffff");
     assert_eq!(send(&rig, &another).await, 1);
     another["instance"] = json!("fffffffffffffffe");
-    assert_eq!(rig.discovery(REPORTS_PATH, &another).await.problem(503).0, "outage");
+    assert_eq!(rig.shown(REPORTS_PATH, &another).await.problem(503).0, "outage");
     assert_eq!(send(&rig, &report(1, 2, "5.2")).await, 2);
     assert_eq!(kept().len(), 256);
 }
@@ -123,4 +123,19 @@ async fn bad_reports_are_refused_by_field() {
         let problem = rig.discovery(REPORTS_PATH, &bad).await.problem(status);
         assert_eq!(problem.1.as_deref(), Some(field), "{problem:?}");
     }
+}
+
+/// No proxy reports for another: without the member's ticket nothing of a report is taken.
+#[tokio::test]
+async fn reports_show_the_ticket() {
+    let rig = Rig::with_chat().await;
+    join(&rig, 1).await;
+    let mut forged = report(1, 1, "5.1");
+    for ticket in [json!(null), json!(""), rig.ticket(&report(2, 1, "")), json!("x".repeat(43))] {
+        forged["ticket"] = ticket;
+        let (code, field, _) = rig.discovery(REPORTS_PATH, &forged).await.problem(403);
+        assert_eq!((code.as_str(), field.as_deref()), ("ticket", Some("ticket")));
+    }
+    assert!(rig.sidecar.stored("instance/").is_empty());
+    assert_eq!(send(&rig, &report(1, 1, "5.1")).await, 1);
 }
