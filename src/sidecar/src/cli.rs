@@ -83,7 +83,15 @@ fn usage_problem(error: &clap::Error, line: impl Iterator<Item = OsString>) -> O
 
 fn run_sidecar(serve: args::Serve, globals: &Globals, environment: &Environment) -> Result<Exit, Failure> {
     let control = serve.control.parse().map_err(|error| Failure::usage(format!("--control: {error}")))?;
+    let tls =
+        serve.tls_cert.zip(serve.tls_key).map(|(cert, key)| server::TlsFiles { cert, key, client_ca: serve.client_ca });
+    if tls.is_none() {
+        let addresses = [("--discovery", serve.discovery), ("--control", control)];
+        let refusal = addresses.iter().find_map(|(flag, address)| server::refuse_in_the_clear(flag, *address));
+        refusal.map_or(Ok(()), |refusal| Err(Failure::usage(refusal)))?;
+    }
     let options = server::Options {
+        tls,
         data_dir: locate::data_dir(globals, environment)?.path,
         discovery: serve.discovery,
         control,

@@ -32,6 +32,7 @@ mod serving;
 mod sidecar;
 mod status;
 mod tickets;
+mod tls;
 mod tokens;
 
 use std::net::SocketAddr;
@@ -39,7 +40,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use copies::{Existing, RestoreError, Restored, inspect, restore};
-pub use run::{MEMBER_TTL_MIN, run};
+pub use run::{MEMBER_TTL_MIN, refuse_in_the_clear, run};
+pub use tls::TlsFiles;
 
 /// What `colorfast serve` is told.
 #[derive(Debug, Clone)]
@@ -50,6 +52,8 @@ pub struct Options {
     pub discovery: SocketAddr,
     /// Where operators ask.
     pub control: SocketAddr,
+    /// The certificates of both addresses; none where both speak plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// How long a proxy stays a member after it was heard last.
     pub member_ttl: Duration,
     /// How logs are written.

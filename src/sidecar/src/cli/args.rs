@@ -59,6 +59,15 @@ pub struct Globals {
     /// File with the control token, instead of the one in the data directory [env: COLORFAST_CONTROL_TOKEN holds the token itself]
     #[arg(long, global = true, value_name = "FILE", help_heading = help::SIDECAR)]
     pub token_file: Option<PathBuf>,
+    /// File with the authorities that the sidecar's certificate may be of, PEM [env: COLORFAST_CA] [default: the system's]
+    #[arg(long, global = true, value_name = "FILE", help_heading = help::SIDECAR)]
+    pub ca: Option<PathBuf>,
+    /// File with a client certificate to show instead of a token, PEM [env: COLORFAST_CERT]
+    #[arg(long, global = true, value_name = "FILE", help_heading = help::SIDECAR)]
+    pub cert: Option<PathBuf>,
+    /// File with its private key, PEM [env: COLORFAST_KEY]
+    #[arg(long, global = true, value_name = "FILE", help_heading = help::SIDECAR)]
+    pub key: Option<PathBuf>,
     /// The service to act on; may be omitted where there is exactly one [env: COLORFAST_SERVICE]
     #[arg(long, global = true, value_name = "NAME", help_heading = help::RELEASE)]
     pub service: Option<ServiceName>,
@@ -321,12 +330,21 @@ pub struct Restore {
 #[derive(Debug, Args)]
 pub struct Serve {
     /// Where proxies ask; port 0 takes any free one
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:18000", value_parser = loopback)]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:18000", value_parser = address)]
     pub discovery: SocketAddr,
     /// Where operators ask; port 0 takes any free one
     // The same id as the global URL, so that this flag stands in its place; hence the same type.
     #[arg(long, value_name = "ADDR:PORT", default_value = CONTROL, value_parser = listener)]
     pub control: String,
+    /// Certificate chain of both addresses, PEM; read again when it changes, and on SIGHUP
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Authorities whose client certificates may stand for tokens, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub client_ca: Option<PathBuf>,
     /// A proxy silent for longer is a member no more
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = member_ttl)]
     pub member_ttl: Duration,
@@ -372,22 +390,13 @@ fn member_ttl(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// Tokens travel in the clear: whoever listens for other machines needs TLS in front.
-fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text
-        .parse()
-        .map_err(|_| format!("{text:?} is not an address to listen on as in {CONTROL} (a URL or a name is none)"))?;
-    match address.ip().is_loopback() {
-        true => Ok(address),
-        false => Err(format!(
-            "{text} is not on loopback, and tokens would travel in the clear: listen on 127.0.0.1 or [::1], and put a \
-             proxy with TLS in front for other machines"
-        )),
-    }
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let rule = |_| format!("{text:?} is not an address to listen on as in {CONTROL} (a URL or a name is none)");
+    text.parse().map_err(rule)
 }
 
 fn listener(text: &str) -> Result<String, String> {
-    loopback(text).map(|address| address.to_string())
+    address(text).map(|address| address.to_string())
 }
 
 #[cfg(test)]
@@ -424,8 +433,8 @@ mod tests {
             ("colorfast events --limit 0", "0 is not in 1..=1000"),
             ("colorfast events --after x", "invalid digit"),
             ("colorfast serve --discovery localhost", "is not an address to listen on"),
-            ("colorfast serve --discovery 0.0.0.0:0", "0.0.0.0:0 is not on loopback"),
-            ("colorfast serve --control [::]:0", "[::]:0 is not on loopback"),
+            ("colorfast serve --tls-cert c.pem", "--tls-key <FILE>"),
+            ("colorfast serve --client-ca c.pem", "--tls-cert <FILE>"),
             ("colorfast serve --member-ttl 0s", "0s is too short: proxies could not poll as often, 1s is the least"),
             ("colorfast serve --control http://127.0.0.1:1", "is not an address to listen on"),
             ("colorfast serve --log-format xml", "[possible values: text, json]"),

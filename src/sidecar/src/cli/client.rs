@@ -1,15 +1,17 @@
 //! The control API as seen from the command line.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use colorfast_core::ids::ServiceName;
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Certificate, Identity, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
 use crate::api::tokens::{CreateToken, CreatedToken, TokenName, TokenStatus};
 use crate::api::{Bundles, Confirmation, Events, Problem, ServiceStatus, VerbRequest, VerbResponse, Verification};
 use crate::cli::error::Failure;
-use crate::cli::locate::Sidecar;
+use crate::cli::locate::{Sidecar, Tls};
 
 /// The longest that the API holds an answer.
 const HOLD_MAX: Duration = Duration::from_secs(30);
@@ -34,13 +36,27 @@ impl Client {
     /// # Errors
     /// Where the system has no resources for one.
     pub fn new(sidecar: Sidecar) -> Result<Self, Failure> {
-        // The API is on loopback: a proxy or a redirect could only be a trap for the token.
-        let http = reqwest::Client::builder()
+        // A second client of the process finds it installed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        // The API is a known address: a proxy or a redirect could only be a trap for the token.
+        let mut builder = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_LIMIT)
-            .build()
-            .map_err(|error| Failure::outage(format!("cannot make an HTTP client: {error}")))?;
+            .connect_timeout(CONNECT_LIMIT);
+        let Tls { ca, identity } = &sidecar.tls;
+        builder = match ca {
+            Some(file) => builder.tls_certs_only(authorities(file)?),
+            // The system's authorities are looked for only where they are needed.
+            None if sidecar.control.scheme() == "http" => builder.tls_certs_only([]),
+            None => builder,
+        };
+        if let Some((cert, key)) = identity {
+            builder = builder.identity(client_certificate(cert, key)?);
+        }
+        let http = builder.build().map_err(|error| {
+            Failure::usage(format!("cannot make an HTTP client: {}", root_cause(&error)))
+                .next("colorfast --ca FILE … names the authority of the sidecar's certificate")
+        })?;
         Ok(Self { http, sidecar })
     }
 
@@ -160,7 +176,11 @@ impl Client {
     }
 
     fn request(&self, method: Method, url: Url, hold: Duration) -> RequestBuilder {
-        self.http.request(method, url).bearer_auth(&self.sidecar.token).timeout(hold + ANSWER_LIMIT)
+        let request = self.http.request(method, url).timeout(hold + ANSWER_LIMIT);
+        match &self.sidecar.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     /// Sends, and turns everything but success into a failure.
@@ -231,6 +251,27 @@ impl Download {
         let piece = piece.map_err(|_| broke(format!("nothing came for {ANSWER_LIMIT:?}")))?;
         piece.map_err(|error| broke(root_cause(&error)))
     }
+}
+
+fn authorities(file: &Path) -> Result<Vec<Certificate>, Failure> {
+    let wrong = |cause: String| Failure::usage(format!("--ca {}: {cause}", file.display()));
+    let pem = fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    let all = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(root_cause(&error)))?;
+    if all.is_empty() {
+        return Err(wrong("holds no certificate in PEM".to_owned()));
+    }
+    Ok(all)
+}
+
+fn client_certificate(cert: &Path, key: &Path) -> Result<Identity, Failure> {
+    let read = |flag: &str, file: &Path| {
+        fs::read(file).map_err(|error| Failure::usage(format!("{flag} {}: {error}", file.display())))
+    };
+    let pem = [read("--cert", cert)?, b"\n".to_vec(), read("--key", key)?].concat();
+    // The parser's own words might repeat a piece of the key.
+    let wrong =
+        |_| format!("--cert {}, --key {}: are no certificate and its key in PEM", cert.display(), key.display());
+    Identity::from_pem(&pem).map_err(|error| Failure::usage(wrong(error)))
 }
 
 fn add_query(url: &mut Url, name: &str, value: impl ToString) {

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use serde_json::{Value, json};
 
 use crate::cli::client::Client;
-use crate::cli::locate::Sidecar;
+use crate::cli::locate::{Sidecar, Tls};
 
 /// One question that was asked.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,8 +67,9 @@ pub fn client(control: &str) -> Client {
     let sidecar = Sidecar {
         control: control.parse().unwrap(),
         control_from: "from --control".into(),
-        token: "secret".into(),
+        token: Some("secret".into()),
         token_from: "from --token-file t".into(),
+        tls: Tls::default(),
         start: "colorfast serve".into(),
     };
     Client::new(sidecar).unwrap()

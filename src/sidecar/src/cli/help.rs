@@ -196,6 +196,7 @@ const PAGES: &[Page] = &[
             ("colorfast serve", "state in the default data directory"),
             ("colorfast serve --data-dir ./state --log-format json", "state elsewhere"),
             ("colorfast serve --discovery 127.0.0.1:0 --control 127.0.0.1:0", "any free ports: see serve.json"),
+            ("colorfast serve --discovery 0.0.0.0:18000 --tls-cert tls.crt --tls-key tls.key", "for other machines"),
         ],
         options: &["data_dir"],
         note: "Makes discovery.token (for proxies) and control.token (for operators) in the data directory at its first \

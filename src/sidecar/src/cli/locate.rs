@@ -6,7 +6,7 @@
 //! token     --token-file, else control.token of --data-dir, else COLORFAST_CONTROL_TOKEN,
 //!           else control.token as above
 //! ```
-//! A flag beats every variable.
+//! A flag beats every variable. Where a client certificate is given, a token is shown only where one is named.
 
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
@@ -28,6 +28,12 @@ pub struct Environment {
     pub control: Option<String>,
     /// COLORFAST_CONTROL_TOKEN
     pub token: Option<String>,
+    /// COLORFAST_CA
+    pub ca: Option<PathBuf>,
+    /// COLORFAST_CERT
+    pub cert: Option<PathBuf>,
+    /// COLORFAST_KEY
+    pub key: Option<PathBuf>,
     /// COLORFAST_SERVICE
     pub service: Option<String>,
     /// NO_COLOR
@@ -47,6 +53,9 @@ impl Environment {
             data_dir: os("COLORFAST_DATA_DIR").map(PathBuf::from),
             control: text("COLORFAST_CONTROL"),
             token: text("COLORFAST_CONTROL_TOKEN"),
+            ca: os("COLORFAST_CA").map(PathBuf::from),
+            cert: os("COLORFAST_CERT").map(PathBuf::from),
+            key: os("COLORFAST_KEY").map(PathBuf::from),
             service: text("COLORFAST_SERVICE"),
             no_color: os("NO_COLOR").is_some(),
             xdg_data_home: os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute()),
@@ -86,12 +95,42 @@ pub struct Sidecar {
     pub control: Url,
     /// How the address was found, as in `from --control`.
     pub control_from: String,
-    /// The bearer token.
-    pub token: String,
-    /// How the token was found.
+    /// The bearer token; none where a certificate stands for it.
+    pub token: Option<String>,
+    /// How the token was found, or which certificate stands for it.
     pub token_from: String,
+    /// What TLS goes by.
+    pub tls: Tls,
     /// The command that starts it.
     pub start: String,
+}
+
+/// What TLS goes by.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// The authorities that the sidecar's certificate may be of; none for those of the system.
+    pub ca: Option<PathBuf>,
+    /// The client certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl Tls {
+    fn of(globals: &Globals, environment: &Environment) -> Result<Self, Failure> {
+        let ca = globals.ca.clone().or_else(|| environment.ca.clone());
+        let cert = globals.cert.clone().or_else(|| environment.cert.clone());
+        let key = globals.key.clone().or_else(|| environment.key.clone());
+        let identity = match (cert, key) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(Failure::usage("--cert needs its private key: --key FILE, or COLORFAST_KEY"));
+            }
+            (None, Some(_)) => {
+                return Err(Failure::usage("--key needs its certificate: --cert FILE, or COLORFAST_CERT"));
+            }
+        };
+        Ok(Self { ca, identity })
+    }
 }
 
 /// Finds the sidecar of this command.
@@ -110,18 +149,22 @@ pub fn sidecar(globals: &Globals, environment: &Environment) -> Result<Sidecar, 
         (None, Some(url)) if !by_flag => (url.clone(), "from COLORFAST_CONTROL".to_owned()),
         _ => written_address(&directory()?, &start)?,
     };
-    let (token, token_from) = match (&globals.token_file, &environment.token) {
-        (Some(file), _) => (read_token(file)?, format!("from --token-file {}", file.display())),
-        (None, Some(token)) if !by_flag => (token.clone(), "from COLORFAST_CONTROL_TOKEN".to_owned()),
+    let tls = Tls::of(globals, environment)?;
+    let (token, token_from) = match (&globals.token_file, &environment.token, &tls.identity) {
+        (Some(file), ..) => (Some(read_token(file)?), format!("from --token-file {}", file.display())),
+        (None, Some(token), _) if !by_flag => (Some(token.clone()), "from COLORFAST_CONTROL_TOKEN".to_owned()),
+        (.., Some((cert, _))) => (None, format!("that the certificate {} stands for", cert.display())),
         _ => {
             let file = directory()?.path.join(CONTROL_TOKEN_FILE);
-            (read_token(&file)?, format!("from {}", file.display()))
+            (Some(read_token(&file)?), format!("from {}", file.display()))
         }
     };
-    let token = bearer(&token).ok_or_else(|| {
-        Failure::usage(format!("the control token {token_from} is not one line of visible ASCII characters"))
-    })?;
-    Ok(Sidecar { control: address(&control, &control_from)?, control_from, token, token_from, start })
+    let readable = |token: String| {
+        let wrong = || format!("the control token {token_from} is not one line of visible ASCII characters");
+        bearer(&token).ok_or_else(|| Failure::usage(wrong()))
+    };
+    let token = token.map(readable).transpose()?;
+    Ok(Sidecar { control: address(&control, &control_from)?, control_from, token, token_from, tls, start })
 }
 
 fn written_address(DataDir { path, from }: &DataDir, start: &str) -> Result<(String, String), Failure> {
@@ -181,10 +224,7 @@ fn address(text: &str, from: &str) -> Result<Url, Failure> {
     let refuse = || Failure::usage(format!("{text:?} ({from}) is not an address as in http://127.0.0.1:18001"));
     let url: Url = text.parse().map_err(|_| refuse())?;
     match (url.scheme(), url.host()) {
-        ("http", Some(_)) => Ok(url),
-        ("https", Some(_)) => Err(Failure::usage(format!(
-            "{text:?} ({from}): the control API listens on loopback and speaks plain http, take http:// and a tunnel"
-        ))),
+        ("http" | "https", Some(_)) => Ok(url),
         _ => Err(refuse()),
     }
 }
@@ -227,16 +267,16 @@ mod tests {
             ..Environment::default()
         };
         let found = sidecar(&globals(&format!("--data-dir {}", ours.path().display())), &environment).unwrap();
-        assert_eq!((found.control.port(), found.token.as_str()), (Some(1), "ours"));
+        assert_eq!((found.control.port(), found.token.as_deref()), (Some(1), Some("ours")));
         assert!(found.control_from.ends_with("serve.json") && found.start.contains("--data-dir"));
         let found = sidecar(&globals(""), &environment).unwrap();
-        assert_eq!((found.control.port(), found.token.as_str()), (Some(3), "secret"));
+        assert_eq!((found.control.port(), found.token.as_deref()), (Some(3), Some("secret")));
         assert_eq!(found.control_from, "from COLORFAST_CONTROL");
         let found = sidecar(&globals("--control http://127.0.0.1:4"), &environment).unwrap();
         assert_eq!((found.control.port(), found.control_from.as_str()), (Some(4), "from --control"));
         let bare = Environment { control: None, token: None, ..environment };
         let found = sidecar(&globals(""), &bare).unwrap();
-        assert_eq!((found.control.port(), found.token.as_str()), (Some(2), "theirs"));
+        assert_eq!((found.control.port(), found.token.as_deref()), (Some(2), Some("theirs")));
     }
 
     /// What a killed sidecar left behind is told, and its token goes to nobody who took its port.
@@ -293,7 +333,7 @@ mod tests {
         assert_eq!(exit, Exit::Usage);
         assert!(detail.contains("control.token"), "{detail}");
         let token = Environment { token: Some("t".into()), ..Environment::default() };
-        for (control, wanted) in [("https://127.0.0.1:1", "plain http"), ("127.0.0.1:1", "not an address")] {
+        for (control, wanted) in [("ftp://127.0.0.1:1", "not an address"), ("127.0.0.1:1", "not an address")] {
             let (exit, detail) = refusal(&globals(&format!("--control {control}")), &token);
             assert_eq!(exit, Exit::Usage);
             assert!(detail.contains(wanted), "{detail}");
@@ -301,5 +341,21 @@ mod tests {
         let bad = Environment { token: Some("a b".into()), ..Environment::default() };
         let (_, detail) = refusal(&globals("--control http://127.0.0.1:1"), &bad);
         assert!(detail.contains("is not one line of visible ASCII"), "{detail}");
+    }
+
+    /// A client certificate stands for a token unless one is named; half of one is wrong use.
+    #[test]
+    fn certificates_stand_for_tokens() {
+        let environment = Environment { control: Some("https://a:1".into()), ..Environment::default() };
+        let found = sidecar(&globals("--cert c.pem --key k.pem --ca ca.pem"), &environment).unwrap();
+        assert_eq!((found.token, found.tls.ca), (None, Some("ca.pem".into())));
+        assert_eq!(found.tls.identity, Some(("c.pem".into(), "k.pem".into())));
+        assert!(found.token_from.contains("c.pem"));
+        let named = Environment { token: Some("t".into()), key: Some("k.pem".into()), ..environment.clone() };
+        assert_eq!(sidecar(&globals("--cert c.pem"), &named).unwrap().token.as_deref(), Some("t"));
+        for (flags, wanted) in [("--cert c.pem", "COLORFAST_KEY"), ("--key k.pem", "COLORFAST_CERT")] {
+            let (exit, detail) = refusal(&globals(flags), &environment);
+            assert!(exit == Exit::Usage && detail.contains(wanted), "{detail}");
+        }
     }
 }

@@ -17,17 +17,21 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::ending::Ending;
+use super::tls::{self, Tls};
 use crate::api::tokens::SubjectName;
 
 /// How long a client may take until the whole head of its next request is there. Longer than the time between two
 /// reports of a proxy, so that no connection that is in use is closed under it.
 const HEAD_WAIT: Duration = Duration::from_secs(30);
+/// How long the handshake of TLS may take.
+const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 /// How long to wait after a connection could not be taken.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Descriptors for the store, the logs and whatever else is no connection.
@@ -86,7 +90,7 @@ impl Capacity {
 
 /// Serves `routes` to at most `most` connections at a time, until the process is about to end and the requests that
 /// there are have been answered. Who comes on top waits in the queue of the system.
-pub async fn serve(listener: TcpListener, routes: Router, most: usize, ending: Ending) {
+pub async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, routes: Router, most: usize, ending: Ending) {
     let places = Arc::new(Semaphore::new(most));
     let mut connections = JoinSet::new();
     let mut begun = pin!(ending.begun());
@@ -104,9 +108,9 @@ pub async fn serve(listener: TcpListener, routes: Router, most: usize, ending: E
         match accepted {
             Ok((stream, address)) => {
                 let peer = Peer { address: address.ip(), names: Arc::default() };
-                let (routes, ending) = (routes.clone(), ending.clone());
+                let (tls, routes, ending) = (tls.clone(), routes.clone(), ending.clone());
                 connections.spawn(async move {
-                    converse(stream, peer, routes, &ending).await;
+                    welcome(stream, peer, tls.as_deref(), routes, &ending).await;
                     drop(place);
                 });
             }
@@ -120,11 +124,30 @@ pub async fn serve(listener: TcpListener, routes: Router, most: usize, ending: E
     connections.join_all().await;
 }
 
-async fn converse(stream: TcpStream, peer: Peer, routes: Router, ending: &Ending) {
+/// The handshake, where there is one; then the conversation.
+async fn welcome(stream: TcpStream, mut peer: Peer, tls: Option<&Tls>, routes: Router, ending: &Ending) {
     // A switch is confirmed in milliseconds only where no answer waits for a delayed acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
+    let Some(tls) = tls else { return converse(stream, peer, routes, ending).await };
+    match tokio::time::timeout(HANDSHAKE_WAIT, tls.acceptor().accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            peer.names = shown.map(tls::names).unwrap_or_default().into();
+            converse(stream, peer, routes, ending).await;
+        }
+        Ok(Err(error)) => debug!(peer = %peer.address, %error, "a handshake failed"),
+        Err(_) => debug!(peer = %peer.address, "a handshake took too long"),
+    }
+}
+
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    routes: Router,
+    ending: &Ending,
+) {
     let routes = TowerToHyperService::new(routes);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
@@ -160,7 +183,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, ending) = (listener.local_addr().unwrap(), Ending::new());
         let routes = Router::new().route("/", get(|| async { "ok" }));
-        (address, ending.clone(), tokio::spawn(serve(listener, routes, most, ending)))
+        (address, ending.clone(), tokio::spawn(serve(listener, None, routes, most, ending)))
     }
 
     async fn ask(stream: &mut TcpStream) {

@@ -1,6 +1,7 @@
 //! The life of the sidecar: start, serve, end.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,8 +10,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use super::listening::{Capacity, serve};
-use super::serving::ServeFile;
+use super::serving::{Scheme, ServeFile};
 use super::sidecar::Sidecar;
+use super::tls::Tls;
 use super::{Options, files, logging};
 use crate::data_dir::{CONTROL_TOKEN_FILE, DISCOVERY_TOKEN_FILE};
 use crate::store::DirLock;
@@ -38,23 +40,33 @@ pub async fn run(options: Options) -> Result<()> {
     let lock = DirLock::take(folder)?;
     ServeFile::clear(folder).context("cannot remove the serve.json of an earlier process")?;
     let mut signals = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let discovery = bind("--discovery", options.discovery).await?;
-    let control = bind("--control", options.control).await?;
+    let scheme = if options.tls.is_some() { Scheme::Https } else { Scheme::Http };
+    let tls = options.tls.map(Tls::load).transpose()?.map(Arc::new);
+    let discovery = bind("--discovery", options.discovery, scheme).await?;
+    let control = bind("--control", options.control, scheme).await?;
 
     let mut sidecar = Sidecar::start(folder, options.member_ttl).await?;
     let upkeep = sidecar.upkeep();
+    let certificates = tls.clone().map(|tls| tokio::spawn(tls.keep_fresh()));
     let (discovery_at, control_at) = (discovery.local_addr()?, control.local_addr()?);
     let servers = (
-        tokio::spawn(serve(discovery, sidecar.discovery.clone(), capacity.discovery, sidecar.ending.clone())),
-        tokio::spawn(serve(control, sidecar.control.clone(), capacity.control, sidecar.ending.clone())),
+        tokio::spawn(serve(
+            discovery,
+            tls.clone(),
+            sidecar.discovery.clone(),
+            capacity.discovery,
+            sidecar.ending.clone(),
+        )),
+        tokio::spawn(serve(control, tls, sidecar.control.clone(), capacity.control, sidecar.ending.clone())),
     );
-    let file = ServeFile::write(folder, discovery_at, control_at).context("cannot write serve.json")?;
+    let file = ServeFile::write(folder, scheme, discovery_at, control_at).context("cannot write serve.json")?;
     info!(
         data_dir = %folder.display(),
         discovery = %discovery_at,
         discovery_token = %folder.join(DISCOVERY_TOKEN_FILE).display(),
         control = %control_at,
         control_token = %folder.join(CONTROL_TOKEN_FILE).display(),
+        tls = scheme == Scheme::Https,
         "serving"
     );
 
@@ -73,6 +85,9 @@ pub async fn run(options: Options) -> Result<()> {
         warn!(grace = ?GRACE, "some requests had not ended");
     }
     upkeep.into_iter().for_each(|task| task.abort());
+    if let Some(certificates) = certificates {
+        certificates.abort();
+    }
     let saved = sidecar.save().await.context("cannot save members and reports");
     let removed = file.remove().context("cannot remove serve.json");
     drop(lock);
@@ -94,13 +109,21 @@ fn lost(ended: Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
     bail!("the writer of the log ended")
 }
 
-/// Plain HTTP with bearer tokens is for one machine: whoever needs more puts TLS in front.
-async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener> {
-    ensure!(
-        address.ip().is_loopback(),
-        "{flag} {address} is not on loopback: tokens would travel in the clear. Listen on 127.0.0.1 or [::1], \
-         and put a proxy with TLS in front for other machines"
-    );
+/// Why plain HTTP is refused at an address, where it is. Tokens are asked for at every address, and would travel in the
+/// clear to any other machine.
+pub fn refuse_in_the_clear(flag: &str, address: SocketAddr) -> Option<String> {
+    (!address.ip().is_loopback()).then(|| {
+        format!(
+            "{flag} {address} is not on loopback, and without TLS tokens would travel in the clear: give --tls-cert and \
+             --tls-key, or listen on 127.0.0.1 or [::1]"
+        )
+    })
+}
+
+async fn bind(flag: &str, address: SocketAddr, scheme: Scheme) -> Result<TcpListener> {
+    if let Some(refusal) = refuse_in_the_clear(flag, address).filter(|_| scheme == Scheme::Http) {
+        bail!(refusal);
+    }
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {flag} {address}"))
 }
 
@@ -112,12 +135,12 @@ mod tests {
     #[tokio::test]
     async fn addresses_are_free_and_on_loopback() {
         for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
-            let error = bind("--control", address.parse().unwrap()).await.unwrap_err().to_string();
+            let error = bind("--control", address.parse().unwrap(), Scheme::Http).await.unwrap_err().to_string();
             assert!(error.starts_with(&format!("--control {address} is not on loopback")), "{error}");
         }
-        let holder = bind("--discovery", "127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let holder = bind("--discovery", "127.0.0.1:0".parse().unwrap(), Scheme::Http).await.unwrap();
         let taken = holder.local_addr().unwrap();
-        let error = bind("--control", taken).await.unwrap_err().to_string();
+        let error = bind("--control", taken, Scheme::Http).await.unwrap_err().to_string();
         assert_eq!(error, format!("cannot listen on --control {taken}"));
     }
 }
