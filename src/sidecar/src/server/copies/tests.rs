@@ -121,7 +121,7 @@ async fn members_are_waited_for_after_a_restore() {
     for id in ["v3", "v4", "v5"] {
         bundle(&rig, id).await;
     }
-    let first = rig.discovery(DISCOVERY_PATH, &poll("")).await.json(200);
+    let first = rig.shown(DISCOVERY_PATH, &poll("")).await.json(200);
     let held = first["version_info"].as_str().unwrap().to_owned();
     let lost_epoch = rig.status().await.epoch;
     let folder = rig.end().await;
@@ -136,11 +136,11 @@ async fn members_are_waited_for_after_a_restore() {
     let silent = rig.confirmation(version).await;
     assert_eq!((silent.outcome, &silent.members[0].progress), (Outcome::Pending, &Progress::Silent));
     // It holds a version of the lost future that is above every one of this log: still it is sent the newest.
-    let sent = rig.discovery(DISCOVERY_PATH, &poll(&held)).await.json(200);
+    let sent = rig.shown(DISCOVERY_PATH, &poll(&held)).await.json(200);
     let newer = sent["version_info"].as_str().unwrap().to_owned();
     assert_eq!(newer, format!("{}.{version}", restored.epoch.0.0));
     assert_eq!(rig.confirmation(version).await.members[0].progress, Progress::Lagging);
-    let mut waiting = rig.discovery(DISCOVERY_PATH, &poll(&newer));
+    let mut waiting = rig.shown(DISCOVERY_PATH, &poll(&newer));
     assert!(crate::server::rig::is_held(&mut waiting).await);
     assert_eq!(rig.confirmation(version).await.outcome, Outcome::Confirmed);
 }

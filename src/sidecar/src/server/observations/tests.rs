@@ -14,12 +14,12 @@ fn node() -> Value {
 async fn scene() -> (Rig, Proxy) {
     let rig = Rig::with_chat().await;
     let poll = json!({"resource_names": ["chat"], "type_url": SNAPSHOT_TYPE_URL, "node": node()});
-    let answer = rig.discovery(DISCOVERY_PATH, &poll).await.json(200);
+    let answer = rig.shown(DISCOVERY_PATH, &poll).await.json(200);
     // The acknowledgement is held until there is something newer, which need not be waited for.
     let mut ack = poll;
     ack["version_info"] = answer["version_info"].clone();
     ack["response_nonce"] = answer["nonce"].clone();
-    let mut asking = rig.discovery(DISCOVERY_PATH, &ack);
+    let mut asking = rig.shown(DISCOVERY_PATH, &ack);
     assert!(crate::server::rig::is_held(&mut asking).await);
     (rig, Proxy { sequence: 0, _asking: asking })
 }
