@@ -53,6 +53,7 @@ fn reported(worker: &Worker) -> Option<SlotReport> {
 fn begun(snapshot: &Snapshot) -> (Proxy, Worker) {
     let proxy = Proxy::chat();
     let worker = proxy.with(snapshot);
+    worker.tick();
     assert_eq!(reported(&worker), None);
     proxy.run(1_000, [&worker]);
     (proxy, worker)
