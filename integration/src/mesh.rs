@@ -56,7 +56,15 @@ impl Mesh {
     /// # Errors
     /// As [`Mesh::start`].
     pub async fn with(settings: Value, slots: &[(&str, &str)]) -> Result<Self> {
-        let mut mesh = Self { sidecar: Sidecar::start().await?, agents: BTreeMap::new() };
+        Self::over(Sidecar::start().await?, settings, slots).await
+    }
+
+    /// [`Mesh::with`] a sidecar of the test's choice.
+    ///
+    /// # Errors
+    /// As [`Mesh::start`].
+    pub async fn over(sidecar: Sidecar, settings: Value, slots: &[(&str, &str)]) -> Result<Self> {
+        let mut mesh = Self { sidecar, agents: BTreeMap::new() };
         mesh.add_service(CHAT, settings, slots).await?;
         Ok(mesh)
     }

@@ -31,6 +31,9 @@ pub struct Sidecar {
     control: Port,
     process: Option<Process>,
     folder: TempDir,
+    flags: Vec<String>,
+    client_flags: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 /// What `colorfast serve` writes once it listens.
@@ -47,10 +50,31 @@ impl Sidecar {
     /// # Errors
     /// Where it ends by itself (its log is in the message) or does not listen in time.
     pub async fn start() -> Result<Self> {
+        Self::start_with(&[], &[], &[]).await
+    }
+
+    /// [`Sidecar::start`] with more flags, flags of every command that is run against it, and variables of its own.
+    ///
+    /// # Errors
+    /// As [`Sidecar::start`].
+    pub async fn start_with(
+        flags: &[String],
+        client_flags: &[String],
+        environment: &[(String, String)],
+    ) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("colorfast-sidecar-").tempdir()?;
         fs::create_dir(folder.path().join("data"))?;
         let (discovery, control) = (Port::reserve()?, Port::reserve()?);
-        let mut sidecar = Self { binary: paths::colorfast()?, discovery, control, process: None, folder };
+        let mut sidecar = Self {
+            binary: paths::colorfast()?,
+            discovery,
+            control,
+            process: None,
+            folder,
+            flags: flags.to_vec(),
+            client_flags: client_flags.to_vec(),
+            environment: environment.to_vec(),
+        };
         sidecar.launch().await?;
         Ok(sidecar)
     }
@@ -149,7 +173,15 @@ impl Sidecar {
     /// # Errors
     /// Where it cannot be run or does not end; a command that ends with a failure is an answer, not an error.
     pub async fn cli<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<Outcome> {
-        Self::run(self.command(arguments).arg("--json")).await
+        Self::run(self.command(arguments).args(&self.client_flags).arg("--json")).await
+    }
+
+    /// Runs a command with no flags but the ones given and the data folder.
+    ///
+    /// # Errors
+    /// As [`Sidecar::cli`].
+    pub async fn cli_bare<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<Outcome> {
+        Self::run(&mut self.command(arguments)).await
     }
 
     /// Runs a command as a person does, without `--json`.
@@ -157,7 +189,7 @@ impl Sidecar {
     /// # Errors
     /// As [`Sidecar::cli`].
     pub async fn cli_text<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<Outcome> {
-        Self::run(&mut self.command(arguments)).await
+        Self::run(self.command(arguments).args(&self.client_flags)).await
     }
 
     fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> tokio::process::Command {
@@ -192,7 +224,7 @@ impl Sidecar {
         command.arg("serve").arg("--data-dir").arg(self.data_dir());
         command.arg("--discovery").arg(self.discovery().to_string());
         command.arg("--control").arg(self.control().to_string());
-        command.env_remove("COLORFAST_DATA_DIR");
+        command.args(&self.flags).env_remove("COLORFAST_DATA_DIR").envs(self.environment.iter().cloned());
         let mut process = Process::spawn("the sidecar", &mut command, &self.log_path())?;
         wait::until_ok("the sidecar to listen", START_LIMIT, || {
             let seen = process.must_run().and_then(|()| self.serving(&ready, process.pid()));
@@ -210,7 +242,8 @@ impl Sidecar {
         if serving.pid != pid {
             bail!("{} is of the process {}, not of {pid}", ready.display(), serving.pid);
         }
-        let wanted = (format!("http://{}", self.discovery()), format!("http://{}", self.control()));
+        let scheme = if self.flags.iter().any(|flag| flag == "--tls-cert") { "https" } else { "http" };
+        let wanted = (format!("{scheme}://{}", self.discovery()), format!("{scheme}://{}", self.control()));
         if (&serving.discovery, &serving.control) != (&wanted.0, &wanted.1) {
             bail!("it listens on {} and {}, and was told {wanted:?}", serving.discovery, serving.control);
         }
