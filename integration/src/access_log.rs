@@ -16,13 +16,20 @@ pub struct Entry {
     pub time: String,
     /// The whole decision, from filter state: the client cannot write it.
     pub decided: Option<String>,
-    /// The bundle that the filter stamped.
+    /// The bundle that the filter stamped, from filter state.
+    #[serde(rename = "agent.bundle.id")]
     pub bundle: Option<String>,
-    /// The slot that the filter stamped.
+    /// The slot that the filter stamped, from filter state.
+    #[serde(rename = "agent.slot")]
     pub slot: Option<String>,
-    /// Why that slot: the decision's reason.
+    /// Why that slot: the decision's reason, from filter state.
+    #[serde(rename = "agent.decision")]
     pub decision: Option<String>,
+    /// The bundle once more, under the name that OpenTelemetry has for the version of an agent.
+    #[serde(rename = "gen_ai.agent.version")]
+    pub version: Option<String>,
     /// The session id that the request named in the default header.
+    #[serde(rename = "gen_ai.conversation.id")]
     pub session: Option<String>,
     /// The request's method.
     pub method: Option<String>,

@@ -3,7 +3,8 @@
 //! ```text
 //!   load ─ client ─ http ──▶ envoy (bootstrap.yaml, edited) ──▶ agent    one per bundle
 //!    │                        │  │                               │
-//!  report                     │  └──────▶ sidecar (+ its CLI)    └─ what came, with which stamps
+//!  report                     │  ├──────▶ sidecar (+ its CLI)    └─ what came, with which stamps
+//!                             │  └──────▶ collector, for spans
 //!                             └─ access_log, stats
 //! ```
 //!
@@ -14,6 +15,7 @@
 pub mod access_log;
 pub mod agent;
 pub mod client;
+pub mod collector;
 pub mod demo;
 pub mod envoy;
 pub mod http;
@@ -32,6 +34,7 @@ pub mod sidecar;
 pub mod wait;
 
 pub use agent::Agent;
+pub use collector::Collector;
 pub use envoy::{Envoy, EnvoyConfig};
 pub use load::{Load, Plan};
 pub use mesh::Mesh;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use prometheus_parse::{Sample, Scrape};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -87,6 +88,16 @@ impl Admin {
         // Histograms stand among them without name and value, text readouts with a text.
         let numbers = found.stats.iter().filter_map(|stat| Some((stat["name"].as_str()?, stat["value"].as_u64()?)));
         Ok(numbers.map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+
+    /// What Prometheus is shown of the filter's metrics.
+    ///
+    /// # Errors
+    /// Where the interface does not answer, or with something else than Prometheus' text.
+    pub async fn prometheus(&self) -> Result<Vec<Sample>> {
+        let text = self.get("/stats/prometheus?filter=wasmcustom").await?.text();
+        let scrape = Scrape::parse(text.lines().map(|line| Ok(line.to_owned())))?;
+        Ok(scrape.samples)
     }
 
     /// One counter or gauge by its exact name; `None` where Envoy has none of it (yet).

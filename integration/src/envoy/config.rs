@@ -58,7 +58,8 @@ pub struct EnvoyConfig {
 }
 
 impl EnvoyConfig {
-    /// The shipped configuration as it is: two workers, the built filter, agents and sidecar where the file says.
+    /// The shipped configuration as it is: two workers, the built filter, agents and sidecar where the file says. Of the
+    /// collector alone there is none, whatever may listen on its port.
     ///
     /// # Errors
     /// Where the file is missing or is no YAML.
@@ -66,14 +67,15 @@ impl EnvoyConfig {
         let path = paths::bootstrap();
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let document = serde_saphyr::from_str(&text).with_context(|| format!("{} is no YAML", path.display()))?;
-        Ok(Self {
+        let config = Self {
             document,
             filter: Filter::Built,
             concurrency: 2,
             environment: BTreeMap::new(),
             log_level: "warning".to_owned(),
             failed: None,
-        })
+        };
+        Ok(config.collector(([127, 0, 0, 1], 1).into()))
     }
 
     /// Names the node: the name that a proxy has as a member.
@@ -180,6 +182,12 @@ impl EnvoyConfig {
     #[must_use]
     pub fn sidecar(self, discovery: SocketAddr) -> Self {
         self.cluster("colorfast_sidecar", discovery)
+    }
+
+    /// Where the OpenTelemetry collector listens.
+    #[must_use]
+    pub fn collector(self, address: SocketAddr) -> Self {
+        self.cluster("otel_collector", address)
     }
 
     /// Points a cluster at an address; one that is not there is added.
