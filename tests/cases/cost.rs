@@ -75,3 +75,15 @@ fn a_snapshot_is_read_once() {
     let second = calls(&other, Request::new())["proxy_get_shared_data"];
     assert_eq!(first, second + 1, "the first request after a change reads the snapshot");
 }
+
+/// Largest module that is shipped, in bytes. Every worker compiles it, and every reload waits for that.
+const SIZE_MAX: u64 = 385_000;
+
+/// Cheap: the module does not grow unnoticed. A limit that falls is to be written down.
+#[test]
+fn the_module_is_small() {
+    let path = wasm_host::wasm_path().unwrap();
+    let size = std::fs::metadata(path).unwrap().len();
+    println!("{size} bytes");
+    assert!(size <= SIZE_MAX, "{size} bytes, at most {SIZE_MAX} are allowed");
+}

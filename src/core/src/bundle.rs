@@ -42,6 +42,18 @@ pub enum Part {
     RetrievalIndex,
 }
 
+impl Part {
+    /// The name as documents have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Code => "code",
+            Self::Model => "model",
+            Self::Prompts => "prompts",
+            Self::RetrievalIndex => "retrieval_index",
+        }
+    }
+}
+
 /// Longest version text of a part, in bytes.
 const PART_MAX: usize = 256;
 /// Most tools of one bundle.

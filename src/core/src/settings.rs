@@ -321,11 +321,7 @@ impl ServiceSettings {
     /// No two things may share a header, or one would overwrite the other.
     fn validate_headers(&self) -> Result<(), FieldError> {
         let set = self.headers.all().into_iter().map(|(field, name)| (format!("headers.{field}"), name));
-        let parts = self.part_headers.iter().map(|(part, name)| {
-            let part = serde_json::to_value(part).ok();
-            let part = part.as_ref().and_then(|part| part.as_str()).unwrap_or_default();
-            (format!("part_headers.{part}"), name)
-        });
+        let parts = self.part_headers.iter().map(|(part, name)| (format!("part_headers.{}", part.as_str()), name));
         let sources = self.session_sources.iter().enumerate().filter_map(|(index, source)| match source {
             SessionSource::Header(name) => Some((format!("session_sources[{index}].header"), name)),
             SessionSource::Cookie(_) => None,
@@ -334,11 +330,12 @@ impl ServiceSettings {
         if let Some((field, name)) = written.iter().find(|(_, name)| is_reserved(name.as_str())) {
             return Err(FieldError::new(field, format!("{name} has a meaning of its own and cannot be used here")));
         }
-        let mut taken: BTreeMap<&str, String> = BTreeMap::new();
+        let mut taken: Vec<(&str, String)> = Vec::new();
         for (field, name) in written.into_iter().chain(sources) {
-            if let Some(earlier) = taken.insert(name.as_str(), field.clone()) {
+            if let Some((_, earlier)) = taken.iter().find(|(taken, _)| *taken == name.as_str()) {
                 return Err(FieldError::new(field, format!("{name} is already the name of {earlier}")));
             }
+            taken.push((name.as_str(), field));
         }
         Ok(())
     }

@@ -87,8 +87,8 @@ pub struct Resource {
 
 /// Reads keys without repeating any of them in an error, as the parser itself would of a value of the wrong type.
 fn discreetly<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ServiceKeys>, D::Error> {
-    let keys = Option::<serde_json::Value>::deserialize(deserializer)?;
-    keys.map(serde_json::from_value).transpose().map_err(|_| D::Error::custom("keys: not of the form of this release"))
+    let keys = Option::<ServiceKeys>::deserialize(deserializer);
+    keys.map_err(|_| D::Error::custom("keys: not of the form of this release"))
 }
 
 impl Snapshot {
