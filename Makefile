@@ -6,7 +6,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 WASM := $(TARGET)/wasm32-wasip1/wasm/colorfast_filter.wasm
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rules test-sidecar test-filter test-integration check format toolchain wasm native release envoy clean
+.PHONY: help demo test test-rules test-sidecar test-filter test-integration check format toolchain wasm wasm-crash native release envoy clean
 
 help: ## Lists the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ test-sidecar: toolchain ## Tests sidecar and command line by themselves
 test-filter: wasm ## Tests the built filter in a host without a network
 	$(call suite,filter,$(CARGO) test --quiet -p wasm-host)
 
-test-integration: wasm native envoy ## Tests all parts together in a real Envoy
+test-integration: wasm wasm-crash native envoy ## Tests all parts together in a real Envoy
 	$(call suite,integration,$(CARGO) test --quiet -p integration -- --test-threads=1)
 
 check: toolchain ## Checks format, lints and the layers
@@ -50,6 +50,9 @@ toolchain: ## Installs what rust-toolchain.toml names, where rustup is and somet
 
 wasm: toolchain ## Builds the filter: target/wasm32-wasip1/wasm/colorfast_filter.wasm
 	$(CARGO) build --quiet --profile wasm --target wasm32-wasip1 -p colorfast-filter -p colorfast-golden
+
+wasm-crash: toolchain ## Builds the filter that dies on purpose, for tests
+	$(CARGO) build --quiet --profile crash --target wasm32-wasip1 -p colorfast-filter --features crash
 
 release: wasm ## Builds all that is run, into target/release: colorfast, the filter with its digest, completions, man pages
 	$(CARGO) build --release -p colorfast

@@ -62,6 +62,15 @@ pub fn filter() -> Result<PathBuf> {
     )
 }
 
+/// The filter that dies at a request to a bundle whose id begins with `crash`: `$COLORFAST_CRASH_WASM`, else the build
+/// of the `crash` profile.
+///
+/// # Errors
+/// Where it has not been built.
+pub fn crashing_filter() -> Result<PathBuf> {
+    built("COLORFAST_CRASH_WASM", "wasm32-wasip1/crash/colorfast_filter.wasm", "make wasm-crash")
+}
+
 fn built(variable: &str, under_target: &str, how: &str) -> Result<PathBuf> {
     if let Some(named) = env::var_os(variable) {
         let path = PathBuf::from(named);

@@ -102,8 +102,11 @@ fn no_order_of_events_decides_by_an_older_snapshot() {
 /// worker back, and the next snapshot heals them.
 #[test]
 fn torn_shared_data_takes_no_worker_back() {
-    let at = |epoch: Epoch, version| SnapshotVersion { epoch, version }.to_bytes().to_vec();
-    let published = |snapshot: &Snapshot| [at(snapshot.epoch, snapshot.version), bytes(&response(snapshot))].concat();
+    // The rank ends with 0: the version was taken. Behind it stands when that was.
+    let at = |epoch: Epoch, version| [&SnapshotVersion { epoch, version }.to_bytes()[..], &[0]].concat();
+    let stands = |answer: &[u8]| [&at(EPOCH, 5)[..], &[0; 8], answer].concat();
+    let published =
+        |snapshot: &Snapshot| [at(snapshot.epoch, snapshot.version), vec![0; 8], bytes(&response(snapshot))].concat();
     let (version, snapshot) = (shared::version(&service("chat")), shared::snapshot(&service("chat")));
     let older_log = Epoch(UnixMillis(EPOCH.0.0 - 1));
     let torn: [(&str, &str, Vec<u8>); 10] = [
@@ -116,7 +119,7 @@ fn torn_shared_data_takes_no_worker_back() {
         ("a newer snapshot without its version", &snapshot, published(&numbered(6))),
         ("a snapshot cut short", &snapshot, published(&numbered(5))[..40].to_vec()),
         ("no snapshot", &snapshot, Vec::new()),
-        ("a snapshot that is none", &snapshot, [at(EPOCH, 5), b"{}".to_vec()].concat()),
+        ("a snapshot that is none", &snapshot, stands(b"{}")),
     ];
     for (what, key, value) in torn {
         let proxy = Proxy::chat();
@@ -143,9 +146,9 @@ fn torn_shared_data_takes_no_worker_back() {
 fn an_unusable_publication_is_told() {
     let proxy = Proxy::chat();
     let worker = proxy.with(&blue_live(5));
-    let version = SnapshotVersion { epoch: EPOCH, version: 6 }.to_bytes();
-    proxy.process.set_shared_data("cf1/chat/snapshot", [&version[..], b"{}"].concat(), None).unwrap();
-    proxy.process.set_shared_data("cf1/chat/version", version, None).unwrap();
+    let rank = [&SnapshotVersion { epoch: EPOCH, version: 6 }.to_bytes()[..], &[0]].concat();
+    proxy.process.set_shared_data("cf1/chat/snapshot", [&rank[..], &[0; 8], b"{}"].concat(), None).unwrap();
+    proxy.process.set_shared_data("cf1/chat/version", rank, None).unwrap();
     for _ in 0..3 {
         assert_eq!(worker.serves().as_deref(), Some("b-1"));
     }

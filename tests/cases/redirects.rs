@@ -3,7 +3,9 @@
 //! Early mutation does not run again, so the stamps stand under their own names; filter state of the request, which no
 //! client can set, tells them from a client's.
 
-use colorfast_core::names::{HEADER_BUNDLE, HEADER_DECISION, HEADER_SLOT, PROPERTY_DECIDED, metric};
+use colorfast_core::names::{
+    HEADER_BUNDLE, HEADER_DECISION, HEADER_ORIGINAL_URL, HEADER_SLOT, PROPERTY_DECIDED, metric,
+};
 use wasm_host::{HeaderMap, Stream};
 
 use crate::proxy::{Proxy, Worker, hosted};
@@ -15,7 +17,8 @@ use crate::sidecar;
 fn again(worker: &Worker, first: &Sent) -> Sent {
     let stream = worker.stream();
     stream.offer(&[PROPERTY_DECIDED], first.stream.filter_state(PROPERTY_DECIDED).unwrap());
-    let headers: HeaderMap = first.forwarded();
+    let mut headers: HeaderMap = first.forwarded();
+    headers.replace(HEADER_ORIGINAL_URL, "http://chat.example.com/turn");
     pass(stream, &headers)
 }
 
@@ -105,6 +108,7 @@ fn decisions_do_not_cross_services() {
         stream.offer(&[PROPERTY_DECIDED], first.stream.filter_state(PROPERTY_DECIDED).unwrap());
         let mut headers = first.forwarded();
         headers.replace(":authority", host);
+        headers.replace(HEADER_ORIGINAL_URL, "http://chat.example.com/turn");
         pass(stream, &headers)
     };
     let second = redirected("code.example.com");

@@ -38,6 +38,8 @@ pub const INERT_FILTER: &[u8] = &[
 enum Filter {
     /// The built one, at the time of the start.
     Built,
+    /// The one that dies on purpose.
+    Crashing,
     /// [`INERT_FILTER`].
     Inert,
     /// None at all.
@@ -119,6 +121,13 @@ impl EnvoyConfig {
     #[must_use]
     pub fn inert_filter(mut self) -> Self {
         self.filter = Filter::Inert;
+        self
+    }
+
+    /// Puts the filter in place that dies at a request to a bundle whose id begins with `crash`.
+    #[must_use]
+    pub fn crashing_filter(mut self) -> Self {
+        self.filter = Filter::Crashing;
         self
     }
 
@@ -290,6 +299,7 @@ impl EnvoyConfig {
         }
         let wasm = match self.filter {
             Filter::Built => Some(paths::filter()?),
+            Filter::Crashing => Some(paths::crashing_filter()?),
             Filter::Inert => {
                 let path = folder.join("inert.wasm");
                 std::fs::write(&path, INERT_FILTER)?;
@@ -302,7 +312,11 @@ impl EnvoyConfig {
             *at(hcm, "/access_log/0/typed_config/path")? = json!(log);
             match &wasm {
                 Some(path) => {
-                    *at(wasm_filter(hcm)?, "/typed_config/config/vm_config/code/local/filename")? = json!(path)
+                    for filter in list(hcm, "/http_filters")? {
+                        if let Some(code) = filter.pointer_mut("/typed_config/config/vm_config/code/local/filename") {
+                            *code = json!(path);
+                        }
+                    }
                 }
                 None => list(hcm, "/http_filters")?.retain(|filter| filter["name"] != "colorfast"),
             }

@@ -18,6 +18,8 @@ pub const HEADER_PREVIEW: &str = "x-agent-preview";
 pub const HEADER_SESSION: &str = "x-agent-session";
 /// Response header by which an agent may say which bundle it runs.
 pub const HEADER_ATTESTATION: &str = "x-agent-bundle-id";
+/// Request header that Envoy sets at every internal redirect.
+pub const HEADER_ORIGINAL_URL: &str = "x-envoy-original-url";
 /// Where the listener's early mutation copies what a client sent under a name that we stamp.
 pub const HEADER_CLIENT_SENT: &str = "x-agent-client-sent";
 
@@ -28,6 +30,9 @@ pub fn pin_cookie(service: &ServiceName) -> String {
 
 /// Filter state (`wasm.colorfast.decided` in access logs): the whole [`crate::decided::Decided`].
 pub const PROPERTY_DECIDED: &str = "colorfast.decided";
+
+/// Filter state that an internal redirect drops: this chain has decided the redirected request.
+pub const PROPERTY_PASSED: &str = "colorfast.passed";
 
 /// Path of discovery, under the sidecar's discovery address.
 pub const DISCOVERY_PATH: &str = "/v3/discovery:snapshots";
@@ -62,6 +67,11 @@ pub mod shared {
         format!("cf1/ticket/{cluster}")
     }
 
+    /// The plugin configurations that tick in this process, and since when.
+    pub const CONFIGURATIONS: &str = "cf1/configurations";
+    /// The configuration that was last found twice in a filter chain.
+    pub const DOUBLED: &str = "cf1/doubled";
+
     fn of(service: &ServiceName, what: impl Display) -> String {
         format!("cf1/{service}/{what}")
     }
@@ -71,7 +81,17 @@ pub mod shared {
         of(service, "snapshot")
     }
 
-    /// The version of [`snapshot`]; the only key that every request reads.
+    /// The answer that was decided by before, to go back to.
+    pub fn previous(service: &ServiceName) -> String {
+        of(service, "previous")
+    }
+
+    /// The VMs that were rebuilt under the present snapshot of late.
+    pub fn rebuilds(service: &ServiceName) -> String {
+        of(service, "rebuilds")
+    }
+
+    /// The rank of [`snapshot`]; the only key that every request reads.
     pub fn version(service: &ServiceName) -> String {
         of(service, "version")
     }
@@ -160,6 +180,16 @@ pub mod metric {
     /// Counter: snapshots refused, whatever the cause; discovery tells the sidecar which.
     pub fn snapshots_refused(service: &ServiceName) -> String {
         of(service, "snapshots_refused")
+    }
+
+    /// Counter: snapshots that were left again, since the filter died under them.
+    pub fn retreats(service: &ServiceName) -> String {
+        of(service, "retreats")
+    }
+
+    /// Counter: requests that another colorfast filter of the same chain had decided already.
+    pub fn doubled(service: &ServiceName) -> String {
+        of(service, "doubled")
     }
 
     /// Gauge, an info metric: 1 while `slot` runs `bundle`, else 0.

@@ -13,6 +13,7 @@ use colorfast_core::wire::ticket::Ticket;
 use crate::answer::Answer;
 use crate::host::{self, HostError};
 use crate::lease::Lease;
+use crate::published::{Rank, Step};
 use crate::service::Service;
 use crate::ticket::{self, Given, Refused};
 use crate::vm::Vm;
@@ -47,6 +48,8 @@ pub struct Leader {
     nonce: String,
     refusal: Option<Status>,
     wanted: Option<AssignmentId>,
+    /// The rank that the poll which is out reports on.
+    reported: Rank,
     trouble: Option<Trouble>,
 }
 
@@ -114,6 +117,7 @@ impl Leader {
             nonce: String::new(),
             refusal: None,
             wanted: None,
+            reported: Rank::default(),
             trouble: None,
         }
     }
@@ -131,6 +135,7 @@ impl Leader {
             return;
         }
         self.heed_wanted(vm, now);
+        self.heed_retreat(now);
         if let Some(call) = &self.call
             && now.since(call.sent) < POLL_LOST_MS
         {
@@ -152,7 +157,7 @@ impl Leader {
         }
         let refused_before = self.refusal.take().is_some();
         let prompt = match host::response_status() {
-            Some(200) => match self.take(vm, body_size) {
+            Some(200) => match self.take(vm, body_size, now) {
                 Ok(()) => true,
                 // Told at once, once. A sidecar that goes on sending what is refused, or what cannot even be named,
                 // is not asked faster for that.
@@ -233,6 +238,15 @@ impl Leader {
         self.poll_at = now;
     }
 
+    /// The process has left a snapshot: the poll that is out says that it has it.
+    fn heed_retreat(&mut self, now: UnixMillis) {
+        let rank = self.service.rank();
+        if rank.step == Step::Back && self.reported < rank {
+            self.call = None;
+            self.poll_at = now;
+        }
+    }
+
     fn start_over(&mut self) {
         self.call = None;
         self.nonce.clear();
@@ -245,6 +259,7 @@ impl Leader {
         let Some(current) = self.service.current(&vm.metrics) else { return };
         let holds = &current.plan;
         let ticket = vm.tickets.shown();
+        self.reported = self.service.rank();
         let request = DiscoveryRequest {
             version_info: if holds.is_bootstrap() { String::new() } else { holds.version.to_string() },
             response_nonce: self.nonce.clone(),
@@ -281,7 +296,7 @@ impl Leader {
     ///
     /// A snapshot that crashed the VM would crash every leader after it in turn. So its hash is written down before it
     /// is looked at and cleared after; a leader that finds it written was not the first to try.
-    fn take(&mut self, vm: &Vm, body_size: usize) -> Result<(), Unusable> {
+    fn take(&mut self, vm: &Vm, body_size: usize, now: UnixMillis) -> Result<(), Unusable> {
         if body_size > ANSWER_MAX {
             self.nonce.clear();
             return Err(Unusable::Refused(format!("the answer has {body_size} bytes, at most {ANSWER_MAX} are read")));
@@ -300,7 +315,7 @@ impl Leader {
             ));
         }
         let _ = host::update_shared(&key, |_| Some(hash.to_vec()));
-        let taken = self.validate(vm, &answer);
+        let taken = self.validate(vm, &answer, now);
         let _ = host::update_shared(&key, |_| Some(Vec::new()));
         match taken {
             // It came for the ticket's sake: to be acknowledged at once.
@@ -309,14 +324,21 @@ impl Leader {
         }
     }
 
-    fn validate(&self, vm: &Vm, answer: &[u8]) -> Result<(), Unusable> {
+    fn validate(&self, vm: &Vm, answer: &[u8], now: UnixMillis) -> Result<(), Unusable> {
         let plan = self.service.compile(answer).map_err(Unusable::Refused)?;
-        let holds = self.service.current(&vm.metrics).map(|current| current.plan.version).unwrap_or_default();
+        let _ = self.service.current(&vm.metrics);
+        if self.service.has_left(plan.version) {
+            return Err(Unusable::Refused(
+                "quarantined: the filter died again and again under this snapshot, and went back to the one before"
+                    .to_owned(),
+            ));
+        }
+        let holds = self.service.rank().version;
         if plan.version <= holds {
             return Err(Unusable::Stale(plan.version, holds));
         }
         self.service
-            .publish(plan.version, answer)
+            .publish(plan.version, answer, now)
             .map_err(|error| Unusable::Refused(format!("it cannot be published: {error}")))
     }
 }

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Every worker has a VM with one root context per plugin configuration ([`root`]) and one stream context per
-//! request ([`stream`]). Nothing here is static: plugins share VMs.
+//! request ([`stream`]). Nothing here is static, since plugins share VMs, but what is the VM's own ([`rebuilds`]).
 //!
 //! # No panics
 //! A panic kills every stream of a worker, so this crate has none: the lints deny them, borrows are tried
@@ -33,11 +33,15 @@
 
 mod answer;
 mod cell;
+#[cfg(feature = "crash")]
+mod crash;
 mod earlier;
 mod host;
 mod leader;
 mod lease;
 mod metrics;
+mod published;
+mod rebuilds;
 mod report;
 mod request;
 mod response;

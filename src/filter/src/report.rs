@@ -147,6 +147,7 @@ fn hello(vm: &Vm) -> Hello {
     Hello {
         filter_version: env!("CARGO_PKG_VERSION").to_owned(),
         snapshot_format: FORMAT,
+        chain: vm.chain(),
         services: services.collect(),
     }
 }

@@ -83,7 +83,7 @@ impl Request {
             }
         }
         let Some(index) = vm.config.service_of(authority, path) else {
-            earlier::clear_redirected(vm.services.iter().filter_map(|service| service.current(&vm.metrics)));
+            earlier::clear_redirected(&headers, vm.services.iter().filter_map(|service| service.current(&vm.metrics)));
             return None;
         };
         let service = vm.services.get(index)?;
@@ -120,7 +120,11 @@ impl Request {
         } else {
             None
         };
-        let earlier = EarlierPass::read(plan, seen.stamps);
+        let earlier = EarlierPass::read(&self.headers, plan, seen.stamps);
+        if earlier == EarlierPass::SameChain {
+            vm.found_doubled(&self.service.name);
+            return Settled::Goes(Expected { service: Rc::clone(&self.service), current, slot: None, issue: None });
+        }
         let down = current.down(now);
         let decision = loop {
             let view = View {
@@ -150,8 +154,13 @@ impl Request {
         if !matches!(earlier, EarlierPass::Kept(_)) {
             self.count(vm, &current, &decision, &seen, earlier);
         }
+        earlier::note_pass(&self.headers);
         match decision.chosen.and_then(|chosen| Some((plan.slot(chosen.slot)?, chosen.reason))) {
-            Some((slot, reason)) => stamps::stamp(&self.headers, &seen, plan, slot, reason),
+            Some((slot, reason)) => {
+                #[cfg(feature = "crash")]
+                crate::crash::where_marked(slot);
+                stamps::stamp(&self.headers, &seen, plan, slot, reason);
+            }
             None => stamps::clear(&self.headers, &seen, plan),
         }
         let slot = decision.chosen.map(|chosen| chosen.slot);

@@ -10,6 +10,7 @@ use proxy_wasm::types::ContextType;
 
 use crate::host;
 use crate::leader::Leader;
+use crate::rebuilds::Guard;
 use crate::report::Reporter;
 use crate::stream::Stream;
 use crate::vm::{self, Vm};
@@ -28,6 +29,7 @@ pub struct Root {
     generation: u64,
     /// What acts on the world. Made at the first tick: a canary VM is configured too, but never ticks.
     agent: Option<Agent>,
+    guard: Option<Guard>,
 }
 
 /// A root that takes part: it may lead, and reports.
@@ -41,15 +43,20 @@ struct Agent {
 impl Root {
     /// A root that is not configured yet.
     pub fn new(context: u32) -> Self {
-        Self { context, vm: None, generation: 0, agent: None }
+        Self { context, vm: None, generation: 0, agent: None, guard: None }
     }
 
     fn configure(&mut self) -> Result<(), String> {
         let json =
             host::plugin_configuration().map_err(|error| format!("plugin configuration: cannot be read: {error}"))?;
-        self.vm = Some(Rc::new(Vm::configure(&json)?));
-        self.agent = None;
-        self.generation = host::now().0;
+        let vm = Rc::new(Vm::configure(&json)?);
+        let now = host::now();
+        let guard = Guard::new(&json);
+        if guard.is_rebuild(now) {
+            vm.services.iter().for_each(|service| service.rebuilt(&vm.metrics, now));
+        }
+        (self.vm, self.agent, self.guard) = (Some(vm), None, Some(guard));
+        self.generation = now.0;
         // Without it the pass after an internal redirect is decided anew, and the pin was taken off at the first.
         if let Err(error) = host::declare_for_request(names::PROPERTY_DECIDED) {
             let property = names::PROPERTY_DECIDED;
@@ -78,6 +85,11 @@ impl Agent {
 }
 
 impl Context for Root {
+    fn on_done(&mut self) -> bool {
+        self.guard.iter().for_each(Guard::forget);
+        true
+    }
+
     fn on_http_call_response(&mut self, token: u32, _: usize, body_size: usize, _: usize) {
         let (Some(vm), Some(agent)) = (&self.vm, &mut self.agent) else { return };
         let now = host::now();
@@ -104,6 +116,7 @@ impl RootContext for Root {
     fn on_tick(&mut self) {
         let Some(vm) = &self.vm else { return };
         let now = vm.read_clock();
+        self.guard.iter_mut().for_each(|guard| guard.tick(now));
         if self.agent.is_none() {
             self.agent = Agent::new(vm, self.generation);
         }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use colorfast_core::error::FieldError;
 use colorfast_core::ids::{AssignmentId, Epoch, ServiceName, SnapshotVersion};
 use colorfast_core::keys::ServiceKeys;
-use colorfast_core::names::{metric, shared};
+use colorfast_core::names::metric;
 use colorfast_core::plan::{Plan, SlotIndex, SlotSet};
 use colorfast_core::plugin::ServiceConfig;
 use colorfast_core::settings::OnSlotDown;
@@ -17,6 +17,8 @@ use colorfast_core::wire::discovery::DiscoveryResponse;
 use crate::cell::SharedCell;
 use crate::host;
 use crate::metrics::{Metrics, RequestCounters};
+use crate::published::{Published, Rank, Step};
+use crate::rebuilds::{Rebuilds, Rebuilt};
 use crate::watch::{Watch, Watches};
 
 /// A plan, what is counted under it, and what is seen of its slots.
@@ -60,8 +62,8 @@ pub struct Service {
     /// What is seen of its slots.
     pub watches: Watches,
     keys: Option<ServiceKeys>,
-    version_key: String,
-    snapshot_key: String,
+    published: Published,
+    rebuilds: Rebuilds,
     cache: SharedCell<Cache>,
     in_vain: Cell<Option<(AssignmentId, UnixMillis)>>,
 }
@@ -73,8 +75,8 @@ const IN_VAIN_MS: u64 = 10_000;
 #[derive(Debug)]
 struct Cache {
     current: Rc<Current>,
-    /// The version that was looked at last; above that of `current` where that one could not be compiled.
-    seen: SnapshotVersion,
+    /// The rank that was looked at last; above that of `current` where that one could not be compiled.
+    seen: Rank,
     announced: bool,
 }
 
@@ -89,12 +91,12 @@ impl Service {
         let watches = Watches::default();
         let current = Current::new(Plan::compile(&bootstrap, keys.as_ref())?, &watches);
         Ok(Self {
-            version_key: shared::version(&name),
-            snapshot_key: shared::snapshot(&name),
+            published: Published::of(&name),
+            rebuilds: Rebuilds::of(&name),
             name,
             watches,
             keys,
-            cache: SharedCell::new(Cache { seen: SnapshotVersion::default(), current, announced: false }),
+            cache: SharedCell::new(Cache { seen: Rank::default(), current, announced: false }),
             in_vain: Cell::new(None),
         })
     }
@@ -111,7 +113,7 @@ impl Service {
 
     /// The plan to decide by: that of the newest snapshot that the process has published.
     pub fn current(&self, metrics: &Metrics) -> Option<Rc<Current>> {
-        let published = self.published();
+        let published = self.published.rank();
         self.cache.with(|cache| {
             if published > cache.seen || !cache.announced {
                 self.refresh(cache, metrics, published);
@@ -120,23 +122,23 @@ impl Service {
         })
     }
 
-    /// The version that the process has published; the lowest where it has none.
-    fn published(&self) -> SnapshotVersion {
-        let version = host::shared(&self.version_key).ok().flatten();
-        version.and_then(|bytes| SnapshotVersion::from_bytes(&bytes)).unwrap_or_default()
+    /// The rank of what the process decides by, as this VM has seen it last.
+    pub fn rank(&self) -> Rank {
+        self.cache.with(|cache| cache.seen).unwrap_or_default()
     }
 
-    fn refresh(&self, cache: &mut Cache, metrics: &Metrics, published: SnapshotVersion) {
+    fn refresh(&self, cache: &mut Cache, metrics: &Metrics, published: Rank) {
         let before = cache.announced.then(|| Rc::clone(&cache.current));
         if published > cache.seen {
             cache.seen = published;
             match self.read_published() {
-                Ok(plan) => {
-                    cache.seen = plan.version.max(published);
+                Ok((rank, plan)) => {
+                    cache.seen = rank.max(published);
                     cache.current = Current::new(plan, &self.watches);
                 }
                 Err(error) => {
-                    log::error!("colorfast {}: the published snapshot {published} is not usable: {error}", self.name);
+                    let version = published.version;
+                    log::error!("colorfast {}: the published snapshot {version} is not usable: {error}", self.name);
                     metrics.count(&metric::snapshots_refused(&self.name), 1);
                     return;
                 }
@@ -146,12 +148,9 @@ impl Service {
         self.announce(metrics, before.as_ref().map(|before| &before.plan), &cache.current.plan);
     }
 
-    /// Compiles what stands in shared data. It stood there before its version did, so it is that version at least.
-    fn read_published(&self) -> Result<Plan, String> {
-        let value = host::shared(&self.snapshot_key).map_err(|error| error.to_string())?;
-        let value = value.ok_or("there is none")?;
-        let (_, answer) = Published::split(&value).ok_or("it is cut short")?;
-        self.compile(answer)
+    fn read_published(&self) -> Result<(Rank, Plan), String> {
+        let (rank, answer) = self.published.answer()?;
+        Ok((rank, self.compile(&answer)?))
     }
 
     /// Compiles a discovery answer.
@@ -176,21 +175,36 @@ impl Service {
         })
     }
 
-    /// Publishes a discovery answer for the whole process, unless there is a newer one: the snapshot first, then its
-    /// version, so that whoever sees the version finds the snapshot.
+    /// Publishes a discovery answer for the whole process, unless there is a newer one.
     ///
     /// # Errors
-    /// Where the host refuses; nothing, or the snapshot alone, has then changed.
-    pub fn publish(&self, version: SnapshotVersion, answer: &[u8]) -> Result<(), host::HostError> {
-        host::update_shared(&self.snapshot_key, |current| {
-            let current = current.and_then(Published::split).map(|(version, _)| version);
-            (current < Some(version)).then(|| Published::join(version, answer))
-        })?;
-        host::update_shared(&self.version_key, |current| {
-            let current = current.and_then(SnapshotVersion::from_bytes);
-            (current < Some(version)).then(|| version.to_bytes().to_vec())
-        })?;
-        Ok(())
+    /// Where the host refuses.
+    pub fn publish(&self, version: SnapshotVersion, answer: &[u8], now: UnixMillis) -> Result<(), host::HostError> {
+        self.published.publish(version, answer, now, |rank| self.rebuilds.is_sound(rank, now))
+    }
+
+    /// This VM replaces one that died: where that is one too many, the process goes back to the snapshot before.
+    pub fn rebuilt(&self, metrics: &Metrics, now: UnixMillis) {
+        let name = &self.name;
+        match self.rebuilds.count(&self.published, now) {
+            Rebuilt::Counted => {}
+            Rebuilt::Left(Rank { version, .. }) => {
+                metrics.count(&metric::retreats(name), 1);
+                log::error!(
+                    "colorfast {name}: the filter died again and again under snapshot {version}: goes back to the one \
+                     before until a newer one comes"
+                );
+            }
+            Rebuilt::Stuck(Rank { version, .. }) => log::error!(
+                "colorfast {name}: the filter dies again and again under snapshot {version}, and there is none to go \
+                 back to"
+            ),
+        }
+    }
+
+    /// Whether `version` was taken and left again.
+    pub fn has_left(&self, version: SnapshotVersion) -> bool {
+        self.rank() == Rank { version, step: Step::Back }
     }
 
     /// Tells by metrics what the process decides by now.
@@ -214,21 +228,5 @@ impl Service {
             let cause = if self.keys.is_some() { "the snapshot names no ring" } else { "no keys" };
             log::warn!("colorfast {}: {cause}: sessions are placed by hash alone and get no pin", self.name);
         }
-    }
-}
-
-/// The form of the published value: the version, then the answer as it came.
-struct Published;
-
-impl Published {
-    const VERSION: usize = 16;
-
-    fn join(version: SnapshotVersion, answer: &[u8]) -> Vec<u8> {
-        [version.to_bytes().as_slice(), answer].concat()
-    }
-
-    fn split(value: &[u8]) -> Option<(SnapshotVersion, &[u8])> {
-        let (version, answer) = value.split_at_checked(Self::VERSION)?;
-        Some((SnapshotVersion::from_bytes(version)?, answer))
     }
 }

@@ -2,14 +2,16 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
 
 use colorfast_core::ids::ServiceName;
 use colorfast_core::keys::ServiceKeys;
-use colorfast_core::names;
+use colorfast_core::names::{self, metric};
 use colorfast_core::plugin::{PluginConfig, ServiceConfig};
 use colorfast_core::rendezvous;
 use colorfast_core::time::UnixMillis;
+use colorfast_core::wire::reports::Chain;
 
 use crate::host;
 use crate::metrics::Metrics;
@@ -36,6 +38,8 @@ pub struct Vm {
     pub started: UnixMillis,
     clock: Cell<UnixMillis>,
     draws: Draws,
+    chain: Cell<Chain>,
+    configuration: u64,
 }
 
 impl Vm {
@@ -64,6 +68,8 @@ impl Vm {
             started: first_configuration(now),
             clock: Cell::new(now),
             draws: Draws::seeded(now),
+            chain: Cell::new(Chain::Single),
+            configuration: hash(json),
         })
     }
 
@@ -79,6 +85,27 @@ impl Vm {
         self.clock.get()
     }
 
+    /// Notes that a request came that another filter of its chain had decided: counted each time, told once.
+    pub fn found_doubled(&self, service: &ServiceName) {
+        self.metrics.count(&metric::doubled(service), 1);
+        if self.chain.replace(Chain::Doubled) == Chain::Doubled {
+            return;
+        }
+        let mark = self.configuration.to_le_bytes();
+        let first = host::update_shared(names::shared::DOUBLED, |told| (told != Some(&mark)).then(|| mark.to_vec()));
+        if first == Ok(true) {
+            log::error!(
+                "colorfast {service}: colorfast stands twice in a filter chain: the first decides, this one lets \
+                 everything pass: take one of them out"
+            );
+        }
+    }
+
+    /// Whether this filter was found to be a second one.
+    pub fn chain(&self) -> Chain {
+        self.chain.get()
+    }
+
     /// A uniformly random number.
     pub fn draw(&self) -> u64 {
         self.draws.next()
@@ -90,7 +117,7 @@ fn environment_keys() -> Result<BTreeMap<ServiceName, ServiceKeys>, String> {
     match std::env::var(names::ENV_KEYS) {
         Ok(json) if !json.is_empty() => {
             // The parser's own words could repeat a piece of a key, so only the place is told.
-            serde_json::from_str(&json).map_err(|error| {
+            serde_json::from_slice(json.as_bytes()).map_err(|error| {
                 format!(
                     "{}: not a JSON object of service names to keys (line {}, column {})",
                     names::ENV_KEYS,
@@ -125,6 +152,13 @@ impl Draws {
         self.0.set(state);
         rendezvous::mix(state)
     }
+}
+
+/// The same in every VM of the process.
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 /// A number from the system's entropy.

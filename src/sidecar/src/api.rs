@@ -10,6 +10,7 @@ use colorfast_core::release::{Entry, Phase, Verb};
 use colorfast_core::settings::ServiceSettings;
 use colorfast_core::time::UnixMillis;
 use colorfast_core::weight::Weight;
+use colorfast_core::wire::reports::Chain;
 use serde::{Deserialize, Serialize};
 
 /// `POST /v1/services/{service}/verbs`: one act of an operator.
@@ -256,6 +257,9 @@ pub struct InstanceStatus {
     pub version_info: String,
     /// Whether it can read and mint pins.
     pub keyed: bool,
+    /// Whether the filter stands alone in its chain.
+    #[serde(default, skip_serializing_if = "Chain::is_single")]
+    pub chain: Chain,
     /// When it reported last.
     pub last_seen: UnixMillis,
 }

@@ -90,7 +90,8 @@ fn send(case: &Case, worker: &Worker, now: UnixSeconds) -> Sent {
         request = request
             .with(names::HEADER_SLOT, &earlier.slot)
             .with(names::HEADER_BUNDLE, &earlier.bundle)
-            .with(names::HEADER_DECISION, &earlier.decision);
+            .with(names::HEADER_DECISION, &earlier.decision)
+            .with(names::HEADER_ORIGINAL_URL, "http://chat.example.com/turn");
     }
     if let Some(client) = &asked.client {
         request = request.with("user-agent", &client.user_agent);

@@ -68,8 +68,29 @@ pub struct Hello {
     pub filter_version: String,
     /// Snapshot format that it reads.
     pub snapshot_format: u32,
+    /// Whether it is alone in its filter chain.
+    #[serde(default, skip_serializing_if = "Chain::is_single")]
+    pub chain: Chain,
     /// Every service of its configuration.
     pub services: Vec<HelloService>,
+}
+
+/// How many colorfast filters a filter chain has, as an instance has seen from its requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Chain {
+    /// No request has come that another one had decided.
+    #[default]
+    Single,
+    /// Another one stands before this one, and decides.
+    Doubled,
+}
+
+impl Chain {
+    /// Whether there is nothing to tell.
+    pub fn is_single(&self) -> bool {
+        *self == Self::Single
+    }
 }
 
 /// One service of a [`Hello`].

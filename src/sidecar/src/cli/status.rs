@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use colorfast_core::ids::{ServiceName, SnapshotVersion};
 use colorfast_core::release::Phase;
 use colorfast_core::time::UnixMillis;
+use colorfast_core::wire::reports::Chain;
 use comfy_table::{Cell, CellAlignment};
 
 use crate::api::{MemberStatus, Recent, ServiceStatus, Serving, SlotStatus};
@@ -125,6 +126,10 @@ fn members(status: &ServiceStatus, now: UnixMillis, output: &Output) -> String {
         ]);
         if member.instances.iter().any(|instance| !instance.keyed) {
             let note = "has no keys (COLORFAST_KEYS): it neither reads nor mints pins, and decides by hash";
+            let _ = writeln!(notes, " {} {}", words::tame(&member.member), output.paint.warn(note));
+        }
+        if member.instances.iter().any(|instance| instance.chain == Chain::Doubled) {
+            let note = "has colorfast twice in a filter chain: the first decides; take the other one out";
             let _ = writeln!(notes, " {} {}", words::tame(&member.member), output.paint.warn(note));
         }
     }

@@ -126,6 +126,7 @@ impl Reports {
                 instance: key.split('/').nth(2).unwrap_or_default().to_owned(),
                 version_info: said.version_info.clone(),
                 keyed: said.keyed,
+                chain: hello.chain,
                 filter_version: hello.filter_version,
                 last_seen: instance.seen,
             })
