@@ -31,6 +31,12 @@ pub struct Sidecar {
     control: Port,
     process: Option<Process>,
     folder: TempDir,
+    manner: Box<Manner>,
+}
+
+/// How the sidecar and its commands are started.
+#[derive(Debug)]
+struct Manner {
     flags: Vec<String>,
     client_flags: Vec<String>,
     environment: Vec<(String, String)>,
@@ -71,9 +77,11 @@ impl Sidecar {
             control,
             process: None,
             folder,
-            flags: flags.to_vec(),
-            client_flags: client_flags.to_vec(),
-            environment: environment.to_vec(),
+            manner: Box::new(Manner {
+                flags: flags.to_vec(),
+                client_flags: client_flags.to_vec(),
+                environment: environment.to_vec(),
+            }),
         };
         sidecar.launch().await?;
         Ok(sidecar)
@@ -173,7 +181,7 @@ impl Sidecar {
     /// # Errors
     /// Where it cannot be run or does not end; a command that ends with a failure is an answer, not an error.
     pub async fn cli<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<Outcome> {
-        Self::run(self.command(arguments).args(&self.client_flags).arg("--json")).await
+        Self::run(self.command(arguments).args(&self.manner.client_flags).arg("--json")).await
     }
 
     /// Runs a command with no flags but the ones given and the data folder.
@@ -189,7 +197,7 @@ impl Sidecar {
     /// # Errors
     /// As [`Sidecar::cli`].
     pub async fn cli_text<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<Outcome> {
-        Self::run(self.command(arguments).args(&self.client_flags)).await
+        Self::run(self.command(arguments).args(&self.manner.client_flags)).await
     }
 
     fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> tokio::process::Command {
@@ -224,7 +232,7 @@ impl Sidecar {
         command.arg("serve").arg("--data-dir").arg(self.data_dir());
         command.arg("--discovery").arg(self.discovery().to_string());
         command.arg("--control").arg(self.control().to_string());
-        command.args(&self.flags).env_remove("COLORFAST_DATA_DIR").envs(self.environment.iter().cloned());
+        command.args(&self.manner.flags).env_remove("COLORFAST_DATA_DIR").envs(self.manner.environment.iter().cloned());
         let mut process = Process::spawn("the sidecar", &mut command, &self.log_path())?;
         wait::until_ok("the sidecar to listen", START_LIMIT, || {
             let seen = process.must_run().and_then(|()| self.serving(&ready, process.pid()));
@@ -242,7 +250,7 @@ impl Sidecar {
         if serving.pid != pid {
             bail!("{} is of the process {}, not of {pid}", ready.display(), serving.pid);
         }
-        let scheme = if self.flags.iter().any(|flag| flag == "--tls-cert") { "https" } else { "http" };
+        let scheme = if self.manner.flags.iter().any(|flag| flag == "--tls-cert") { "https" } else { "http" };
         let wanted = (format!("{scheme}://{}", self.discovery()), format!("{scheme}://{}", self.control()));
         if (&serving.discovery, &serving.control) != (&wanted.0, &wanted.1) {
             bail!("it listens on {} and {}, and was told {wanted:?}", serving.discovery, serving.control);
