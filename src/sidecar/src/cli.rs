@@ -6,6 +6,7 @@ mod catalogue;
 mod client;
 mod completions;
 mod confirm;
+mod doctor;
 mod error;
 mod events;
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub fn main() -> ExitCode {
     let exit = match command {
         Command::Serve(serve) => run_sidecar(serve, &globals, &environment),
         Command::Restore(command) => restore::run(&command, &globals, &environment, &output),
+        Command::Doctor(command) => doctor::run(&command, &globals, &environment, &output),
         Command::Completions { shell } => completions::run(shell, &output),
         Command::Man { folder } => man::run(&folder, &output),
         Command::Operator(command) => operate(command, globals, &environment, output),

@@ -105,6 +105,8 @@ pub enum Command {
     Serve(Serve),
     /// Put a backup in the place of the data directory's store, while no sidecar runs there
     Restore(Restore),
+    /// Say what is misconfigured in an Envoy: where, why it matters, and what to write instead
+    Doctor(Doctor),
     /// Print a script that completes command lines
     Completions {
         /// The shell that reads it
@@ -324,6 +326,20 @@ pub struct Restore {
     /// Even where there is a store already; it is kept beside the restored one
     #[arg(long)]
     pub force: bool,
+}
+
+/// `colorfast doctor`
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// The admin address of the Envoy to look at
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9901")]
+    pub admin: String,
+    /// A bootstrap file to look at instead, YAML or JSON
+    #[arg(long, value_name = "FILE", conflicts_with = "admin")]
+    pub config: Option<PathBuf>,
+    /// The filter of this release [default: by colorfast_filter.wasm.sha256 beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub filter: Option<PathBuf>,
 }
 
 /// `colorfast serve`

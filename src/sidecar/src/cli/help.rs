@@ -17,7 +17,7 @@ pub const OUTPUT: &str = "Output";
 /// The commands by what they are used for.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Release", &["service", "bundle", "stage", "ramp", "switch", "rollback", "abort", "migrate", "recycle"]),
-    ("Look", &["status", "watch", "events", "verify-log"]),
+    ("Look", &["status", "watch", "events", "verify-log", "doctor"]),
     ("Run", &["serve", "member", "token", "backup", "restore"]),
     ("Install", &["completions", "man"]),
 ];
@@ -211,7 +211,8 @@ const PAGES: &[Page] = &[
         ],
         options: &["json"],
         note: "The copy holds the log, keys, and what is known of proxies: keep it as you keep keys. It is read to its end \
-            before it takes its place, and readable to you alone. Tokens stand in files beside the store and are not in it.",
+            before it takes its place, and readable to you alone. The two \
+            tokens that stand in files of the data directory are not in it.",
     },
     Page {
         command: "restore",
@@ -221,7 +222,19 @@ const PAGES: &[Page] = &[
         ],
         options: &["data_dir", "json"],
         note: "The log goes on from the copy under an epoch of its own, which proxies take for newer: they follow as soon as \
-            the sidecar runs. Sessions of assignments that the copy knows stay; those that began after it begin anew.",
+            the sidecar runs. Sessions of assignments that the copy knows stay; those that began after it begin anew. \
+            What was revoked after the copy holds again.",
+    },
+    Page {
+        command: "doctor",
+        examples: &[
+            ("colorfast doctor", "the Envoy whose admin address is http://127.0.0.1:9901"),
+            ("colorfast doctor --admin http://127.0.0.1:19901 --json", "another one, for programs"),
+            ("colorfast doctor --config bootstrap.yaml", "a file, before anything runs"),
+        ],
+        options: &["json"],
+        note: "Ends with exit code 1 where something is wrong, and with 0 where nothing is, or only what has a price (notes). \
+            Asks the sidecar for slots and members where one is found; what cannot be looked at is said.",
     },
     Page {
         command: "completions",
