@@ -6,7 +6,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 WASM := $(TARGET)/wasm32-wasip1/wasm/colorfast_filter.wasm
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rules test-sidecar test-filter test-integration check format toolchain wasm wasm-crash native release envoy clean
+.PHONY: help demo bench test test-rules test-sidecar test-filter test-integration check format toolchain wasm wasm-crash native release envoy clean
 
 help: ## Lists the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ endef
 demo: wasm native envoy ## Plays a release under talking clients. KEEP=1 leaves it running, WITHOUT=1 leaves colorfast out, RUNNER=func-e
 	COLORFAST_RUNNER=$(RUNNER) $(CARGO) run --quiet -p integration --bin demo -- \
 		$(if $(KEEP),--keep) $(if $(WITHOUT),--without-filter) $(DEMO)
+
+bench: release envoy ## Measures what colorfast costs: target/bench/report.html. BENCH=quick for a look, BENCH=smoke
+	COLORFAST_BIN=$(abspath $(TARGET))/release/colorfast $(CARGO) run --quiet -p integration --bin bench -- $(BENCH)
 
 test: test-rules test-sidecar test-filter test-integration ## Runs every test; installs what they need
 
@@ -39,7 +42,8 @@ check: toolchain ## Checks format, lints and the layers
 	$(call suite,format,$(CARGO) fmt --all --check)
 	$(call suite,layers,$(PYTHON) tests/layers.py)
 	$(call suite,lints,$(CARGO) clippy --quiet --all-targets -- -D warnings)
-	$(call suite,lints of the filter,$(CARGO) clippy --quiet --profile wasm --target wasm32-wasip1 -p colorfast-filter -- -D warnings)
+	$(call suite,lints of the filters,$(CARGO) clippy --quiet --profile wasm --target wasm32-wasip1 \
+		-p colorfast-filter -p bench-filter -- -D warnings)
 
 format: ## Formats the code
 	$(CARGO) fmt --all
@@ -49,7 +53,7 @@ toolchain: ## Installs what rust-toolchain.toml names, where rustup is and somet
 		rustup toolchain install && rustup target add wasm32-wasip1; fi
 
 wasm: toolchain ## Builds the filter: target/wasm32-wasip1/wasm/colorfast_filter.wasm
-	$(CARGO) build --quiet --profile wasm --target wasm32-wasip1 -p colorfast-filter -p colorfast-golden
+	$(CARGO) build --quiet --profile wasm --target wasm32-wasip1 -p colorfast-filter -p colorfast-golden -p bench-filter
 
 wasm-crash: toolchain ## Builds the filter that dies on purpose, for tests
 	$(CARGO) build --quiet --profile crash --target wasm32-wasip1 -p colorfast-filter --features crash

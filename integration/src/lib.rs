@@ -14,6 +14,7 @@
 
 pub mod access_log;
 pub mod agent;
+pub mod bench;
 pub mod client;
 pub mod collector;
 pub mod demo;

@@ -58,14 +58,25 @@ impl Lone {
 /// Where the shipped file cannot be read.
 pub fn config(blue: &Agent, green: &Agent) -> Result<EnvoyConfig> {
     let config = EnvoyConfig::shipped()?.agent("blue", blue.address()).agent("green", green.address());
-    let keys = ServiceKeys { sid: Secret::new(SID_KEY), ring: BTreeMap::from([(KeyId(1), Secret::new(KEY))]) };
-    let plugin = json!({
+    // Nobody listens on port 1: there is no sidecar.
+    let config = config.plugin(&plugin()).sidecar(([127, 0, 0, 1], 1).into());
+    Ok(config.env("COLORFAST_KEYS", &keys()))
+}
+
+/// The plugin configuration of such a proxy.
+#[must_use]
+pub fn plugin() -> Value {
+    json!({
         "sidecar_cluster": "colorfast_sidecar",
         "services": [{"name": SERVICE, "bootstrap": snapshot()}],
-    });
-    // Nobody listens on port 1: there is no sidecar.
-    let config = config.plugin(&plugin).sidecar(([127, 0, 0, 1], 1).into());
-    Ok(config.env("COLORFAST_KEYS", &json!({ SERVICE: keys }).to_string()))
+    })
+}
+
+/// The keys that such a proxy has in its environment, as `COLORFAST_KEYS`.
+#[must_use]
+pub fn keys() -> String {
+    let keys = ServiceKeys { sid: Secret::new(SID_KEY), ring: BTreeMap::from([(KeyId(1), Secret::new(KEY))]) };
+    json!({ SERVICE: keys }).to_string()
 }
 
 fn snapshot() -> Value {

@@ -71,6 +71,25 @@ pub fn crashing_filter() -> Result<PathBuf> {
     built("COLORFAST_CRASH_WASM", "wasm32-wasip1/crash/colorfast_filter.wasm", "make wasm-crash")
 }
 
+/// The filters that the benchmark measures ours by: `$COLORFAST_BENCH_WASM`, else the build of the `wasm` profile.
+///
+/// # Errors
+/// Where they have not been built.
+pub fn bench_filter() -> Result<PathBuf> {
+    built(
+        "COLORFAST_BENCH_WASM",
+        "wasm32-wasip1/wasm/bench_filter.wasm",
+        "cargo build --profile wasm --target wasm32-wasip1 -p bench-filter",
+    )
+}
+
+/// Where this workspace is built.
+#[must_use]
+pub fn target() -> PathBuf {
+    // Cargo takes a relative target folder from where it was called; from there or from the root, mostly the same.
+    workspace().join(env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from))
+}
+
 fn built(variable: &str, under_target: &str, how: &str) -> Result<PathBuf> {
     if let Some(named) = env::var_os(variable) {
         let path = PathBuf::from(named);
@@ -79,9 +98,7 @@ fn built(variable: &str, under_target: &str, how: &str) -> Result<PathBuf> {
         }
         return Ok(path);
     }
-    // Cargo takes a relative target folder from where it was called; from there or from the root, mostly the same.
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let path = workspace().join(target).join(under_target);
+    let path = target().join(under_target);
     if !path.is_file() {
         bail!("{} does not exist; build it with `{how}`, or set {variable}", path.display());
     }

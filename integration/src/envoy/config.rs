@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
@@ -42,7 +42,16 @@ enum Filter {
     Crashing,
     /// [`INERT_FILTER`].
     Inert,
+    /// Another module.
+    At(PathBuf),
     /// None at all.
+    Absent,
+}
+
+/// Whether Envoy writes an access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Log {
+    Written,
     Absent,
 }
 
@@ -53,6 +62,7 @@ enum Filter {
 pub struct EnvoyConfig {
     document: Value,
     filter: Filter,
+    log: Log,
     pub(super) concurrency: u32,
     pub(super) environment: BTreeMap<String, String>,
     pub(super) log_level: String,
@@ -72,6 +82,7 @@ impl EnvoyConfig {
         let config = Self {
             document,
             filter: Filter::Built,
+            log: Log::Written,
             concurrency: 2,
             environment: BTreeMap::new(),
             log_level: "warning".to_owned(),
@@ -128,6 +139,20 @@ impl EnvoyConfig {
     #[must_use]
     pub fn crashing_filter(mut self) -> Self {
         self.filter = Filter::Crashing;
+        self
+    }
+
+    /// Puts another module in the filter's place.
+    #[must_use]
+    pub fn filter_at(mut self, module: &Path) -> Self {
+        self.filter = Filter::At(module.to_owned());
+        self
+    }
+
+    /// Has Envoy write no access log.
+    #[must_use]
+    pub fn without_access_log(mut self) -> Self {
+        self.log = Log::Absent;
         self
     }
 
@@ -297,7 +322,7 @@ impl EnvoyConfig {
         if let Some(error) = &self.failed {
             bail!("the configuration cannot be edited so: {error}");
         }
-        let wasm = match self.filter {
+        let wasm = match &self.filter {
             Filter::Built => Some(paths::filter()?),
             Filter::Crashing => Some(paths::crashing_filter()?),
             Filter::Inert => {
@@ -305,11 +330,15 @@ impl EnvoyConfig {
                 std::fs::write(&path, INERT_FILTER)?;
                 Some(path)
             }
+            Filter::At(path) => Some(path.clone()),
             Filter::Absent => None,
         };
         let log = folder.join("access.log");
         let mut config = self.clone().edit_http(|hcm| {
-            *at(hcm, "/access_log/0/typed_config/path")? = json!(log);
+            match self.log {
+                Log::Written => *at(hcm, "/access_log/0/typed_config/path")? = json!(log),
+                Log::Absent => *at(hcm, "/access_log")? = json!([]),
+            }
             match &wasm {
                 Some(path) => {
                     for filter in list(hcm, "/http_filters")? {

@@ -1,0 +1,107 @@
+//! What colorfast costs: `make bench`.
+//!
+//! ```text
+//!   requests ─ wire (load) ─▶ an Envoy for each of the variants ─▶ upstream (agents)
+//!      └ calls: each host call alone, by the bench filter; its number, by the built filter in a small host
+//!   confirmation ─ members (simulated) + two Envoys ◀─▶ sidecar ◀─ colorfast switch
+//!   start: the VM's start, its memory
+//!      └──▶ report (figures) ─▶ targets ─▶ report.json, page (charts) ─▶ report.html, table
+//! ```
+//!
+//! BENCHMARKS.md says how it is measured and how to read it. Nothing here judges a build: targets are shown.
+
+mod calls;
+mod charts;
+mod confirmation;
+mod cpu;
+mod machine;
+mod members;
+mod options;
+mod page;
+mod progress;
+mod report;
+mod requests;
+mod start;
+mod stats;
+mod table;
+mod targets;
+mod upstream;
+mod variants;
+mod wire;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser as _;
+
+use crate::{paths, process};
+use options::Options;
+use progress::Progress;
+use report::{Report, Requests};
+
+/// The benchmark could not be run.
+const FAILED: u8 = 3;
+
+/// Measures what the command line asks for.
+#[must_use]
+pub fn main() -> ExitCode {
+    let options = Options::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let done = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(run(&options)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            for tail in process::take_tails() {
+                eprintln!("{tail}\n");
+            }
+            eprintln!("bench: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+async fn run(options: &Options) -> Result<()> {
+    let size = options.mode.size();
+    let progress = Progress::new();
+    let mut report = Report {
+        format: report::FORMAT,
+        release: env!("CARGO_PKG_VERSION"),
+        mode: options.mode.as_str(),
+        began: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%MZ").to_string(),
+        machine: machine::Machine::this()?,
+        requests: None,
+        confirmation: Vec::new(),
+        starts: None,
+        targets: Vec::new(),
+    };
+    if !options.confirmation_only {
+        let samples = requests::measure(&size, &paths::bench_filter()?, &progress).await?;
+        let per_round = requests::per_round(&size);
+        let grain = requests::grain_part(&samples, per_round)?;
+        report.requests = Some(Requests::of(&samples, &calls::Counts::take()?, per_round, grain));
+    }
+    if !options.requests_only {
+        report.confirmation = confirmation::measure(&size, &progress).await?;
+    }
+    if !options.requests_only && !options.confirmation_only {
+        report.starts = Some(start::measure(&size, &progress).await?);
+    }
+    progress.end();
+    let report = report.judged();
+    let folder = options.out.clone().unwrap_or_else(|| paths::target().join("bench"));
+    let [json, html] = written(&folder, &report)?;
+    println!("{}", table::summary(&report));
+    println!("{}\n{}", json.display(), html.display());
+    Ok(())
+}
+
+/// Writes both forms of the report.
+fn written(folder: &std::path::Path, report: &Report) -> Result<[PathBuf; 2]> {
+    std::fs::create_dir_all(folder)?;
+    let (json, html) = (folder.join("report.json"), folder.join("report.html"));
+    for (path, text) in [(&json, serde_json::to_string_pretty(report)? + "\n"), (&html, page::page(report)?)] {
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok([json, html])
+}

@@ -1,0 +1,93 @@
+//! How much is measured.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// Measures what colorfast costs, and writes a report.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "bench", version)]
+pub struct Options {
+    /// How much: `full` for figures to keep, `quick` for a look, `smoke` to see that it runs
+    #[arg(value_enum, default_value = "full")]
+    pub mode: Mode,
+    /// Where the reports go, instead of target/bench
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Measure requests only, not confirmation and starts
+    #[arg(long)]
+    pub requests_only: bool,
+    /// Measure confirmation only
+    #[arg(long, conflicts_with = "requests_only")]
+    pub confirmation_only: bool,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Minutes: the figures of BENCHMARKS.md.
+    Full,
+    /// A minute or so: figures that waver.
+    Quick,
+    /// As little as can be: figures that mean nothing.
+    Smoke,
+}
+
+/// The numbers of a mode.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// How often one subject is asked in one round, over every connection.
+    pub times: u32,
+    /// How often it is asked before the first round.
+    pub warm_up: u32,
+    /// Rounds over all subjects.
+    pub rounds: u32,
+    /// Switches that are timed, with each number of members.
+    pub switches: u32,
+    /// The numbers of members.
+    pub members: &'static [u32],
+    /// Starts that are timed, with and without the filter.
+    pub starts: u32,
+    /// Numbers of workers whose memory is compared.
+    pub workers: &'static [u32],
+}
+
+impl Mode {
+    /// The word in the report.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Quick => "quick",
+            Self::Smoke => "smoke",
+        }
+    }
+
+    /// Its numbers.
+    #[must_use]
+    pub fn size(self) -> Size {
+        match self {
+            Self::Full => Size {
+                times: 200,
+                warm_up: 400,
+                rounds: 21,
+                switches: 200,
+                members: &[1, 10, 100, 1_000],
+                starts: 11,
+                workers: &[1, 2, 3, 4],
+            },
+            Self::Quick => Size {
+                times: 100,
+                warm_up: 200,
+                rounds: 7,
+                switches: 30,
+                members: &[1, 10, 100, 1_000],
+                starts: 5,
+                workers: &[1, 4],
+            },
+            Self::Smoke => {
+                Size { times: 4, warm_up: 20, rounds: 3, switches: 4, members: &[1, 10], starts: 1, workers: &[1, 2] }
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The summary on the terminal.
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{CellAlignment, Table};
+
+use super::report::Report;
+use super::stats::Spread;
+
+/// The whole summary.
+#[must_use]
+pub fn summary(report: &Report) -> String {
+    let mut parts = Vec::new();
+    if let Some(requests) = &report.requests {
+        for (title, costs) in
+            [("CPU per request over direct answers", &requests.direct), ("… over an agent", &requests.upstream)]
+        {
+            let rows = costs.iter().map(|cost| {
+                vec![
+                    cost.title.to_owned(),
+                    micros(cost.cpu_us.median),
+                    range(&cost.cpu_us),
+                    micros(cost.adds_us.median),
+                ]
+            });
+            parts.push(table(&[title, "µs", "quartiles", "adds µs"], rows));
+        }
+        let rows = requests.calls.iter().map(|call| {
+            let counts = [call.by_hash, call.by_pin].map(|count| count.to_string());
+            let [hash, pin] = counts;
+            vec![call.title.to_owned(), micros(call.cpu_us.median), range(&call.cpu_us), hash, pin]
+        });
+        parts.push(table(&["measured alone", "µs", "quartiles", "by hash", "by pin"], rows));
+        let sums = &requests.sums;
+        parts.push(format!(
+            "Host calls by hash {} µs, by pin {} µs, check of a pin {} µs; by pin beyond the empty filter {} µs.",
+            micros(sums.by_hash_calls_us),
+            micros(sums.by_pin_calls_us),
+            micros(sums.pin_check_us),
+            micros(sums.by_pin_beyond_empty_us.median)
+        ));
+    }
+    if !report.confirmation.is_empty() {
+        let rows = report.confirmation.iter().map(|of| {
+            let (command, sidecar) = (&of.command_ms, &of.sidecar_ms);
+            let times = [command.p50, command.p99, sidecar.p50, sidecar.p99].map(|ms| format!("{ms:.1}"));
+            [of.members.to_string()].into_iter().chain(times).collect()
+        });
+        parts.push(table(&["switch confirmed, members", "command p50 ms", "p99 ms", "sidecar p50 ms", "p99 ms"], rows));
+    }
+    if let Some(starts) = &report.starts {
+        parts.push(format!(
+            "The filter adds {:.0} ms to the start of an Envoy and {:.1} MiB to each worker; its module has {} bytes.",
+            starts.added_ms,
+            starts.vm_kib / 1024.0,
+            starts.wasm_bytes
+        ));
+    }
+    let rows = report.targets.iter().map(|target| {
+        let met = if target.met { "met" } else { "MISSED" };
+        let [is, limit] = [target.value, Some(target.limit)].map(|of| value(of, target.unit));
+        vec![target.title.to_owned(), is, limit, met.to_owned()]
+    });
+    parts.push(table(&["target", "is", "at most", ""], rows));
+    parts.join("\n")
+}
+
+/// Microseconds, as they are shown.
+#[must_use]
+pub fn micros(value: f64) -> String {
+    format!("{value:.2}")
+}
+
+/// The quartiles, as they are shown.
+#[must_use]
+pub fn range(spread: &Spread) -> String {
+    format!("{:.2} – {:.2}", spread.q1, spread.q3)
+}
+
+/// A value in its unit.
+#[must_use]
+pub fn value(value: Option<f64>, unit: &str) -> String {
+    match (value, unit) {
+        (None, _) => "noise".to_owned(),
+        (Some(value), "ratio") => format!("{value:.2} ×"),
+        (Some(value), _) => format!("{value:.1} {unit}"),
+    }
+}
+
+fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_header(header.iter().copied());
+    table.add_rows(rows);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}
