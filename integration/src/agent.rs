@@ -74,8 +74,8 @@ pub struct Stamp {
 pub struct Seen {
     /// Path and query.
     pub path: String,
-    /// The headers that are ours to judge: all of `x-agent-…` (or `x_agent_…`), and `cookie`. Values are the bytes
-    /// that came.
+    /// The headers that are ours to judge: all of `x-agent-…` (or `x_agent_…`), `cookie` and `baggage`. Values
+    /// are the bytes that came.
     pub headers: Vec<(String, Vec<u8>)>,
 }
 
@@ -184,7 +184,8 @@ impl Memory {
         if self.latest.len() == REMEMBERED {
             self.latest.pop_front();
         }
-        let is_ours = |name: &str| name.replace('_', "-").starts_with("x-agent-") || name == "cookie";
+        let is_ours =
+            |name: &str| name.replace('_', "-").starts_with("x-agent-") || ["cookie", "baggage"].contains(&name);
         let ours = headers.iter().filter(|(name, _)| is_ours(name.as_str()));
         self.latest.push_back(Seen {
             path: request.uri().path_and_query().map_or_else(String::new, ToString::to_string),

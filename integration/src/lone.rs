@@ -4,13 +4,13 @@
 //! decides something: only by one does a request come to green.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use colorfast_core::ids::{AssignmentId, KeyId, Sid};
 use colorfast_core::keys::{Secret, ServiceKeys, SidHasher};
-use colorfast_core::pin::{Claims, Kind, Signer};
 use colorfast_core::time::UnixSeconds;
+use colorfast_core::token::pin::{Claims, Kind, Signer};
 use serde_json::{Value, json};
 
 use crate::agent::Agent;
@@ -20,11 +20,6 @@ use crate::envoy::{Envoy, EnvoyConfig};
 pub const BLUE: AssignmentId = AssignmentId(10);
 /// The assignment of green, which drains.
 pub const GREEN: AssignmentId = AssignmentId(11);
-/// Given once and honoured no more.
-pub const BROKEN: AssignmentId = AssignmentId(9);
-/// Above everything that the proxy knows of.
-pub const UNHEARD: AssignmentId = AssignmentId(13);
-
 const SERVICE: &str = "chat";
 const SID_KEY: [u8; 16] = [7; 16];
 const KEY: [u8; 32] = [1; 32];
@@ -50,6 +45,18 @@ impl Lone {
         let envoy = Envoy::start(config(&blue, &green)?).await?;
         Ok(Self { blue, green, envoy })
     }
+
+    /// The same with a snapshot and with keys of the test's choice.
+    ///
+    /// # Errors
+    /// As [`Lone::start`].
+    pub async fn deciding_by(snapshot: &Value, keys: &str) -> Result<Self> {
+        let (blue, green) = (Agent::start("b-1").await?, Agent::start("g-1").await?);
+        // Only HTTP/2 all the way carries trailers without being told to.
+        let config = config_by(&blue, &green, &plugin_by(snapshot), keys)?.cluster_http2("agent_blue");
+        let envoy = Envoy::start(config).await?;
+        Ok(Self { blue, green, envoy })
+    }
 }
 
 /// The configuration of such a proxy.
@@ -57,25 +64,34 @@ impl Lone {
 /// # Errors
 /// Where the shipped file cannot be read.
 pub fn config(blue: &Agent, green: &Agent) -> Result<EnvoyConfig> {
+    config_by(blue, green, &plugin(), &keys())
+}
+
+fn config_by(blue: &Agent, green: &Agent, plugin: &Value, keys: &str) -> Result<EnvoyConfig> {
     let config = EnvoyConfig::shipped()?.agent("blue", blue.address()).agent("green", green.address());
     // Nobody listens on port 1: there is no sidecar.
-    let config = config.plugin(&plugin()).sidecar(([127, 0, 0, 1], 1).into());
-    Ok(config.env("COLORFAST_KEYS", &keys()))
+    let config = config.plugin(plugin).sidecar(([127, 0, 0, 1], 1).into());
+    Ok(config.env("COLORFAST_KEYS", keys))
 }
 
 /// The plugin configuration of such a proxy.
 #[must_use]
 pub fn plugin() -> Value {
+    plugin_by(&snapshot())
+}
+
+fn plugin_by(snapshot: &Value) -> Value {
     json!({
         "sidecar_cluster": "colorfast_sidecar",
-        "services": [{"name": SERVICE, "bootstrap": snapshot()}],
+        "services": [{"name": SERVICE, "bootstrap": snapshot}],
     })
 }
 
 /// The keys that such a proxy has in its environment, as `COLORFAST_KEYS`.
 #[must_use]
 pub fn keys() -> String {
-    let keys = ServiceKeys { sid: Secret::new(SID_KEY), ring: BTreeMap::from([(KeyId(1), Secret::new(KEY))]) };
+    let ring = BTreeMap::from([(KeyId(1), Secret::new(KEY))]);
+    let keys = ServiceKeys { sid: Secret::new(SID_KEY), ring, runs: BTreeMap::new() };
     json!({ SERVICE: keys }).to_string()
 }
 
@@ -108,28 +124,13 @@ pub fn free(assignment: AssignmentId) -> Claims {
     Claims { kind: Kind::Free, sid: Sid(4711), assignment, began: now, refreshed: now }
 }
 
-/// `claims` as if made so long ago.
-#[must_use]
-pub fn ago(claims: Claims, age: Duration) -> Claims {
-    let then = UnixSeconds(claims.began.0.saturating_sub(age.as_secs()));
-    Claims { began: then, refreshed: then, ..claims }
-}
-
 /// Signs with the key that the proxy knows.
 ///
 /// # Errors
 /// None that can occur with these keys.
 pub fn sign(claims: &Claims) -> Result<String> {
-    sign_as(claims, SERVICE, 1, KEY)
-}
-
-/// Signs for any service with any key.
-///
-/// # Errors
-/// Where that is no name of a service.
-pub fn sign_as(claims: &Claims, service: &str, id: u16, key: [u8; 32]) -> Result<String> {
-    let key = Secret::new(key);
-    let signer = Signer::new(&service.parse()?, KeyId(id), [(KeyId(id), &key)]);
+    let key = Secret::new(KEY);
+    let signer = Signer::new(&SERVICE.parse()?, KeyId(1), [(KeyId(1), &key)]);
     Ok(signer.context("a ring with its key")?.mint(claims))
 }
 

@@ -42,6 +42,6 @@ fn a_broken_pin_stays_refused() {
 
 /// Pins refused as broken so far.
 async fn broken(envoy: &Envoy) -> Result<u64> {
-    let name = "wasmcustom.colorfast.service.chat.tokens_refused.cause.broken";
+    let name = "wasmcustom.colorfast.service.chat.tokens_refused.kind.pin.cause.broken";
     Ok(envoy.admin()?.stat(name).await?.unwrap_or(0))
 }

@@ -129,7 +129,7 @@ fn sessions_of_a_slot_that_is_down() {
                     let (reply, _) = ask(&mut line, &moved).await?;
                     ensure!(reply.slot == "blue" && reply.decision == "pin", "{reply:?}");
                 }
-                let counted = envoy.stats("tokens_refused.cause.slot_down").await?;
+                let counted = envoy.stats("tokens_refused.kind.pin.cause.slot_down").await?;
                 ensure!(counted.values().any(|count| *count > 0), "{counted:?}");
             }
             envoy.expect_no_crash().await?;

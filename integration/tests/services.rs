@@ -125,7 +125,10 @@ fn a_pin_is_of_one_service() {
         ensure!(ask(&mut line, &chat.header(names::PIN, &pin)).await?.0.decision == "pin");
         let refused: Value = serde_json::to_value(envoy.stats("tokens_refused").await?)?;
         // Services have keys of their own, and the first key of each has the same id.
-        ensure!(refused == json!({"wasmcustom.colorfast.service.code.tokens_refused.cause.bad_mac": 1}), "{refused}");
+        ensure!(
+            refused == json!({"wasmcustom.colorfast.service.code.tokens_refused.kind.pin.cause.bad_mac": 1}),
+            "{refused}"
+        );
         Ok(())
     });
 }

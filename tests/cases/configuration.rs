@@ -23,8 +23,8 @@ fn bad_configurations_are_refused_by_field() {
     };
     let cases = [
         ("".to_owned(), "EOF"),
-        ("[]".to_owned(), "invalid"),
-        (r#"{"services":[{"name":"chat"}]}"#.to_owned(), "missing field `sidecar_cluster`"),
+        ("[]".to_owned(), "services: has 0 entries"),
+        (r#"{"services":[{"name":"chat"}]}"#.to_owned(), "sidecar_cluster: is empty"),
         (r#"{"services":[{"name":"chat"}],"sidecar_cluster":""}"#.to_owned(), "sidecar_cluster: is empty"),
         (r#"{"services":[],"sidecar_cluster":"s"}"#.to_owned(), "services: has 0 entries"),
         (r#"{"services":[{"name":"Chat"}],"sidecar_cluster":"s"}"#.to_owned(), "is not a service name"),

@@ -390,7 +390,7 @@ fn a_newer_pin_is_not_waited_for_again_and_again() {
     let resumed = [&first, &second, &third].map(|request| request.stream.continued_by().is_some());
     assert_eq!(resumed, [true, false, true], "which of them waited");
     assert_eq!(proxy.count("waits.need.newer_snapshot.end.timeout"), 2);
-    assert_eq!(proxy.count("tokens_refused.cause.newer"), 3);
+    assert_eq!(proxy.count("tokens_refused.kind.pin.cause.newer"), 3);
     assert_eq!(worker.poll_count(), 2, "asked for once");
     let newer = worker.send(pin(161));
     assert!(newer.waits(), "an assignment above it is another matter");

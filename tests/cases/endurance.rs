@@ -55,12 +55,12 @@ fn no_request_ends_a_worker() {
         "requests.slot.green.decision.hash",
         "requests.slot.green.decision.random",
         "requests_unrouted",
-        "tokens_refused.cause.malformed",
-        "tokens_refused.cause.bad_mac",
-        "tokens_refused.cause.unknown_key",
-        "tokens_refused.cause.broken",
-        "tokens_refused.cause.other_session",
-        "tokens_refused.cause.idle",
+        "tokens_refused.kind.pin.cause.malformed",
+        "tokens_refused.kind.pin.cause.bad_mac",
+        "tokens_refused.kind.pin.cause.unknown_key",
+        "tokens_refused.kind.pin.cause.broken",
+        "tokens_refused.kind.pin.cause.other_session",
+        "tokens_refused.kind.pin.cause.idle",
     ] {
         assert!(proxy.count(counted) > 0, "no request counted as {counted}: {:?}", proxy.counted());
     }

@@ -1,14 +1,20 @@
 //! What clients send under the names of the proxy.
 
+use std::collections::BTreeMap;
+
 use colorfast_core::names::{
-    HEADER_BUNDLE, HEADER_CLIENT_SENT, HEADER_DECISION, HEADER_PIN, HEADER_PREVIEW, HEADER_SLOT,
+    self, HEADER_BUNDLE, HEADER_CLIENT_SENT, HEADER_DECISION, HEADER_PIN, HEADER_PREVIEW, HEADER_SLOT,
 };
+use colorfast_core::plugin::{Direction, PluginConfig};
 use colorfast_core::settings::CookieCarrier;
+use colorfast_core::snapshot::Snapshot;
+use colorfast_core::time::UnixSeconds;
 use wasm_host::HeaderMap;
 
+use crate::forgery::{self, Meets};
 use crate::proxy::Proxy;
 use crate::releases::{GREEN, blue_live, free_pin, none_live, split};
-use crate::request::Request;
+use crate::request::{Request, Sent};
 
 /// Unforgeable: whatever a client sends under the name of a stamp, or of the copy that early mutation makes of it,
 /// decides nothing, does not reach the agent, and is counted once a request.
@@ -75,7 +81,11 @@ fn tokens_never_reach_the_agent() {
     let sent = worker.send(Request::new().pin("nonsense").pin(&pin).pin(b"\xff").with(HEADER_PREVIEW, "please"));
     assert_eq!((sent.slot().as_deref(), sent.decision().as_deref()), (Some("green"), Some("pin")));
     assert!(!sent.forwarded().has(HEADER_PIN) && !sent.forwarded().has(HEADER_PREVIEW));
-    assert_eq!(proxy.count("tokens_refused.cause.malformed"), 1, "those behind the one that held are not looked at");
+    assert_eq!(
+        proxy.count("tokens_refused.kind.pin.cause.malformed"),
+        1,
+        "those behind the one that held are not looked at"
+    );
     assert_eq!(proxy.count("forged_headers"), 0);
 }
 
@@ -92,7 +102,7 @@ fn a_great_many_pins_cost_little() {
     }
     let sent = worker.send(request);
     assert_eq!(sent.decision().as_deref(), Some("hash"));
-    assert_eq!(proxy.count("tokens_refused.cause.malformed"), 8);
+    assert_eq!(proxy.count("tokens_refused.kind.pin.cause.malformed"), 8);
     assert!(!sent.forwarded().has("cookie") && !sent.forwarded().has(HEADER_PIN));
 }
 
@@ -138,4 +148,81 @@ fn trailers_carry_none_of_our_names() {
     let trailers: HeaderMap = ours.into_iter().map(|name| (name, "green")).chain([("x-checksum", "7")]).collect();
     stream.request_trailers(trailers).unwrap();
     assert_eq!(stream.request_trailers_left(), HeaderMap::from([("x-checksum", "7")]));
+}
+
+/// Unforgeable: whatever a client makes up decides nothing and raises its one counter, and no other; see the table.
+#[test]
+fn forgery_whole() {
+    let snapshot: Snapshot = serde_json::from_value(forgery::snapshot()).unwrap();
+    let proxy = Proxy::bootstrapped(snapshot);
+    proxy.process.set_env(names::ENV_KEYS, &forgery::keys());
+    let worker = proxy.worker();
+    let now = UnixSeconds(proxy.process.now().as_secs());
+    let told = || proxy.counted().into_iter().filter(|(name, _)| name.contains("refused") || name.contains("forged"));
+    let mut wanted = BTreeMap::new();
+    for row in forgery::rows(now) {
+        let what = &row.what;
+        let mut request = Request::new().session(forgery::SESSION);
+        for (name, value) in &row.headers {
+            request = request.with(name, value);
+        }
+        let sent = Sent::headers_before_body(worker.stream(), request);
+        let found = (sent.slot(), sent.bundle(), sent.decision());
+        assert_eq!(found, (Some("blue".into()), Some("b-1".into()), Some("hash".into())), "{what}");
+        let forwarded = sent.forwarded();
+        for header in [HEADER_PIN, HEADER_PREVIEW, HEADER_CLIENT_SENT, "baggage"] {
+            assert!(!forwarded.has(header), "{what}: {header} reached the agent");
+        }
+        if row.meets == Meets::EnvoyDrops {
+            assert!(row.headers.iter().all(|(name, _)| forwarded.has(name)), "{what}: none of our names");
+        }
+        let cookies = forwarded.all("cookie");
+        assert!(cookies.iter().all(|line| *line == b"theme=dark"), "{what}: {cookies:?}");
+        if !row.trailers.is_empty() {
+            sent.stream.request_body("{}").unwrap();
+            sent.stream
+                .request_trailers(row.trailers.iter().map(|name| (*name, "green")).collect::<HeaderMap>())
+                .unwrap();
+            assert_eq!(sent.stream.request_trailers_left(), HeaderMap::default(), "{what}");
+        }
+        if let Some((counter, times)) = row.counter {
+            *wanted.entry(counter).or_insert(0) += times;
+        }
+        assert_eq!(told().collect::<BTreeMap<_, _>>(), wanted, "{what}");
+    }
+    for (rule, header, token) in forgery::true_tokens(now) {
+        let sent = worker.send(Request::new().session(forgery::SESSION).with(header, token));
+        assert_eq!((sent.slot().as_deref(), sent.decision().as_deref()), (Some("green"), Some(rule)));
+    }
+    assert_eq!(told().collect::<BTreeMap<_, _>>(), wanted, "true tokens raise none");
+}
+
+/// Stamped: at an egress listener our member is taken out of the baggage, and nothing else is touched or decided.
+#[test]
+fn run_tokens_end_at_an_egress() {
+    let config = PluginConfig { services: Vec::new(), sidecar_cluster: String::new(), direction: Direction::Egress };
+    let proxy = Proxy::configured(config);
+    let worker = proxy.worker();
+    let cases: [(&[&str], &[&str]); 4] = [
+        (&[], &[]),
+        (&["a=1 ;p, b=2"], &["a=1 ;p, b=2"]),
+        (&["a=1 , agent.run=T;p=1,b=2", "agent.run=U"], &["a=1 ,b=2"]),
+        (&["agent.run=T"], &[]),
+    ];
+    for (lines, wanted) in cases {
+        let mut request = Request::new().with(HEADER_SLOT, "green").pin("mine").cookie("agent-pin-chat=mine");
+        for line in lines {
+            request = request.with("baggage", line);
+        }
+        let sent = worker.send(request.clone());
+        let forwarded = sent.forwarded();
+        let found: Vec<_> =
+            forwarded.all("baggage").iter().map(|line| str::from_utf8(line).unwrap().to_owned()).collect();
+        assert_eq!(found, wanted);
+        for header in [HEADER_SLOT, HEADER_PIN, "cookie"] {
+            assert_eq!(forwarded.all(header), request.headers().all(header), "{header} is none of ours here");
+        }
+        assert!(!forwarded.has(HEADER_DECISION));
+    }
+    assert_eq!(proxy.process.counters().iter().map(|(_, count)| count).sum::<u64>(), 0);
 }

@@ -27,6 +27,8 @@ mod sources;
 mod start;
 mod tickets;
 
+#[path = "../forgery/mod.rs"]
+mod forgery;
 mod proxy;
 mod releases;
 mod request;

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use colorfast_core::names;
-use colorfast_core::plugin::{Match, PluginConfig, ServiceConfig};
+use colorfast_core::plugin::{Direction, Match, PluginConfig, ServiceConfig};
 use colorfast_core::snapshot::Snapshot;
 use wasm_host::{HeaderPause, Plugin, Process, Vm, Wasm};
 
@@ -44,6 +44,7 @@ impl Proxy {
         Self::configured(PluginConfig {
             services: services.into_iter().collect(),
             sidecar_cluster: sidecar::CLUSTER.to_owned(),
+            direction: Direction::Ingress,
         })
     }
 

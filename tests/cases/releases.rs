@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use colorfast_core::ids::{AssignmentId, Epoch, KeyId, ServiceName, Sid};
+use colorfast_core::ids::{AssignmentId, Epoch, KeyId, RunId, ServiceName, Sid};
 use colorfast_core::keys::{Ring, Secret, ServiceKeys};
-use colorfast_core::pin::{Claims, Kind, Signer};
 use colorfast_core::release::Phase;
 use colorfast_core::snapshot::{BundleRef, SlotSnapshot, Snapshot};
 use colorfast_core::time::{UnixMillis, UnixSeconds};
+use colorfast_core::token::pin::{Claims, Kind, Signer};
+use colorfast_core::token::run;
 use colorfast_core::weight::Weight;
+use serde::Deserialize;
 
 /// The log of every snapshot here, unless a case says otherwise.
 pub const EPOCH: Epoch = Epoch(UnixMillis(1_767_000_000_000));
@@ -25,6 +27,34 @@ pub fn service(name: &str) -> ServiceName {
 
 /// The key of `sid` of every service here.
 const SID_KEY: [u8; 16] = [0x5d; 16];
+
+/// The key of the application's runs.
+const RUN_KEY: [u8; 32] = [0x3e; 32];
+
+/// The run token of a run that began so many seconds ago on `bundle`.
+pub fn run_token(began: UnixSeconds, bundle: &str, key: RunKey) -> String {
+    let key = Secret::new(if key == RunKey::Own { RUN_KEY } else { [0xbe; 32] });
+    let signer = run::Signer::of_application(KeyId(1), [(KeyId(1), &key)]).unwrap();
+    signer.mint(&run::Claims { run: RunId(77), began, bundle: bundle.parse().unwrap() })
+}
+
+/// What a run token of the application says.
+pub fn read_run(token: &[u8]) -> Option<run::Claims> {
+    let key = Secret::new(RUN_KEY);
+    let signer = run::Signer::of_application(KeyId(1), [(KeyId(1), &key)]).unwrap();
+    signer.read(token).ok().map(|(claims, _)| claims)
+}
+
+/// Whose key signed a run token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunKey {
+    /// The application's.
+    #[default]
+    Own,
+    /// Another application's, of the same id.
+    Foreign,
+}
 
 /// The signing key of this id; another one where `forged`.
 pub fn ring_key(id: KeyId, forger: Forger) -> Secret<32> {
@@ -44,7 +74,7 @@ pub enum Forger {
 /// The keys of a service whose ring holds these ids.
 pub fn keys(ids: &[u16]) -> ServiceKeys {
     let ring = ids.iter().map(|id| (KeyId(*id), ring_key(KeyId(*id), Forger::Nobody))).collect();
-    ServiceKeys { sid: Secret::new(SID_KEY), ring }
+    ServiceKeys { sid: Secret::new(SID_KEY), ring, runs: [(KeyId(1), Secret::new(RUN_KEY))].into() }
 }
 
 /// The keys as `COLORFAST_KEYS` has them.
@@ -67,6 +97,7 @@ pub fn free_pin(now: Duration, assignment: AssignmentId) -> String {
 fn of(version: u64, slots: [SlotSnapshot; 2]) -> Snapshot {
     let mut snapshot = Snapshot { epoch: EPOCH, version, ..Snapshot::empty(service("chat")) };
     snapshot.ring = Some(Ring { signing: KeyId(1), verifying: vec![KeyId(1)] });
+    snapshot.run_ring = snapshot.ring.clone();
     snapshot.newest_assignment = slots.iter().filter_map(|slot| slot.assignment).max();
     snapshot.slots = slots.to_vec();
     snapshot

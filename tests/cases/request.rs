@@ -1,7 +1,7 @@
 //! Requests as clients write them, and what became of them.
 
 use colorfast_core::names;
-use colorfast_core::pin::Claims;
+use colorfast_core::token::pin::Claims;
 use wasm_host::{Action, HeaderMap, Stream};
 
 use crate::releases::signer;

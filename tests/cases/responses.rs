@@ -202,7 +202,7 @@ fn a_carrier_that_is_off_is_not_read() {
     let sent = worker.send(Request::new().pin(free_pin(proxy.process.now(), BLUE)));
     assert_eq!(sent.decision().as_deref(), Some("random"));
     assert!(!sent.forwarded().has(HEADER_PIN), "and ends here all the same");
-    assert_eq!(proxy.count("tokens_refused.cause.malformed"), 0);
+    assert_eq!(proxy.count("tokens_refused.kind.pin.cause.malformed"), 0);
 }
 
 /// Kept: what else the agent answers stays as it was, its cookies beside ours.

@@ -59,7 +59,7 @@ fn pins_do_not_cross_services() {
     assert!(signer("code").read(pin).is_ok());
     let sent = worker.send(to("chat.example.com").pin(pin));
     assert_eq!(sent.decision().as_deref(), Some("random"));
-    assert_eq!(proxy.count("tokens_refused.cause.bad_mac"), 1);
+    assert_eq!(proxy.count("tokens_refused.kind.pin.cause.bad_mac"), 1);
 }
 
 /// Kept: a request of no service passes untouched, whatever it carries, and so does its answer.

@@ -254,7 +254,7 @@ fn sessions_leave_a_slot_that_is_down() {
     let moved = worker.send(pinned(&proxy));
     assert_eq!((moved.slot().as_deref(), moved.decision().as_deref()), (Some("green"), Some("random")));
     assert_eq!(moved.pin().unwrap().assignment, GREEN);
-    assert_eq!(proxy.count("tokens_refused.cause.slot_down"), 1);
+    assert_eq!(proxy.count("tokens_refused.kind.pin.cause.slot_down"), 1);
     for number in 0..32 {
         let fresh = worker.send(Request::new().session(format!("s-{number}")));
         assert_eq!(fresh.slot().as_deref(), Some("green"), "nobody begins in a slot that is down");
@@ -310,7 +310,7 @@ fn sessions_stay_where_nothing_else_would_serve() {
     down(BLUE, &proxy, &worker);
     let stays = worker.send(pinned(&proxy));
     assert_eq!((stays.slot().as_deref(), stays.decision().as_deref()), (Some("blue"), Some("pin")));
-    assert_eq!(proxy.count("tokens_refused.cause.slot_down"), 0);
+    assert_eq!(proxy.count("tokens_refused.kind.pin.cause.slot_down"), 0);
 
     // Green does not take new sessions, so those of blue have nowhere to go.
     let mut alone = blue_live(5);

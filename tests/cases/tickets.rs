@@ -1,7 +1,7 @@
 //! The ticket: what proves to the sidecar that a poll or a report is of this process.
 
 use colorfast_core::names::{self, shared};
-use colorfast_core::plugin::PluginConfig;
+use colorfast_core::plugin::{Direction, PluginConfig};
 
 use crate::proxy::{Proxy, Worker, configured};
 use crate::releases::{blue_live, green_live, of_service};
@@ -161,7 +161,11 @@ fn garbage_is_no_ticket() {
 fn every_sidecar_gives_its_own() {
     let proxy = Proxy::chat();
     let worker = proxy.with(&blue_live(5));
-    let config = PluginConfig { services: vec![configured("code", None)], sidecar_cluster: "another".to_owned() };
+    let config = PluginConfig {
+        services: vec![configured("code", None)],
+        sidecar_cluster: "another".to_owned(),
+        direction: Direction::Ingress,
+    };
     let beside = Proxy::configured(config).on(proxy.process.clone());
     let other = beside.worker();
     other.tick();

@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use colorfast_core::ids::{AssignmentId, KeyId, Sid};
 use colorfast_core::keys::Secret;
-use colorfast_core::pin::{Claims, Kind, Signer};
+use colorfast_core::token::pin::{Claims, Kind, Signer};
 use colorfast_core::time::UnixSeconds;
 use serde::Deserialize;
 

@@ -4,15 +4,26 @@
 //! applies wins. A rule that lacks something it could be given says so ([`Step::Needs`]); the caller fetches it, or
 //! says that it is not to be had ([`View::without`]), and calls again on the newest plan. So a step never waits.
 
+mod observer;
+mod refusal;
+mod tokens;
+
 use std::fmt;
 
-use crate::ids::{AssignmentId, Sid};
-use crate::pin::{Claims, Invalid, Kind};
+use serde::{Deserialize, Serialize};
+
+pub use self::observer::{Observer, PlacedBy};
+pub use self::refusal::{Refusal, Refusals};
+
+use self::tokens::Pinned;
+use crate::ids::{AssignmentId, RunId, Sid};
 use crate::plan::{Plan, Secrets, SlotIndex, SlotSet};
 use crate::rendezvous::{self, Key};
-use crate::seen::Pins;
-use crate::settings::Sessionless;
+use crate::seen::{Few, Pins};
+use crate::settings::{RunMint, Sessionless};
 use crate::time::{UnixMillis, UnixSeconds};
+use crate::token::pin::{Claims, Kind};
+use crate::token::{TokenKind, run};
 
 /// Clocks of proxies differ: a pin from this far in the future is still a pin.
 const SKEW_SECONDS: u64 = 60;
@@ -24,6 +35,10 @@ pub struct View<'a> {
     pub session_id: Option<&'a [u8]>,
     /// The pins that the request carries.
     pub pins: Pins<'a>,
+    /// Its preview token.
+    pub preview: Option<&'a [u8]>,
+    /// Its run tokens: one, unless somebody has tampered with them.
+    pub runs: Few<'a>,
     /// The client's trusted address and user agent, where the settings hash by them.
     pub client: Option<&'a [u8]>,
     /// What an earlier pass of the same request came to, over an internal redirect. The pins have been taken off it.
@@ -111,6 +126,8 @@ pub struct Decision {
     pub chosen: Option<Chosen>,
     /// What to do about its pin.
     pub pin: PinAction,
+    /// What to do about its run token.
+    pub run: RunAction,
     /// The tokens that were not honoured.
     pub refusals: Refusals,
 }
@@ -125,7 +142,8 @@ pub struct Chosen {
 }
 
 /// The rule that chose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// An operator's signed token.
     Preview,
@@ -183,102 +201,36 @@ pub enum PinAction {
     Issue(Claims),
 }
 
-/// Why a token did not decide.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// Not a token.
-    Malformed,
-    /// Signed by a key that is not in the ring.
-    UnknownKey,
-    /// Altered, forged, or of another service.
-    BadMac,
-    /// Past max-age.
-    Expired,
-    /// Past the idle timeout.
-    Idle,
-    /// From the future, beyond what clocks differ.
-    Future,
-    /// Of an assignment that is honoured no more.
-    Broken,
-    /// Bound to another session id than the request's: a shared cookie jar, no forgery.
-    OtherSession,
-    /// Of an assignment that no snapshot has brought in time; the client keeps it.
-    Newer,
-    /// Of a slot that is down: the session goes on elsewhere.
-    SlotDown,
-}
-
-impl Refusal {
-    /// Every cause.
-    pub const ALL: [Self; 10] = [
-        Self::Malformed,
-        Self::UnknownKey,
-        Self::BadMac,
-        Self::Expired,
-        Self::Idle,
-        Self::Future,
-        Self::Broken,
-        Self::OtherSession,
-        Self::Newer,
-        Self::SlotDown,
-    ];
-
-    /// The word for metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::UnknownKey => "unknown_key",
-            Self::BadMac => "bad_mac",
-            Self::Expired => "expired",
-            Self::Idle => "idle",
-            Self::Future => "future",
-            Self::Broken => "broken",
-            Self::OtherSession => "other_session",
-            Self::Newer => "newer",
-            Self::SlotDown => "slot_down",
-        }
-    }
-}
-
-impl From<Invalid> for Refusal {
-    fn from(invalid: Invalid) -> Self {
-        match invalid {
-            Invalid::Malformed => Self::Malformed,
-            Invalid::UnknownKey => Self::UnknownKey,
-            Invalid::BadMac => Self::BadMac,
-        }
-    }
-}
-
-/// How many tokens of a request were refused, by cause.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Refusals([u8; Refusal::ALL.len()]);
-
-impl Refusals {
-    /// Counts one more.
-    pub fn count(&mut self, refusal: Refusal) {
-        if let Some(n) = self.0.get_mut(refusal as usize) {
-            *n = n.saturating_add(1);
-        }
-    }
-
-    /// The causes that occurred, with their number.
-    pub fn iter(&self) -> impl Iterator<Item = (Refusal, u8)> {
-        Refusal::ALL.into_iter().zip(self.0).filter(|(_, n)| *n > 0)
-    }
+/// What becomes of the run tokens of a request, on its way to the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunAction {
+    /// They stay as they are.
+    Keep,
+    /// All are taken off but this one, by its place among them; all, where there is none.
+    Only(Option<usize>),
+    /// All are taken off, and one that says this is put on.
+    Issue(run::Claims),
 }
 
 /// Takes one step: decides by `plan` what `view` is to get, or says what is needed for it.
 ///
 /// `now` is the time of the decision; `draw` is one uniformly random number for this request, the same in every step.
 pub fn decide(plan: &Plan, view: &View<'_>, now: UnixMillis, draw: u64) -> Step {
+    decide_watched(plan, view, now, draw, &mut ())
+}
+
+/// The same step, watched.
+pub fn decide_watched(plan: &Plan, view: &View<'_>, now: UnixMillis, draw: u64, watch: &mut impl Observer) -> Step {
+    watch.begins();
     if let Some(kept) = view.kept {
+        watch.kept(kept);
         let pin = if kept.reason.begins_a_session() {
             begin(plan, kept.slot, view.session_id, now.seconds(), draw)
         } else {
             PinAction::Keep
         };
-        return Step::Decided(Decision { chosen: Some(kept), pin, refusals: Refusals::default() });
+        let refusals = Refusals::default();
+        return Step::Decided(Decision { chosen: Some(kept), pin, run: RunAction::Keep, refusals });
     }
     let bootstrap = Need::Snapshot(Why::Bootstrap);
     if plan.is_bootstrap() && !view.without.contains(bootstrap) {
@@ -287,80 +239,181 @@ pub fn decide(plan: &Plan, view: &View<'_>, now: UnixMillis, draw: u64) -> Step 
     // Where every slot that takes new sessions is down there is nowhere to go, and pins hold on.
     let down = if plan.has_taker_beyond(view.down) { view.down } else { SlotSet::default() };
     let mut refusals = Refusals::default();
+    let mut by_token = None;
     let mut leave_pins_alone = false;
-    if let Some(secrets) = plan.secrets() {
-        let named = view.session_id.map(|id| secrets.sid.sid(id));
-        for (_, token) in view.pins.iter() {
-            match judge(plan, secrets, token, named, now.seconds()) {
-                Verdict::Holds(slot, _) if down.contains(slot) => refusals.count(Refusal::SlotDown),
-                Verdict::Holds(slot, pin) => {
-                    return Step::Decided(Decision {
-                        chosen: Some(Chosen { slot, reason: Reason::Pin }),
-                        pin,
-                        refusals,
-                    });
+    let mut runs = Runs::default();
+    match plan.secrets() {
+        None => watch.unkeyed(),
+        Some(secrets) => {
+            by_token = preview(plan, secrets, view, now.seconds(), &mut refusals, watch);
+            // Judged whatever was decided: a forged one must not go on to the agent.
+            runs = Runs::judge(plan, secrets, view, now.seconds(), &mut refusals, watch);
+            if let Some(slot) = runs.slot.filter(|_| by_token.is_none()) {
+                match down.contains(slot) {
+                    true => refusals.count(TokenKind::Run, Refusal::SlotDown),
+                    false => by_token = Some((slot, Reason::Run, PinAction::Keep)),
                 }
-                Verdict::Newer(assignment) => {
-                    let need = Need::Snapshot(Why::Newer(assignment));
-                    if !view.without.contains(need) {
-                        return Step::Needs(need);
-                    }
-                    leave_pins_alone = true;
-                    refusals.count(Refusal::Newer);
+            }
+            if by_token.is_none() {
+                match pins(plan, secrets, view, down, now.seconds(), &mut refusals, watch) {
+                    Pinning::Decides(slot, pin) => by_token = Some((slot, Reason::Pin, pin)),
+                    Pinning::Needs(need) => return Step::Needs(need),
+                    Pinning::Newer => leave_pins_alone = true,
+                    Pinning::None => {}
                 }
-                Verdict::Refused(refusal) => refusals.count(refusal),
             }
         }
     }
-    let (key, reason) = match (view.session_id, view.client) {
-        (Some(id), _) => (Key::of(id), Reason::Hash),
-        (None, Some(client)) if plan.settings.sessionless == Sessionless::Client => (Key::of(client), Reason::Random),
-        _ => (Key(draw), Reason::Random),
+    let (chosen, pin) = match by_token {
+        Some((slot, reason, pin)) => (Some(Chosen { slot, reason }), pin),
+        None => {
+            let run = runs.id.map(|run| run.0.to_be_bytes());
+            let (by, key) = key(plan, view, run.as_ref(), draw);
+            let slot = plan.place(key, down);
+            watch.placed(by, key, slot);
+            let reason = if matches!(by, PlacedBy::Session | PlacedBy::Run) { Reason::Hash } else { Reason::Random };
+            let id = view.session_id.or(run.as_ref().map(|run| run.as_slice()));
+            let pin = match slot {
+                Some(slot) if !leave_pins_alone => begin(plan, slot, id, now.seconds(), draw),
+                _ => PinAction::Keep,
+            };
+            (slot.map(|slot| Chosen { slot, reason }), pin)
+        }
     };
-    let slot = plan.place(key, down);
-    let chosen = slot.map(|slot| Chosen { slot, reason });
-    let pin = match chosen {
-        Some(chosen) if !leave_pins_alone => begin(plan, chosen.slot, view.session_id, now.seconds(), draw),
-        _ => PinAction::Keep,
-    };
-    Step::Decided(Decision { chosen, pin, refusals })
+    let run = runs.action(plan, chosen, now.seconds(), draw);
+    Step::Decided(Decision { chosen, pin, run, refusals })
 }
 
-/// What a pin is worth.
-enum Verdict {
-    Holds(SlotIndex, PinAction),
-    Newer(AssignmentId),
-    Refused(Refusal),
+/// What a request that no token decides for is placed by.
+fn key(plan: &Plan, view: &View<'_>, run: Option<&[u8; 8]>, draw: u64) -> (PlacedBy, Key) {
+    match (view.session_id, run, view.client) {
+        (Some(id), ..) => (PlacedBy::Session, Key::of(id)),
+        (None, Some(run), _) => (PlacedBy::Run, Key::of(run)),
+        (None, None, Some(client)) if plan.settings.sessionless == Sessionless::Client => {
+            (PlacedBy::Client, Key::of(client))
+        }
+        _ => (PlacedBy::Draw, Key(draw)),
+    }
 }
 
-/// Judges one pin: its signature first, then whose it is, then its age, and what it names last.
-fn judge(plan: &Plan, secrets: &Secrets, token: &[u8], named: Option<Sid>, now: UnixSeconds) -> Verdict {
-    let (claims, key) = match secrets.signer.read(token) {
-        Ok(read) => read,
-        Err(invalid) => return Verdict::Refused(invalid.into()),
-    };
-    if claims.kind == Kind::Bound && named.is_some_and(|sid| sid != claims.sid) {
-        return Verdict::Refused(Refusal::OtherSession);
+/// A slot, the rule that chose it, and what becomes of the pin.
+type ByToken = (SlotIndex, Reason, PinAction);
+
+/// Rule `preview`: mints no pin, and writes nothing.
+fn preview(
+    plan: &Plan,
+    secrets: &Secrets,
+    view: &View<'_>,
+    now: UnixSeconds,
+    refusals: &mut Refusals,
+    watch: &mut impl Observer,
+) -> Option<ByToken> {
+    let (claims, judged) = tokens::preview(plan, secrets, view.preview?, now);
+    watch.preview(claims.as_ref(), judged);
+    match judged {
+        Ok(slot) => Some((slot, Reason::Preview, PinAction::Keep)),
+        Err(refusal) => {
+            refusals.count(TokenKind::Preview, refusal);
+            None
+        }
     }
-    let settings = &plan.settings.pin;
-    let horizon = now.plus(SKEW_SECONDS);
-    if claims.began > horizon || claims.refreshed > horizon {
-        return Verdict::Refused(Refusal::Future);
+}
+
+/// Rule `run`: what the run tokens of a request come to. Without a key of runs they are somebody else's to judge.
+#[derive(Default)]
+struct Runs {
+    /// Where the run goes on.
+    slot: Option<SlotIndex>,
+    /// The run.
+    id: Option<RunId>,
+    /// The place of the token that is good.
+    good: Option<usize>,
+    count: usize,
+}
+
+impl Runs {
+    fn judge(
+        plan: &Plan,
+        secrets: &Secrets,
+        view: &View<'_>,
+        now: UnixSeconds,
+        refusals: &mut Refusals,
+        watch: &mut impl Observer,
+    ) -> Self {
+        let mut runs = Self::default();
+        let Some(signer) = &secrets.runs else { return runs };
+        for (place, token) in view.runs.iter().enumerate() {
+            runs.count += 1;
+            if runs.good.is_some() {
+                continue;
+            }
+            let (claims, judged) = tokens::run(plan, signer, token, now);
+            watch.run(claims.as_ref(), judged);
+            match judged {
+                Ok(slot) => (runs.slot, runs.id, runs.good) = (slot, claims.map(|claims| claims.run), Some(place)),
+                Err(refusal) => refusals.count(TokenKind::Run, refusal),
+            }
+        }
+        runs
     }
-    if now.since(claims.began) >= u64::from(settings.max_age_seconds) {
-        return Verdict::Refused(Refusal::Expired);
+
+    fn action(&self, plan: &Plan, chosen: Option<Chosen>, now: UnixSeconds, draw: u64) -> RunAction {
+        let clean =
+            if self.count > usize::from(self.good.is_some()) { RunAction::Only(self.good) } else { RunAction::Keep };
+        let mints = plan.settings.runs.mint == RunMint::Always
+            && self.good.is_none()
+            && plan.secrets().is_some_and(|secrets| secrets.runs.is_some());
+        let Some(chosen) = chosen.filter(|chosen| mints && chosen.reason != Reason::Preview) else { return clean };
+        let Some(bundle) = plan.slot(chosen.slot).and_then(|slot| slot.bundle.as_ref()) else { return clean };
+        // Apart from the draws that chose the slot and the sid.
+        let run = RunId(rendezvous::mix(draw ^ 0xd1b5_4a32_d192_ed03));
+        RunAction::Issue(run::Claims { run, began: now, bundle: bundle.id.clone() })
     }
-    let idle = now.since(claims.refreshed);
-    if idle >= u64::from(settings.idle_timeout_seconds) {
-        return Verdict::Refused(Refusal::Idle);
+}
+
+/// What the pins of a request come to.
+enum Pinning {
+    Decides(SlotIndex, PinAction),
+    Needs(Need),
+    /// One is newer than the plan, and what is newer is not to be had.
+    Newer,
+    None,
+}
+
+/// Rule `pin`: the first that holds.
+fn pins(
+    plan: &Plan,
+    secrets: &Secrets,
+    view: &View<'_>,
+    down: SlotSet,
+    now: UnixSeconds,
+    refusals: &mut Refusals,
+    watch: &mut impl Observer,
+) -> Pinning {
+    let mut come_to = Pinning::None;
+    let named = view.session_id.map(|id| secrets.sid.sid(id));
+    for (carrier, token) in view.pins.iter() {
+        let (claims, judged) = tokens::pin(plan, secrets, token, named, now);
+        let refusal = match judged {
+            Pinned::Holds(slot, _) if down.contains(slot) => Refusal::SlotDown,
+            Pinned::Holds(slot, pin) => {
+                watch.pin(carrier, claims.as_ref(), Ok(slot));
+                return Pinning::Decides(slot, pin);
+            }
+            Pinned::Newer(assignment) => {
+                let need = Need::Snapshot(Why::Newer(assignment));
+                if !view.without.contains(need) {
+                    return Pinning::Needs(need);
+                }
+                come_to = Pinning::Newer;
+                Refusal::Newer
+            }
+            Pinned::Refused(refusal) => refusal,
+        };
+        watch.pin(carrier, claims.as_ref(), Err(refusal));
+        refusals.count(TokenKind::Pin, refusal);
     }
-    let Some(slot) = plan.honours(claims.assignment) else {
-        let newer = plan.is_newer(claims.assignment);
-        return if newer { Verdict::Newer(claims.assignment) } else { Verdict::Refused(Refusal::Broken) };
-    };
-    let stale = idle >= u64::from(settings.idle_timeout_seconds).div_ceil(4) || !secrets.signer.signs_with(key);
-    let pin = if stale { PinAction::Issue(Claims { refreshed: now, ..claims }) } else { PinAction::Keep };
-    Verdict::Holds(slot, pin)
+    come_to
 }
 
 /// The pin of a session that begins now in `slot`.

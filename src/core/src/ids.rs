@@ -139,6 +139,10 @@ impl fmt::Display for KeyId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sid(pub u64);
 
+/// 64 bits that name a run in its token, drawn when it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RunId(pub u64);
+
 /// The log that a snapshot comes from: Unix milliseconds of its genesis event; 0 for bootstrap snapshots.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -1,4 +1,4 @@
-//! Keys of a service: a ring that signs pins, and the key of `sid` that never rotates.
+//! Keys of a service: a ring that signs pins and preview tokens, one that signs run tokens, and the key of `sid` that never rotates.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -69,6 +69,9 @@ pub struct ServiceKeys {
     pub sid: Secret<16>,
     /// 256 bits a key, by id.
     pub ring: BTreeMap<KeyId, Secret<32>>,
+    /// 256 bits a key, by id: those of run tokens, the same for every service of an application.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub runs: BTreeMap<KeyId, Secret<32>>,
 }
 
 /// Turns session ids into sids: SipHash-2-4 (Aumasson and Bernstein, 2012), a keyed hash made for hostile input.

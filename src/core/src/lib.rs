@@ -9,6 +9,7 @@
 //! The filter compiles that into a [`plan::Plan`] once, and [`decide::decide`]s every request by it.
 //! Both sides share these types over the wire, never each other.
 
+pub mod baggage;
 pub mod bundle;
 pub mod cookie;
 pub mod decide;
@@ -17,7 +18,6 @@ pub mod error;
 pub mod ids;
 pub mod keys;
 pub mod names;
-pub mod pin;
 pub mod plan;
 pub mod plugin;
 pub mod release;
@@ -26,5 +26,7 @@ pub mod seen;
 pub mod settings;
 pub mod snapshot;
 pub mod time;
+pub mod token;
 pub mod weight;
+pub mod why;
 pub mod wire;

@@ -131,9 +131,14 @@ pub mod metric {
         of(service, "requests_unrouted")
     }
 
-    /// Counter: tokens that were not honoured, by cause.
-    pub fn refused(service: &ServiceName, cause: &str) -> String {
-        of(service, format_args!("tokens_refused.cause.{cause}"))
+    /// Counter: requests that a preview token sent to a slot; they are in no other.
+    pub fn previews(service: &ServiceName, slot: &SlotName) -> String {
+        of(service, format_args!("previews.slot.{slot}"))
+    }
+
+    /// Counter: tokens that were not honoured, by kind and cause.
+    pub fn refused(service: &ServiceName, kind: &str, cause: &str) -> String {
+        of(service, format_args!("tokens_refused.kind.{kind}.cause.{cause}"))
     }
 
     /// Counter: requests that came with a header that only colorfast may set.

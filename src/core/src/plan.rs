@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use crate::decide::Reason;
 use crate::decided::Decided;
 use crate::error::FieldError;
-use crate::ids::{AssignmentId, Epoch, ServiceName, SlotName, SnapshotVersion};
-use crate::keys::{ServiceKeys, SidHasher};
-use crate::pin::{Claims, Signer};
+use crate::ids::{AssignmentId, BundleId, Epoch, KeyId, ServiceName, SlotName, SnapshotVersion};
+use crate::keys::{Ring, Secret, ServiceKeys, SidHasher};
+use crate::release::Phase;
 use crate::rendezvous::{self, Key, Place};
 use crate::seen::Roles;
 use crate::settings::{HeaderCarrier, ServiceSettings};
 use crate::snapshot::{BundleRef, SlotSnapshot, Snapshot};
+use crate::token::{pin, preview, run};
+use crate::weight::Weight;
 
 /// Index of a slot within its plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,6 +65,10 @@ pub struct Plan {
 pub struct SlotPlan {
     /// The slot.
     pub name: SlotName,
+    /// Its phase.
+    pub phase: Phase,
+    /// Its share of new sessions.
+    pub weight: Weight,
     /// The bundle in it; none while idle.
     pub bundle: Option<BundleRef>,
     /// What a new pin names; none where none can be minted.
@@ -79,7 +85,11 @@ pub struct Secrets {
     /// Session ids to sids.
     pub sid: SidHasher,
     /// Pins.
-    pub signer: Signer,
+    pub pins: pin::Signer,
+    /// Preview tokens.
+    pub previews: preview::Signer,
+    /// Run tokens, where the application has keys for them.
+    pub runs: Option<run::Signer>,
 }
 
 impl Plan {
@@ -129,8 +139,23 @@ impl Plan {
     }
 
     /// The token of a pin that a decision asked for.
-    pub fn mint(&self, claims: &Claims) -> Option<String> {
-        self.secrets.as_ref().map(|secrets| secrets.signer.mint(claims))
+    pub fn mint(&self, claims: &pin::Claims) -> Option<String> {
+        self.secrets.as_ref().map(|secrets| secrets.pins.mint(claims))
+    }
+
+    /// A preview token of this service.
+    pub fn mint_preview(&self, claims: &preview::Claims) -> Option<String> {
+        self.secrets.as_ref().map(|secrets| secrets.previews.mint(claims))
+    }
+
+    /// The token of a run that a decision asked for.
+    pub fn mint_run(&self, claims: &run::Claims) -> Option<String> {
+        self.secrets.as_ref()?.runs.as_ref().map(|runs| runs.mint(claims))
+    }
+
+    /// The slot of this name, where it runs something.
+    pub fn running(&self, name: &SlotName) -> Option<SlotIndex> {
+        self.slots().find(|(_, slot)| slot.name == *name && slot.phase != Phase::Idle).map(|(index, _)| index)
     }
 
     /// Whether pins travel in the cookie.
@@ -167,6 +192,24 @@ impl Plan {
         down != SlotSet::default() && self.takers.iter().any(|slot| !down.contains(*slot))
     }
 
+    /// The slots that take new sessions, each with what it scores for a key.
+    pub(crate) fn scores(&self, key: Key) -> impl Iterator<Item = (&SlotPlan, f64)> {
+        let scores = self.places.iter().map(move |place| place.score(key));
+        self.takers.iter().filter_map(|slot| self.slot(*slot)).zip(scores)
+    }
+
+    /// How many slots take new sessions.
+    pub(crate) fn takers(&self) -> usize {
+        self.takers.len()
+    }
+
+    /// The slot in which a run goes on that began on `bundle`.
+    pub(crate) fn continues(&self, bundle: &BundleId) -> Option<SlotIndex> {
+        let takes = |phase| matches!(phase, Phase::Candidate | Phase::Live | Phase::Draining);
+        let runs = |slot: &SlotPlan| takes(slot.phase) && slot.bundle.as_ref().is_some_and(|runs| runs.id == *bundle);
+        self.slots().find(|(_, slot)| runs(slot)).map(|(index, _)| index)
+    }
+
     pub(crate) fn honours(&self, assignment: AssignmentId) -> Option<SlotIndex> {
         self.honoured.iter().find(|(honoured, _)| *honoured == assignment).map(|(_, slot)| *slot)
     }
@@ -195,6 +238,8 @@ impl SlotPlan {
         Self {
             decided: slot.bundle.as_ref().map(texts),
             name: slot.name.clone(),
+            phase: slot.phase,
+            weight: slot.weight,
             bundle: slot.bundle.clone(),
             assignment: slot.assignment,
             headers: slot.headers.clone(),
@@ -205,17 +250,32 @@ impl SlotPlan {
 impl Secrets {
     fn compile(snapshot: &Snapshot, keys: Option<&ServiceKeys>) -> Result<Option<Self>, FieldError> {
         let (Some(ring), Some(keys)) = (&snapshot.ring, keys) else { return Ok(None) };
-        let mut verifying = Vec::with_capacity(ring.verifying.len());
-        for id in &ring.verifying {
-            let key = keys.ring.get(id);
-            let key = key.ok_or_else(|| {
-                FieldError::new("keys.ring", format!("lacks key {id}, which the snapshot's ring names"))
-            })?;
-            verifying.push((*id, key));
-        }
-        let signer = Signer::new(&snapshot.service, ring.signing, verifying);
-        let signer = signer
-            .ok_or_else(|| FieldError::new("ring.verifying", format!("lacks the signing key {}", ring.signing)))?;
-        Ok(Some(Self { sid: SidHasher::new(&keys.sid), signer }))
+        let verifying = of_ring(ring, &keys.ring, "keys.ring")?;
+        let service = &snapshot.service;
+        let pins = pin::Signer::new(service, ring.signing, verifying.iter().copied());
+        let previews = preview::Signer::new(service, ring.signing, verifying);
+        let signs = |field: &str, id| FieldError::new(field, format!("lacks the signing key {id}"));
+        let runs = match snapshot.run_ring.as_ref().filter(|_| !keys.runs.is_empty()) {
+            None => None,
+            Some(ring) => {
+                let signer = run::Signer::of_application(ring.signing, of_ring(ring, &keys.runs, "keys.runs")?);
+                Some(signer.ok_or_else(|| signs("run_ring.verifying", ring.signing))?)
+            }
+        };
+        let (Some(pins), Some(previews)) = (pins, previews) else {
+            return Err(signs("ring.verifying", ring.signing));
+        };
+        Ok(Some(Self { sid: SidHasher::new(&keys.sid), pins, previews, runs }))
     }
+}
+
+/// The keys that a ring names.
+fn of_ring<'k>(
+    ring: &Ring,
+    keys: &'k BTreeMap<KeyId, Secret<32>>,
+    field: &str,
+) -> Result<Vec<(KeyId, &'k Secret<32>)>, FieldError> {
+    let key = |id: &KeyId| keys.get(id).map(|key| (*id, key));
+    let lacks = |id| FieldError::new(field, format!("lacks key {id}, which the snapshot's ring names"));
+    ring.verifying.iter().map(|id| key(id).ok_or_else(|| lacks(id))).collect()
 }

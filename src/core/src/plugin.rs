@@ -11,9 +11,25 @@ use crate::snapshot::Snapshot;
 #[serde(deny_unknown_fields)]
 pub struct PluginConfig {
     /// The services of the listener; the first that matches a request has it.
+    #[serde(default)]
     pub services: Vec<ServiceConfig>,
     /// The Envoy cluster that reaches the sidecar's discovery address.
+    #[serde(default)]
     pub sidecar_cluster: String,
+    /// Which way the requests of the listener go.
+    #[serde(default)]
+    pub direction: Direction,
+}
+
+/// Which way the requests of a listener go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// To agents: they are decided and stamped.
+    #[default]
+    Ingress,
+    /// Out of the house: run tokens end here, and nothing is decided.
+    Egress,
 }
 
 /// One service of a listener.
@@ -49,6 +65,10 @@ impl PluginConfig {
     /// # Errors
     /// Names the first field that breaks a rule.
     pub fn validate(&self) -> Result<(), FieldError> {
+        if self.direction == Direction::Egress {
+            let rule = "decides nothing in an egress listener: leave it out";
+            return if self.services.is_empty() { Ok(()) } else { Err(FieldError::new("services", rule)) };
+        }
         if self.services.is_empty() || self.services.len() > SERVICES_MAX {
             let found = self.services.len();
             return Err(FieldError::new("services", format!("has {found} entries, 1 to {SERVICES_MAX} are allowed")));
@@ -202,8 +222,10 @@ mod tests {
         };
         let good = with(format!(r#"{{"format":1,"service":"chat","slots":{slots}}}"#));
         assert_eq!(config(&good).validate(), Ok(()));
+        assert_eq!(config(r#"{"direction":"egress"}"#).validate(), Ok(()));
         let cases = [
             (r#"{"sidecar_cluster":"s","services":[]}"#.to_owned(), "services"),
+            (r#"{"direction":"egress","services":[{"name":"a"}]}"#.to_owned(), "services"),
             (r#"{"sidecar_cluster":"","services":[{"name":"chat"}]}"#.to_owned(), "sidecar_cluster"),
             (r#"{"sidecar_cluster":"s","services":[{"name":"a"},{"name":"a"}]}"#.to_owned(), "services[1].name"),
             (

@@ -35,7 +35,8 @@ impl Place {
         Self { seed, weight: f64::from(weight.parts()) }
     }
 
-    fn score(&self, key: Key) -> f64 {
+    /// How strongly this place asks for a key.
+    pub(crate) fn score(&self, key: Key) -> f64 {
         // 53 random bits and a half: never 0, never 1, so the logarithm is finite and negative.
         let uniform = ((mix(key.0 ^ self.seed) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
         -self.weight / libm::log(uniform)

@@ -2,14 +2,15 @@
 //!
 //! The filter decides by it, and `why` explains by it: one reader, so that both see the same.
 
+use crate::baggage;
 use crate::cookie::{self, Scheme};
 use crate::ids::HeaderName;
 use crate::names::HEADER_CLIENT_SENT;
 use crate::plan::Plan;
 use crate::settings::{ServiceSettings, SessionSource};
 
-/// Most pins of one carrier that are looked at: the first ones.
-const PINS_MAX: usize = 4;
+/// Most tokens of one carrier that are looked at: the first ones.
+const TOKENS_MAX: usize = 4;
 
 /// What the headers of one request show.
 #[derive(Debug, Clone, Copy)]
@@ -29,8 +30,10 @@ pub struct Seen<'a> {
     pub pin_header: Presence,
     /// Whether there is a pin cookie, likewise.
     pub pin_cookie: Presence,
-    /// Whether there is a preview token.
-    pub preview: Presence,
+    /// The preview token, the first where there are several.
+    pub preview: Option<&'a [u8]>,
+    /// The run tokens in the baggage.
+    pub runs: Few<'a>,
 }
 
 /// Whether a request has something.
@@ -62,8 +65,8 @@ pub enum Carrier {
 /// The pins of a request in the order in which they are tried: those of the header, then those of the cookie.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Pins<'a> {
-    header: First<'a>,
-    cookie: First<'a>,
+    header: Few<'a>,
+    cookie: Few<'a>,
 }
 
 impl<'a> Pins<'a> {
@@ -77,27 +80,29 @@ impl<'a> Pins<'a> {
 
     /// Every pin with its carrier.
     pub fn iter(&self) -> impl Iterator<Item = (Carrier, &'a [u8])> {
-        let of = |carrier, first: &First<'a>| first.iter().map(move |token| (carrier, token));
+        let of = |carrier, few: &Few<'a>| few.iter().map(move |token| (carrier, token));
         of(Carrier::Header, &self.header).chain(of(Carrier::Cookie, &self.cookie))
     }
 }
 
-/// The first few of many.
+/// The first few tokens of many.
 #[derive(Debug, Clone, Copy, Default)]
-struct First<'a> {
-    tokens: [&'a [u8]; PINS_MAX],
+pub struct Few<'a> {
+    tokens: [&'a [u8]; TOKENS_MAX],
     count: usize,
 }
 
-impl<'a> First<'a> {
-    fn add(&mut self, token: &'a [u8]) {
+impl<'a> Few<'a> {
+    /// Notes one more, where there is room.
+    pub fn add(&mut self, token: &'a [u8]) {
         if let Some(free) = self.tokens.get_mut(self.count) {
             *free = token;
             self.count += 1;
         }
     }
 
-    fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    /// Every token in order.
+    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.tokens.into_iter().take(self.count)
     }
 }
@@ -113,7 +118,8 @@ impl<'a> Seen<'a> {
             stamps: Presence::Absent,
             pin_header: Presence::Absent,
             pin_cookie: Presence::Absent,
-            preview: Presence::Absent,
+            preview: None,
+            runs: Few::default(),
         };
         let mut source = Source::NONE;
         for (name, value) in headers {
@@ -121,12 +127,13 @@ impl<'a> Seen<'a> {
                 b":scheme" if value == b"https" => seen.scheme = Scheme::Https,
                 b"user-agent" => seen.user_agent = value,
                 b"cookie" => seen.read_cookies(value, plan, &mut source),
+                b"baggage" => baggage::find(value).for_each(|token| seen.runs.add(token)),
                 _ => {}
             }
             for role in plan.roles.of(name) {
                 match role {
                     Role::Stamp => seen.stamps = Presence::Present,
-                    Role::Preview => seen.preview = Presence::Present,
+                    Role::Preview => seen.preview = seen.preview.or(Some(value)),
                     Role::Pin => {
                         seen.pin_header = Presence::Present;
                         if plan.uses_header() {
@@ -269,7 +276,7 @@ mod tests {
         assert_eq!(seen.pins.iter().count(), 2);
         assert_eq!((seen.pin_header, seen.pin_cookie), (Presence::Present, Presence::Present));
         let many = [("x-agent-pin", "x"); 9];
-        assert_eq!(read(&header, &many).pins.iter().count(), PINS_MAX);
+        assert_eq!(read(&header, &many).pins.iter().count(), TOKENS_MAX);
     }
 
     /// Unforgeable: whatever stands under the name of a stamp is noticed, also under a name that the settings changed.
@@ -282,6 +289,6 @@ mod tests {
         for name in ["x-agent-slot", "x-agent-pin", "x-agent-preview", "x-agent-session"] {
             assert!(!read(&changed, &[(name, "")]).stamps.is_present(), "{name}");
         }
-        assert!(read(&changed, &[("x-agent-preview", "")]).preview.is_present());
+        assert!(read(&changed, &[("x-agent-preview", "")]).preview.is_some());
     }
 }

@@ -38,6 +38,9 @@ pub struct ServiceSettings {
     /// How pins are carried and how long they hold.
     #[serde(skip_serializing_if = "is_default")]
     pub pin: PinSettings,
+    /// Whether run tokens are minted.
+    #[serde(skip_serializing_if = "is_default")]
+    pub runs: RunSettings,
     /// Names of the headers that colorfast sets.
     #[serde(skip_serializing_if = "is_default")]
     pub headers: Headers,
@@ -66,6 +69,7 @@ impl Default for ServiceSettings {
             session_sources: default_sources(),
             sessionless: Sessionless::default(),
             pin: PinSettings::default(),
+            runs: RunSettings::default(),
             headers: Headers::default(),
             part_headers: BTreeMap::new(),
             quarantine_seconds: QuarantineSeconds::default(),
@@ -138,6 +142,25 @@ impl Default for PinSettings {
             idle_timeout_seconds: 24 * 3600,
         }
     }
+}
+
+/// What becomes of runs: task executions that cross the services of an application.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunSettings {
+    /// Whether a request without a run token gets one.
+    pub mint: RunMint,
+}
+
+/// Whether a request without a run token gets one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunMint {
+    /// No; one that it has is obeyed all the same.
+    #[default]
+    Never,
+    /// Yes: a run begins with it.
+    Always,
 }
 
 /// Whether the pin travels in a header.

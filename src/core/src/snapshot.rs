@@ -37,6 +37,9 @@ pub struct Snapshot {
     /// Ids of the keys in use; a bootstrap snapshot may go without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ring: Option<Ring>,
+    /// Ids of the keys of run tokens; without it there are none to read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_ring: Option<Ring>,
     /// The newest assignment that the log has given to this service. Pins above it are not broken, only newer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest_assignment: Option<AssignmentId>,
@@ -108,6 +111,7 @@ impl Snapshot {
             version: 0,
             settings,
             ring: None,
+            run_ring: None,
             newest_assignment: None,
             slots,
         }
@@ -133,6 +137,9 @@ impl Snapshot {
                 return Err(FieldError::new("ring", "is missing: without it every pin would be overlooked"));
             }
             _ => {}
+        }
+        if let Some(ring) = self.run_ring.as_ref().filter(|ring| !ring.verifying.contains(&ring.signing)) {
+            return Err(FieldError::new("run_ring.verifying", format!("lacks the signing key {}", ring.signing)));
         }
         let named: Vec<_> = self.slots.iter().map(|slot| &slot.name).collect();
         if !named.iter().copied().eq(&self.settings.slots) {

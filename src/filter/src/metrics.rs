@@ -60,7 +60,11 @@ impl RequestCounters {
     pub fn count(&self, metrics: &Metrics, plan: &Plan, slot: SlotIndex, reason: Reason) {
         let Some(cell) = self.slots.get(usize::from(slot.0)).and_then(|slot| slot.get(reason as usize)) else { return };
         let id = cell.get().or_else(|| {
-            let name = metric::requests(&self.service, &plan.slot(slot)?.name, reason.as_str());
+            let slot = &plan.slot(slot)?.name;
+            let name = match reason {
+                Reason::Preview => metric::previews(&self.service, slot),
+                _ => metric::requests(&self.service, slot, reason.as_str()),
+            };
             metrics.id(MetricKind::Counter, &name)
         });
         cell.set(id);

@@ -2,9 +2,11 @@
 
 use std::rc::Rc;
 
+use colorfast_core::baggage;
 use colorfast_core::decide::{Decision, Need, NeedSet, PinAction, Step, View, Why, decide};
 use colorfast_core::names::metric;
 use colorfast_core::plan::Plan;
+use colorfast_core::plugin::Direction;
 use colorfast_core::seen::{self, Seen};
 use colorfast_core::settings::Sessionless;
 use colorfast_core::time::UnixMillis;
@@ -74,6 +76,12 @@ impl Request {
     /// Reads the request of the running callback; `None` where no service has it, so that it passes untouched.
     pub fn read(vm: &Vm) -> Option<Self> {
         let headers = host::headers(Map::Request).ok()?;
+        if vm.config.direction == Direction::Egress {
+            if headers.iter().any(|(name, line)| name == b"baggage" && baggage::find(line).next().is_some()) {
+                stamps::drop_runs(&headers);
+            }
+            return None;
+        }
         let (mut authority, mut path) = (&b""[..], &b""[..]);
         for (name, value) in headers.iter() {
             match name {
@@ -130,6 +138,8 @@ impl Request {
             let view = View {
                 session_id: seen.session_id,
                 pins: seen.pins,
+                preview: seen.preview,
+                runs: seen.runs,
                 client: client.as_deref(),
                 down,
                 kept: earlier.kept(),
@@ -155,6 +165,7 @@ impl Request {
             self.count(vm, &current, &decision, &seen, earlier);
         }
         earlier::note_pass(&self.headers);
+        stamps::carry_run(&self.headers, &seen, plan, &decision.run);
         match decision.chosen.and_then(|chosen| Some((plan.slot(chosen.slot)?, chosen.reason))) {
             Some((slot, reason)) => {
                 #[cfg(feature = "crash")]
@@ -216,8 +227,8 @@ impl Request {
         if seen.stamps.is_present() && earlier == EarlierPass::None {
             metrics.count(&metric::forged_headers(service), 1);
         }
-        for (refusal, times) in decision.refusals.iter() {
-            metrics.count(&metric::refused(service, refusal.as_str()), u32::from(times));
+        for (kind, refusal, times) in decision.refusals.iter() {
+            metrics.count(&metric::refused(service, kind.as_str(), refusal.as_str()), u32::from(times));
         }
         match decision.chosen {
             Some(chosen) => current.counters.count(metrics, &current.plan, chosen.slot, chosen.reason),

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use colorfast_core::cookie::{self, Scheme};
 use colorfast_core::ids::HeaderName;
 use colorfast_core::names::metric;
-use colorfast_core::pin::Claims;
 use colorfast_core::plan::SlotIndex;
+use colorfast_core::token::pin::Claims;
 
 use crate::host::{self, HeaderMap, Map};
 use crate::service::{Current, Service};

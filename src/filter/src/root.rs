@@ -57,6 +57,10 @@ impl Root {
         }
         (self.vm, self.agent, self.guard) = (Some(vm), None, Some(guard));
         self.generation = now.0;
+        if self.vm.as_ref().is_some_and(|vm| vm.services.is_empty()) {
+            // An egress listener decides nothing, so it has nobody to ask and nothing to keep.
+            return Ok(());
+        }
         // Without it the pass after an internal redirect is decided anew, and the pin was taken off at the first.
         if let Err(error) = host::declare_for_request(names::PROPERTY_DECIDED) {
             let property = names::PROPERTY_DECIDED;

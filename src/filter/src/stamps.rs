@@ -1,11 +1,13 @@
 //! What a decision does to the headers of its request: stamps are put on, and what must not reach the agent is taken off.
 
-use colorfast_core::cookie;
-use colorfast_core::decide::Reason;
+use std::borrow::Cow;
+
+use colorfast_core::decide::{Reason, RunAction};
 use colorfast_core::ids::HeaderName;
 use colorfast_core::names::{HEADER_CLIENT_SENT, PROPERTY_DECIDED};
 use colorfast_core::plan::{Plan, SlotPlan};
 use colorfast_core::seen::Seen;
+use colorfast_core::{baggage, cookie};
 
 use crate::host::{self, HeaderMap, Map};
 
@@ -50,16 +52,44 @@ fn strip(headers: &HeaderMap, seen: &Seen<'_>, plan: &Plan) {
     if seen.pin_header.is_present() {
         let _ = host::remove_header(Map::Request, names.pin.as_str());
     }
-    if seen.preview.is_present() {
+    if seen.preview.is_some() {
         let _ = host::remove_header(Map::Request, names.preview.as_str());
     }
     if seen.pin_cookie.is_present() {
-        const COOKIE: &str = "cookie";
-        let lines = headers.iter().filter(|(name, _)| *name == COOKIE.as_bytes()).map(|(_, line)| line);
-        let _ = host::remove_header(Map::Request, COOKIE);
-        for line in cookie::lines_without(lines, plan.cookie.as_bytes()) {
-            let _ = host::add_header(Map::Request, COOKIE, &line);
-        }
+        replace("cookie", cookie::lines_without(lines(headers, "cookie"), plan.cookie.as_bytes()));
+    }
+}
+
+/// Does to the run tokens of a request what was decided. No other member of the baggage is touched.
+pub fn carry_run(headers: &HeaderMap, seen: &Seen<'_>, plan: &Plan, action: &RunAction) {
+    let token = match action {
+        RunAction::Keep => return,
+        RunAction::Only(place) => place.and_then(|place| seen.runs.iter().nth(place)).map(baggage::line_of),
+        RunAction::Issue(claims) => plan.mint_run(claims).map(|token| baggage::line_of(token.as_bytes())),
+    };
+    if seen.runs.iter().next().is_some() {
+        drop_runs(headers);
+    }
+    if let Some(token) = token {
+        let _ = host::add_header(Map::Request, baggage::HEADER, &token);
+    }
+}
+
+/// Takes our member out of the baggage of a request.
+pub fn drop_runs(headers: &HeaderMap) {
+    replace(baggage::HEADER, baggage::lines_without(lines(headers, baggage::HEADER)));
+}
+
+/// The lines of a header.
+fn lines<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    headers.iter().filter(move |(found, _)| *found == name.as_bytes()).map(|(_, line)| line)
+}
+
+/// Puts `lines` in the place of all lines of a header.
+fn replace<'a>(name: &str, lines: impl Iterator<Item = Cow<'a, [u8]>>) {
+    let _ = host::remove_header(Map::Request, name);
+    for line in lines {
+        let _ = host::add_header(Map::Request, name, &line);
     }
 }
 

@@ -5,10 +5,10 @@ pub mod tokens;
 use std::collections::BTreeMap;
 
 use colorfast_core::bundle::Bundle;
-use colorfast_core::ids::{AssignmentId, BundleId, ServiceName, SlotName};
+use colorfast_core::ids::{AssignmentId, BundleId, HeaderName, ServiceName, SlotName};
 use colorfast_core::release::{Entry, Phase, Verb};
 use colorfast_core::settings::ServiceSettings;
-use colorfast_core::time::UnixMillis;
+use colorfast_core::time::{UnixMillis, UnixSeconds};
 use colorfast_core::weight::Weight;
 use colorfast_core::wire::reports::Chain;
 use serde::{Deserialize, Serialize};
@@ -262,6 +262,53 @@ pub struct InstanceStatus {
     pub chain: Chain,
     /// When it reported last.
     pub last_seen: UnixMillis,
+}
+
+/// `POST /v1/services/{service}/why`: where a request goes, and what every rule says of it. The answer is an
+/// [`Explanation`](colorfast_core::why::Explanation).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhyRequest {
+    /// The request.
+    pub request: colorfast_core::why::Request,
+    /// The version of the service to decide by; the newest, unless it is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// The time to decide for; now, unless it is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<UnixMillis>,
+}
+
+/// `POST /v1/services/{service}/preview-tokens`: a token by which a request reaches a slot whatever its phase.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreviewTokenRequest {
+    /// The slot; it must run a bundle.
+    pub slot: SlotName,
+    /// How long the token holds: an hour, unless it is said; a day at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u32>,
+}
+
+/// A preview token. It is a secret: whoever holds it reaches the slot.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct PreviewToken {
+    /// The token.
+    pub token: String,
+    /// The request header that carries it.
+    pub header: HeaderName,
+    /// The slot that it reaches.
+    pub slot: SlotName,
+    /// What runs there now.
+    pub bundle: BundleId,
+    /// When it ends.
+    pub expires: UnixSeconds,
+}
+
+impl std::fmt::Debug for PreviewToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PreviewToken({}, redacted)", self.slot)
+    }
 }
 
 /// `GET /v1/services/{service}/bundles`: every bundle, by id.

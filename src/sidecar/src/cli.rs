@@ -17,12 +17,14 @@ mod locate;
 mod man;
 mod operator;
 mod output;
+mod preview;
 mod progress;
 mod restore;
 mod status;
 mod tokens;
 mod verbs;
 mod watch;
+mod why;
 mod words;
 
 use std::ffi::OsString;

@@ -1,19 +1,23 @@
-//! The rules of a decision, as tables: each row runs against core natively, and against the built filter.
+//! The rules of a decision, as tables: each row runs against core natively, against the built filter, and through
+//! `why`.
 
 mod native;
 mod pins;
 mod table;
+mod tokens;
 mod wasm;
+mod why;
 
 use table::Table;
 
-/// Every row of a table, both ways.
+/// Every row of a table, three ways.
 fn run(table: &str) {
     let table = Table::parse(table);
     for case in &table.cases {
         println!("{}: {}", case.promise, case.name);
         native::check(case);
         wasm::check(case);
+        why::check(case);
     }
 }
 
@@ -27,6 +31,18 @@ fn rules() {
 #[test]
 fn refused_pins() {
     run(include_str!("../../scenarios/refused_pins.yaml"));
+}
+
+/// Unforgeable: a preview token reaches what no session does, for its time and its service alone, and leaves nothing.
+#[test]
+fn previews() {
+    run(include_str!("../../scenarios/previews.yaml"));
+}
+
+/// Kept: a run stays on the bundle that it began on; whoever made its token up gains nothing by it.
+#[test]
+fn runs() {
+    run(include_str!("../../scenarios/runs.yaml"));
 }
 
 /// Kept: a pin holds by age and by use, across clocks that differ and keys that are changed.

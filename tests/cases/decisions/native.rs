@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use colorfast_core::decide::{Chosen, Decision, Need, PinAction, Reason, Step, View, Why, decide};
+use colorfast_core::decide::{Chosen, Decision, Need, PinAction, Reason, RunAction, Step, View, Why, decide};
 use colorfast_core::plan::Plan;
-use colorfast_core::seen::{Carrier, Pins};
+use colorfast_core::seen::{Carrier, Few, Pins};
 use colorfast_core::time::UnixMillis;
+use colorfast_core::token::TokenKind;
 
 use super::pins::{self, PinGiven};
-use super::table::{Case, Wait};
+use super::table::{Case, RunsWanted, Wait};
 
 /// When the request comes: as in [`super::wasm`], where every clock starts.
-const ARRIVED: UnixMillis = UnixMillis(1_767_225_600_000);
+pub const ARRIVED: UnixMillis = UnixMillis(1_767_225_600_000);
 /// Chance must not matter to a rule, so each row is tried with several draws.
 const DRAWS: u64 = 64;
 
@@ -24,6 +25,10 @@ pub fn check(case: &Case) {
     let tokens = [of(Carrier::Header, header), of(Carrier::Cookie, cookie)].concat();
     let mut pins = Pins::default();
     tokens.iter().for_each(|(carrier, token)| pins.add(*carrier, token));
+    let preview = case.request.preview.as_ref().map(|preview| preview.token(ARRIVED.seconds()));
+    let run_tokens: Vec<_> = case.request.runs.iter().map(|run| run.token(ARRIVED.seconds())).collect();
+    let mut runs = Few::default();
+    run_tokens.iter().for_each(|token| runs.add(token));
     let session_id = case.session_id();
     let client = case.request.client.as_ref().map(|client| {
         let (host, _) = client.address.rsplit_once(':').unwrap();
@@ -32,6 +37,8 @@ pub fn check(case: &Case) {
     let view = View {
         session_id: session_id.as_deref(),
         pins,
+        preview: preview.as_deref(),
+        runs,
         client: client.as_deref(),
         kept: kept(case, &plan),
         ..View::default()
@@ -80,8 +87,28 @@ fn compare(case: &Case, plan: &Plan, decision: &Decision, decided: UnixMillis) -
     let slot = decision.chosen.and_then(|chosen| plan.slot(chosen.slot));
     let reason = decision.chosen.map(|chosen| chosen.reason.as_str().to_owned());
     assert_eq!(reason, wanted.decision, "{name}: decision");
-    let refused = decision.refusals.iter().map(|(refusal, times)| (refusal.as_str().to_owned(), times));
+    let refused = decision.refusals.iter().map(|(kind, refusal, times)| {
+        let cause = refusal.as_str();
+        (if kind == TokenKind::Pin { cause.to_owned() } else { format!("{}.{cause}", kind.as_str()) }, times)
+    });
     assert_eq!(refused.collect::<BTreeMap<_, _>>(), wanted.refused, "{name}: refused");
+    let last = case.request.runs.len().checked_sub(1);
+    let runs = match &decision.run {
+        RunAction::Keep => RunsWanted::Kept,
+        RunAction::Only(place) if place.is_some() && *place == last => RunsWanted::Last,
+        RunAction::Only(None) => RunsWanted::Removed,
+        RunAction::Only(place) => panic!("{name}: {place:?} goes on"),
+        RunAction::Issue(claims) => {
+            assert_eq!(claims.began, decided.seconds(), "{name}: when the run began");
+            assert_eq!(
+                Some(&claims.bundle),
+                slot.and_then(|slot| Some(&slot.bundle.as_ref()?.id)),
+                "{name}: run's bundle"
+            );
+            RunsWanted::Issued
+        }
+    };
+    assert_eq!(runs, wanted.runs, "{name}: run tokens");
     let claims = match decision.pin {
         PinAction::Keep => None,
         PinAction::Issue(claims) => Some(claims),

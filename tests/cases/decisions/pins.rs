@@ -2,8 +2,8 @@
 
 use colorfast_core::ids::{AssignmentId, KeyId, Sid};
 use colorfast_core::keys::SidHasher;
-use colorfast_core::pin::{Claims, Kind, Signer};
 use colorfast_core::time::UnixSeconds;
+use colorfast_core::token::pin::{Claims, Kind, Signer};
 use serde::Deserialize;
 
 use super::table::{Bytes, Case, PinWanted};
@@ -39,7 +39,7 @@ pub struct PinGiven {
 }
 
 /// What was done to a token on its way.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Spoil {
     /// Nothing.
@@ -101,15 +101,19 @@ impl PinGiven {
 }
 
 impl Spoil {
-    fn done_to(self, mut token: Vec<u8>) -> Vec<u8> {
-        // Characters 8 and 50 stand in the assignment and in the MAC; the first in the kind.
+    /// The token after that.
+    pub fn done_to(self, mut token: Vec<u8>) -> Vec<u8> {
+        // Character 8 stands in what is claimed, the last but seven in the MAC, the first in the kind.
         match self {
             Self::Nothing | Self::ForeignKey => {}
             Self::Truncated => drop(token.pop()),
             Self::Extended => token.push(b'A'),
             Self::Emptied => token.clear(),
             Self::ClaimFlipped => flip(&mut token[8], 1),
-            Self::MacFlipped => flip(&mut token[50], 1),
+            Self::MacFlipped => {
+                let in_mac = token.len() - 8;
+                flip(&mut token[in_mac], 1);
+            }
             Self::UnknownKind => flip(&mut token[0], 0b10_0000),
             Self::Respelt => flip(token.last_mut().unwrap(), 1),
             Self::InHex => token = token.iter().flat_map(|byte| format!("{byte:02X}").into_bytes()).collect(),
@@ -134,7 +138,8 @@ fn identity(bound_to: Option<&Bytes>) -> (Kind, Sid) {
     }
 }
 
-fn before(now: UnixSeconds, seconds: i64) -> UnixSeconds {
+/// So many seconds before (below 0: after) a time.
+pub fn before(now: UnixSeconds, seconds: i64) -> UnixSeconds {
     UnixSeconds(now.0.checked_add_signed(-seconds).unwrap())
 }
 

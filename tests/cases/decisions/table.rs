@@ -13,6 +13,7 @@ use colorfast_core::snapshot::{SlotSnapshot, Snapshot};
 use serde::Deserialize;
 
 use super::pins::PinGiven;
+use super::tokens::{PreviewGiven, RunGiven};
 use crate::releases;
 
 /// One table.
@@ -93,6 +94,12 @@ pub struct Asked {
     pub pins: Vec<PinGiven>,
     /// The pins in the cookie, which must be on.
     pub cookie_pins: Vec<PinGiven>,
+    /// The preview token in `x-agent-preview`.
+    pub preview: Option<PreviewGiven>,
+    /// The run tokens in the baggage, before the client's own.
+    pub runs: Vec<RunGiven>,
+    /// The client's own baggage.
+    pub baggage: Option<String>,
     /// Whom it comes from.
     pub client: Option<Client>,
     /// What it came to before an internal redirect.
@@ -168,12 +175,30 @@ pub struct Wanted {
     /// The pin that is handed out; none where the client keeps what it has.
     #[serde(default)]
     pub pin: Option<PinWanted>,
-    /// The tokens that are refused, by cause.
+    /// What becomes of the run tokens; they stay, unless it is said.
+    #[serde(default)]
+    pub runs: RunsWanted,
+    /// The tokens that are refused: pins by cause, others by `<kind>.<cause>`.
     #[serde(default)]
     pub refused: BTreeMap<String, u8>,
     /// What it waits for in vain, one after the other.
     #[serde(default)]
     pub waits_for: Vec<Wait>,
+}
+
+/// What becomes of run tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunsWanted {
+    /// All go on as they came.
+    #[default]
+    Kept,
+    /// The last alone goes on.
+    Last,
+    /// None goes on.
+    Removed,
+    /// A new one goes on.
+    Issued,
 }
 
 /// One slot or several.
@@ -308,6 +333,7 @@ impl Given {
         let highest = snapshot.slots.iter().filter_map(|slot| slot.assignment).max();
         snapshot.newest_assignment = self.newest_assignment.or(highest);
         snapshot.ring = Some(self.ring());
+        snapshot.run_ring = Some(Ring { signing: KeyId(1), verifying: vec![KeyId(1)] });
         match self.origin {
             Some(Origin::Bootstrap) => releases::as_bootstrap(snapshot),
             Some(Origin::Sidecar) | None => snapshot,

@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use colorfast_core::baggage;
 use colorfast_core::ids::AssignmentId;
 use colorfast_core::keys::ServiceKeys;
 use colorfast_core::names;
-use colorfast_core::pin::{Claims, Signer};
 use colorfast_core::snapshot::Snapshot;
 use colorfast_core::time::UnixSeconds;
+use colorfast_core::token::pin::{Claims, Signer};
 use wasm_host::HeaderMap;
 
 use super::pins;
-use super::table::{Case, Origin};
+use super::table::{Case, Origin, RunsWanted};
 use crate::proxy::{Proxy, Worker};
+use crate::releases::read_run;
 use crate::request::{Request, Sent};
 use crate::sidecar;
 
@@ -43,6 +45,7 @@ pub fn check(case: &Case) {
     }
     let cookies = forwarded.all("cookie").concat();
     assert_eq!(String::from_utf8_lossy(&cookies), case.request.cookie.clone().unwrap_or_default(), "{name}: cookies");
+    check_baggage(case, arrived, decided, &sent);
     let found = keys.and_then(|keys| read(case, &sent.answered(&[]), &keys));
     let assignment = of_slot(&snapshot, sent.slot()).and_then(|slot| slot.0);
     pins::compare(case, found, arrived, decided, assignment.map(|assignment| assignment.0));
@@ -93,6 +96,15 @@ fn send(case: &Case, worker: &Worker, now: UnixSeconds) -> Sent {
             .with(names::HEADER_DECISION, &earlier.decision)
             .with(names::HEADER_ORIGINAL_URL, "http://chat.example.com/turn");
     }
+    if let Some(preview) = &asked.preview {
+        request = request.with(names::HEADER_PREVIEW, preview.token(now));
+    }
+    for run in &asked.runs {
+        request = request.with("baggage", [b"agent.run=", run.token(now).as_slice()].concat());
+    }
+    if let Some(baggage) = &asked.baggage {
+        request = request.with("baggage", baggage);
+    }
     if let Some(client) = &asked.client {
         request = request.with("user-agent", &client.user_agent);
     }
@@ -123,6 +135,32 @@ fn of_slot(snapshot: &Snapshot, name: Option<String>) -> Option<(Option<Assignme
     Some((slot.assignment, slot.bundle.as_ref()?.id.to_string()))
 }
 
+/// Run tokens are as they were wanted; the client's own members are as they were, to the byte.
+fn check_baggage(case: &Case, arrived: UnixSeconds, decided: UnixSeconds, sent: &Sent) {
+    let name = &case.name;
+    let forwarded = sent.forwarded();
+    let lines = forwarded.all("baggage");
+    let found: Vec<_> = lines.iter().flat_map(|line| baggage::find(line)).map(<[u8]>::to_vec).collect();
+    let given: Vec<_> = case.request.runs.iter().map(|run| run.token(arrived)).collect();
+    match case.wanted.runs {
+        RunsWanted::Kept => assert_eq!(found, given, "{name}: run tokens"),
+        RunsWanted::Last => assert_eq!(found, given[given.len() - 1..], "{name}: run tokens"),
+        RunsWanted::Removed => assert!(found.is_empty(), "{name}: run tokens"),
+        RunsWanted::Issued => {
+            let [token] = found.as_slice() else { panic!("{name}: {found:?}") };
+            let claims = read_run(token).unwrap_or_else(|| panic!("{name}: no run token"));
+            assert_eq!(
+                (claims.began, Some(claims.bundle.to_string())),
+                (decided, sent.bundle()),
+                "{name}: the new run"
+            );
+        }
+    }
+    let others: Vec<_> = lines.iter().filter(|line| baggage::find(line).next().is_none()).collect();
+    let wanted: Vec<_> = case.request.baggage.iter().map(String::as_bytes).collect();
+    assert_eq!(others.into_iter().map(|line| &line[..]).collect::<Vec<_>>(), wanted, "{name}: others' baggage");
+}
+
 /// One request counts once, where it was decided first.
 fn check_counters(case: &Case, proxy: &Proxy) {
     let name = &case.name;
@@ -131,11 +169,20 @@ fn check_counters(case: &Case, proxy: &Proxy) {
         let under = counted.iter().filter_map(|(name, count)| Some((name.strip_prefix(prefix)?.to_owned(), *count)));
         under.collect()
     };
-    let refused = under("tokens_refused.cause.").into_iter().map(|(cause, times)| (cause, times as u8));
+    let refused = under("tokens_refused.kind.").into_iter().map(|(what, times)| {
+        let (kind, cause) = what.split_once(".cause.").unwrap();
+        (if kind == "pin" { cause.to_owned() } else { format!("{kind}.{cause}") }, times as u8)
+    });
     assert_eq!(refused.collect::<BTreeMap<_, _>>(), case.wanted.refused, "{name}: counted refusals");
     let first_pass = case.request.earlier_pass.is_none();
     let routed = under("requests.slot.");
     let stamped = case.wanted.decision.as_ref().filter(|_| first_pass);
+    let (previewed, stamped) = match stamped {
+        Some(decision) if decision == "preview" => (1, None),
+        stamped => (0, stamped),
+    };
+    let previews = under("previews.slot.");
+    assert_eq!(previews.iter().map(|(_, count)| count).sum::<u64>(), previewed, "{name}: {previews:?}");
     assert_eq!(routed.iter().map(|(_, count)| count).sum::<u64>(), u64::from(stamped.is_some()), "{name}: {routed:?}");
     if let Some(decision) = stamped {
         assert!(routed[0].0.ends_with(&format!(".decision.{decision}")), "{name}: {routed:?}");

@@ -7,11 +7,11 @@
 use colorfast_core::decide::{Decision, PinAction, Step, View, decide};
 use colorfast_core::ids::{AssignmentId, Epoch, KeyId, ServiceName};
 use colorfast_core::keys::{Ring, Secret, ServiceKeys};
-use colorfast_core::pin::Kind;
 use colorfast_core::plan::Plan;
 use colorfast_core::release::Phase;
 use colorfast_core::snapshot::{BundleRef, SlotSnapshot, Snapshot};
 use colorfast_core::time::UnixMillis;
+use colorfast_core::token::pin::Kind;
 use colorfast_core::weight::Weight;
 
 /// The weights of each plan's slots, the live one first: even and odd splits, the least weight, two to eight slots.
@@ -72,8 +72,11 @@ fn plan(weights: &[u32]) -> Plan {
     snapshot.slots = weights.iter().enumerate().map(|(index, weight)| slot(index, *weight)).collect();
     snapshot.settings.slots = snapshot.slots.iter().map(|slot| slot.name.clone()).collect();
     snapshot.newest_assignment = snapshot.slots.iter().filter_map(|slot| slot.assignment).max();
-    let keys =
-        ServiceKeys { sid: Secret::new([0x5d; 16]), ring: [(KeyId(1), Secret::new([0x91; 32]))].into_iter().collect() };
+    let keys = ServiceKeys {
+        sid: Secret::new([0x5d; 16]),
+        ring: [(KeyId(1), Secret::new([0x91; 32]))].into(),
+        runs: [].into(),
+    };
     Plan::compile(&snapshot, Some(&keys)).expect("a sound snapshot")
 }
 

@@ -145,6 +145,8 @@ impl State {
             version: state.version,
             settings: state.settings.clone(),
             ring: Some(state.ring.clone()),
+            // Of the application, not of this log: the sidecar adds it.
+            run_ring: None,
             newest_assignment: state.newest_assignment,
             slots: state.settings.slots.iter().filter_map(|name| state.slot_snapshot(name)).collect(),
         })

@@ -10,9 +10,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use colorfast_core::ids::{BundleId, ServiceName, SlotName};
 use colorfast_core::release::Force;
 use colorfast_core::weight::Weight;
+use colorfast_core::why::HeaderLine;
 
 use crate::api::tokens::{NodePattern, Role, SubjectName, TokenName};
-use crate::cli::{backup, completions, files, help};
+use crate::cli::{backup, completions, files, help, why};
 use crate::server::MEMBER_TTL_MIN;
 
 /// Blue-green releases of AI agents inside Envoy: every session keeps its colour while the mesh changes under it.
@@ -189,6 +190,16 @@ pub enum OperatorCommand {
         #[arg(long, value_name = "TEXT", requires = "force")]
         reason: Option<String>,
     },
+    /// Explain where a request goes: what every rule says of it
+    Why(Box<Why>),
+    /// Make a token that reaches a slot whatever its phase, for smoke tests and evals
+    PreviewToken {
+        /// The slot; it must run a bundle
+        slot: SlotName,
+        /// How long the token holds, a day at most
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
+        ttl: Duration,
+    },
     /// Show slots and proxies
     Status {
         /// Go on with every change, until Ctrl-C: the same as `colorfast watch`
@@ -302,6 +313,39 @@ pub enum TokenCommand {
         /// Its name
         name: TokenName,
     },
+}
+
+/// `colorfast why`
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("asked").required(true).multiple(true))]
+pub struct Why {
+    /// A session id, as the first of the service's session sources carries it
+    #[arg(long, value_name = "ID", group = "asked")]
+    pub session: Option<String>,
+    /// A pin; may be repeated
+    #[arg(long, value_name = "TOKEN", group = "asked")]
+    pub pin: Vec<String>,
+    /// A request header, as in 'x-agent-session: a1'; may be repeated
+    #[arg(long, value_name = "LINE", group = "asked", value_parser = why::header)]
+    pub header: Vec<HeaderLine>,
+    /// The request's method
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<String>,
+    /// The request's path
+    #[arg(long, value_name = "PATH", group = "asked")]
+    pub path: Option<String>,
+    /// The request's host
+    #[arg(long, value_name = "HOST", group = "asked")]
+    pub host: Option<String>,
+    /// The client's address as the proxy trusts it, for services that place by it
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub client_address: Option<String>,
+    /// A line of the JSON access log of envoy/bootstrap.yaml; - reads it from standard input
+    #[arg(long, value_name = "LINE", group = "asked", conflicts_with_all = ["session", "pin", "header", "method", "path", "host"])]
+    pub from_log: Option<String>,
+    /// Decide by this version of the service, as `colorfast events` shows them; the newest, or the logged one, otherwise
+    #[arg(long, value_name = "VERSION")]
+    pub at: Option<u64>,
 }
 
 /// `colorfast events`
@@ -446,6 +490,10 @@ mod tests {
             ("colorfast status --timeout 25h", "a day at most"),
             ("colorfast serve --member-ttl ever", "as in 10s, 500ms or 2m"),
             ("colorfast status --color blue", "[possible values: auto, always, never]"),
+            ("colorfast why", "<--session <ID>"),
+            ("colorfast why --header x", "is not a header line as in 'x-agent-session: a1'"),
+            ("colorfast why --from-log - --session a", "cannot be used with"),
+            ("colorfast preview-token green --ttl ever", "as in 10s, 500ms or 2m"),
             ("colorfast events --limit 0", "0 is not in 1..=1000"),
             ("colorfast events --after x", "invalid digit"),
             ("colorfast serve --discovery localhost", "is not an address to listen on"),

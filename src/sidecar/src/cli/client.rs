@@ -5,11 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use colorfast_core::ids::ServiceName;
+use colorfast_core::why::Explanation;
 use reqwest::{Certificate, Identity, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
 use crate::api::tokens::{CreateToken, CreatedToken, TokenName, TokenStatus};
-use crate::api::{Bundles, Confirmation, Events, Problem, ServiceStatus, VerbRequest, VerbResponse, Verification};
+use crate::api::{
+    Bundles, Confirmation, Events, PreviewToken, PreviewTokenRequest, Problem, ServiceStatus, VerbRequest,
+    VerbResponse, Verification, WhyRequest,
+};
 use crate::cli::error::Failure;
 use crate::cli::locate::{Sidecar, Tls};
 
@@ -112,6 +116,23 @@ impl Client {
     /// The bundles of a service.
     pub async fn bundles(&self, service: &ServiceName) -> Result<Bundles, Failure> {
         self.get(self.url(&["v1", "services", service.as_str(), "bundles"]), Duration::ZERO).await
+    }
+
+    /// Where a request goes, and why.
+    pub async fn why(&self, service: &ServiceName, request: &WhyRequest) -> Result<Explanation, Failure> {
+        let url = self.url(&["v1", "services", service.as_str(), "why"]);
+        // An older version is made anew from the whole log.
+        read(self.send(self.request(Method::POST, url, HOLD_MAX).json(request)).await?).await
+    }
+
+    /// A preview token.
+    pub async fn preview_token(
+        &self,
+        service: &ServiceName,
+        request: &PreviewTokenRequest,
+    ) -> Result<PreviewToken, Failure> {
+        let url = self.url(&["v1", "services", service.as_str(), "preview-tokens"]);
+        read(self.send(self.request(Method::POST, url, Duration::ZERO).json(request)).await?).await
     }
 
     /// Takes a member out of confirmation.

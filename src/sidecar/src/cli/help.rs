@@ -17,7 +17,7 @@ pub const OUTPUT: &str = "Output";
 /// The commands by what they are used for.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Release", &["service", "bundle", "stage", "ramp", "switch", "rollback", "abort", "migrate", "recycle"]),
-    ("Look", &["status", "watch", "events", "verify-log", "doctor"]),
+    ("Look", &["status", "watch", "why", "preview-token", "events", "verify-log", "doctor"]),
     ("Run", &["serve", "member", "token", "backup", "restore"]),
     ("Install", &["completions", "man"]),
 ];
@@ -95,6 +95,31 @@ const PAGES: &[Page] = &[
         examples: &[("colorfast bundle list", "every bundle, and the slots it is in")],
         options: LOOK,
         note: "",
+    },
+    Page {
+        command: "why",
+        examples: &[
+            ("colorfast why --session 8f3a", "where this session goes now, and why"),
+            ("colorfast why --session 8f3a --at 12", "where it went at version 12"),
+            (
+                "colorfast why --header 'x-agent-session: 8f3a' --header 'x-agent-pin: EQAB' --path /turn",
+                "a whole request",
+            ),
+            ("colorfast why --from-log -", "a line of the access log, from standard input"),
+        ],
+        options: LOOK,
+        note: "Decides as the proxies do, by the same code, and changes nothing. Pins stand in no log: what a line of the log \
+            says was decided by a pin cannot be decided again without it.",
+    },
+    Page {
+        command: "preview-token",
+        examples: &[
+            ("colorfast preview-token green", "for an hour"),
+            ("colorfast preview-token green --ttl 10m --json", "for a pipeline"),
+        ],
+        options: LOOK,
+        note: "Whoever holds the token reaches the slot: it is a secret. Requests with it mint no pin, and count nowhere but \
+            in previews.slot.<slot>.",
     },
     Page {
         command: "stage",

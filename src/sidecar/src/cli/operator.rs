@@ -10,7 +10,7 @@ use crate::cli::files::{self, Source};
 use crate::cli::locate::{self, Environment};
 use crate::cli::output::{Format, Output};
 use crate::cli::verbs::{self, Manner, Patience};
-use crate::cli::{backup, catalogue, events, status, tokens, watch, words};
+use crate::cli::{backup, catalogue, events, preview, status, tokens, watch, why, words};
 
 /// One command of an operator in the making.
 pub struct Operator {
@@ -61,6 +61,17 @@ impl Operator {
             }
             OperatorCommand::Member(MemberCommand::Forget { member }) => self.forget(&member).await,
             OperatorCommand::Token(command) => tokens::run(client, output, command).await,
+            OperatorCommand::Why(args) => {
+                let asked = why::Asked::read(*args)?;
+                let service = match asked.service().filter(|_| named.is_none()) {
+                    Some(logged) => logged.clone(),
+                    None => self.service().await?,
+                };
+                why::run(client, output, &service, asked).await
+            }
+            OperatorCommand::PreviewToken { slot, ttl } => {
+                preview::run(client, output, &self.service().await?, slot, ttl).await
+            }
             OperatorCommand::Stage { slot, bundle } => self.verb(Verb::Stage { slot, bundle }).await,
             OperatorCommand::Ramp { slot, weight, forcing } => {
                 self.verb(Verb::Ramp { slot, weight, force: forcing.given() }).await

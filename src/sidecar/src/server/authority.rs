@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::keys::load_known as load_known_keys;
 pub use self::opening::Opened;
-pub use self::replay::verify;
+pub use self::replay::{state_at, verify};
 pub use self::writer::{Known, Writer};
 use super::directory::Published;
 use crate::store::Outage;

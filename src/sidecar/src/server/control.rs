@@ -1,9 +1,11 @@
 //! The control API: what operators ask and order.
 
 mod log;
+mod previews;
 mod services;
 mod tokens;
 mod verbs;
+mod why;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +63,8 @@ pub fn routes(control: Arc<Control>, gate: Gate) -> Router {
         .route("/v1/services/{service}/verbs", post(verbs::order))
         .route("/v1/services/{service}/confirmations/{version}", get(services::confirmation))
         .route("/v1/services/{service}/bundles", get(services::bundles))
+        .route("/v1/services/{service}/why", post(why::why))
+        .route("/v1/services/{service}/preview-tokens", post(previews::mint))
         .route("/v1/services/{service}/members/{member}", delete(services::forget))
         .route("/v1/events", get(log::events))
         .route("/v1/log/verification", get(log::verification))

@@ -69,6 +69,26 @@ impl Replay {
     }
 }
 
+/// The state as of the entry `seq`, made anew from the log.
+///
+/// # Errors
+/// Where an entry up to it is not in order, or cannot be read.
+pub async fn state_at(log: &dyn Log, seq: u64) -> Result<State, ReplayError> {
+    let mut replay = Replay::new();
+    while replay.head.seq < seq {
+        let left = usize::try_from(seq - replay.head.seq).unwrap_or(PAGE);
+        let page = log.read(replay.head.seq, left.min(PAGE)).await?;
+        if page.is_empty() {
+            return Err(Outage { what: "read the log", cause: format!("it ends before entry {seq}") }.into());
+        }
+        for record in page {
+            replay.step(&record)?;
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(replay.state)
+}
+
 /// Reads the whole log again and folds it anew.
 ///
 /// # Errors

@@ -1,8 +1,10 @@
 //! The one writer: many orders, a store that fails, a log that somebody else touched.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use colorfast_core::ids::Epoch;
+use colorfast_core::keys::ServiceKeys;
 use colorfast_core::release::{Entry, Event, SCHEMA};
 use colorfast_core::time::UnixMillis;
 use serde_json::json;
@@ -257,12 +259,24 @@ async fn keys_of_an_earlier_attempt_are_used() {
     scene.order(apply()).await.unwrap_err();
     let left_behind = scene.store.get("service/chat/keys").await.unwrap().unwrap();
     let done = scene.order(apply()).await.unwrap();
-    assert_eq!(serde_json::to_vec(&*done.published.keys).unwrap(), left_behind.value);
+    let own = ServiceKeys { runs: BTreeMap::new(), ..ServiceKeys::clone(&done.published.keys) };
+    assert_eq!(serde_json::to_vec(&own).unwrap(), left_behind.value);
     let text = scene.store.read(0, 10).await.unwrap().into_iter().map(|record| record.text).collect::<String>();
     let keys: serde_json::Value = serde_json::from_slice(&left_behind.value).unwrap();
     for key in [&keys["sid"], &keys["ring"]["1"]] {
         assert!(!text.contains(key.as_str().unwrap()), "a key stands in the log");
     }
+}
+
+/// Kept: the keys of runs are drawn once and travel beside every service's own, so that run tokens outlast the sidecar.
+#[tokio::test]
+async fn keys_of_runs_are_drawn_once() {
+    let scene = Scene::new().await;
+    let done = scene.order(apply()).await.unwrap();
+    let again = super::keys::runs(&*scene.store).await.unwrap();
+    assert_eq!(again.beside(&done.published.keys), done.published.keys);
+    assert_eq!(done.published.keys.runs.len(), 1);
+    assert_eq!(done.published.snapshot.run_ring, Some(again.ring()));
 }
 
 /// A snapshot that a proxy would refuse is refused here, with the field named, and nothing is appended.

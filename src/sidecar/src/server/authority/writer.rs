@@ -13,6 +13,7 @@ use colorfast_core::time::UnixMillis;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{error, info, warn};
 
+use super::keys::RunKeys;
 use super::opening::Opened;
 use super::replay::Replay;
 use super::{Command, Done, Effect, Order, Orders, VerbError, keys};
@@ -55,6 +56,7 @@ pub struct Writer {
     /// When the last entry was appended: times in the log never go back.
     last_at: UnixMillis,
     keys: BTreeMap<ServiceName, Arc<ServiceKeys>>,
+    runs: RunKeys,
     standing: Standing,
 }
 
@@ -90,6 +92,7 @@ impl Writer {
     ) -> Result<Self> {
         let holder = format!("process {}", std::process::id());
         opened.log.lease(LEASE, &holder, LEASE_TTL).await.context("cannot write the log")?;
+        let runs = keys::runs(secrets.as_ref()).await?;
         let mut writer = Self {
             log: opened.log,
             secrets,
@@ -99,6 +102,7 @@ impl Writer {
             replay: opened.replay,
             last_at: opened.last_at,
             keys: BTreeMap::new(),
+            runs,
             standing: Standing::Level,
         };
         for (service, at) in opened.services {
@@ -287,7 +291,9 @@ impl Writer {
     /// Members are told of the append before any proxy can see the snapshot.
     fn show(&self, service: &ServiceName, at: UnixMillis, when: Option<Instant>, keys: Arc<ServiceKeys>) {
         let state = &self.replay.state;
-        let (Some(of), Some(snapshot)) = (state.services.get(service), state.snapshot(service)) else { return };
+        let (Some(of), Some(mut snapshot)) = (state.services.get(service), state.snapshot(service)) else { return };
+        snapshot.run_ring = Some(self.runs.ring());
+        let keys = self.runs.beside(&keys);
         self.known.members.append(service, Appended::new(snapshot.version, at, when));
         self.directory.publish(Published { state: of.clone(), snapshot, keys });
     }

@@ -117,7 +117,7 @@ pub async fn forget(
 }
 
 impl Control {
-    fn published(&self, service: &ServiceName) -> Result<watch::Receiver<Arc<Published>>, ApiError> {
+    pub(super) fn published(&self, service: &ServiceName) -> Result<watch::Receiver<Arc<Published>>, ApiError> {
         let published = self.directory.watch(service);
         published.ok_or_else(|| Refusal::NoService(service.clone()).into())
     }
