@@ -25,6 +25,7 @@ mod listening;
 mod logging;
 mod members;
 mod observations;
+mod probe;
 mod problem;
 mod reports;
 mod run;

@@ -46,8 +46,8 @@ impl Default for ProbeTimeoutMs {
     }
 }
 
-/// Longest wait for the answer to a probe: the operator waits as long.
-const TIMEOUT_MAX_MS: u32 = 10_000;
+/// Longest wait for the answer to a probe: the command line waits 10 seconds for the answer to a verb.
+const TIMEOUT_MAX_MS: u32 = 8_000;
 /// Longest address, host and path.
 const TEXT_MAX: usize = 512;
 
@@ -122,7 +122,7 @@ mod tests {
             (r#""address":"http://a","path":"healthz""#, "probe.path"),
             (r#""address":"http://a","path":"/a b""#, "probe.path"),
             (r#""address":"http://a","timeout_ms":0"#, "probe.timeout_ms"),
-            (r#""address":"http://a","timeout_ms":10001"#, "probe.timeout_ms"),
+            (r#""address":"http://a","timeout_ms":8001"#, "probe.timeout_ms"),
             (r#""address":"http://a","expect_status":99"#, "probe.expect_status"),
         ];
         for (fields, field) in cases {

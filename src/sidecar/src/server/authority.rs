@@ -19,6 +19,7 @@ pub use self::opening::Opened;
 pub use self::replay::{state_at, verify};
 pub use self::writer::{Known, Writer};
 use super::directory::Published;
+use super::probe::Probed;
 use crate::store::Outage;
 
 /// Verbs that may wait; more callers wait to queue.
@@ -41,6 +42,8 @@ pub struct Order {
     pub expected_version: Option<u64>,
     /// What.
     pub verb: Verb,
+    /// What a probe of the slot that it gives sessions to came to, where one was made.
+    pub probed: Option<Probed>,
 }
 
 /// What came of a verb.

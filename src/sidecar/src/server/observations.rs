@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use colorfast_core::ids::{AssignmentId, ServiceName, SlotName};
-use colorfast_core::release::{Mismatch, Observed, Serving as Asked};
+use colorfast_core::release::{Mismatch, Observed, ProbeOutcome, Serving as Asked};
 use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::reports::SlotReport;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use tracing::warn;
 
 use super::clock;
 use super::directory::Directory;
+use super::probe::Probed;
 use crate::api::{Mismatched, Recent, Serving};
 use crate::store::Ephemera;
 
@@ -159,11 +160,18 @@ pub struct Seen<'a> {
     pub observations: &'a Observations,
     /// The service.
     pub service: &'a ServiceName,
+    /// What a probe came to, where one was made.
+    pub probed: Option<&'a Probed>,
 }
 
 impl Asked for Seen<'_> {
     fn of(&self, slot: &SlotName, assignment: AssignmentId) -> Observed {
-        self.observations.observed(self.service, slot, assignment, clock::now())
+        let probed = self.probed.filter(|probed| probed.slot == *slot);
+        let probe = probed.map(|probed| match probed.assignment == assignment {
+            true => probed.outcome.clone(),
+            false => ProbeOutcome::Failed("it was staged anew meanwhile, try again".to_owned()),
+        });
+        Observed { probe, ..self.observations.observed(self.service, slot, assignment, clock::now()) }
     }
 }
 

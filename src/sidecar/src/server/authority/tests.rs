@@ -134,7 +134,7 @@ async fn order(
     verb: serde_json::Value,
 ) -> Result<Done, VerbError> {
     let verb = serde_json::from_value(verb).unwrap();
-    authority.order(Order { principal: "test".to_owned(), service: chat(), expected_version, verb }).await
+    authority.order(Order { principal: "test".to_owned(), service: chat(), expected_version, verb, probed: None }).await
 }
 
 fn apply() -> serde_json::Value {

@@ -222,7 +222,7 @@ impl Writer {
     fn check(&self, order: &Order, at: UnixMillis) -> Result<Option<Event>, Refusal> {
         let service = &order.service;
         let acknowledgements = &Asked { members: &self.known.members, service };
-        let serving = &Seen { observations: &self.known.observations, service };
+        let serving = &Seen { observations: &self.known.observations, service, probed: order.probed.as_ref() };
         self.replay.state.check(service, &order.verb, &Circumstances { now: at, acknowledgements, serving })
     }
 

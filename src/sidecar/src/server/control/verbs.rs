@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use colorfast_core::bundle::Manifest;
-use colorfast_core::ids::{BundleId, SlotName};
+use colorfast_core::ids::{BundleId, ServiceName, SlotName};
 use colorfast_core::release::{Force, Pins, Verb};
 use colorfast_core::settings::ServiceSettings;
 use colorfast_core::weight::Weight;
@@ -18,6 +18,7 @@ use crate::api::{VerbRequest, VerbResponse};
 use crate::server::access::Caller;
 use crate::server::authority::{Effect, Order};
 use crate::server::http::{self, Service, Whole};
+use crate::server::probe::Probed;
 use crate::server::problem::{ApiError, Kind};
 use crate::server::status;
 
@@ -29,7 +30,9 @@ pub async fn order(
     Whole(body): Whole,
 ) -> Result<Json<VerbResponse>, ApiError> {
     let VerbRequest { expected_version, verb } = parse(&body)?;
-    let order = Order { principal: caller.principal.to_string(), service: service.clone(), expected_version, verb };
+    let principal = caller.principal.to_string();
+    let probed = control.probe(&service, &verb).await;
+    let order = Order { principal, service: service.clone(), expected_version, verb, probed };
     let done = control.authority.order(order).await?;
     let version = done.published.snapshot.version;
     let appended = control.appended(&service, version).await?;
@@ -39,6 +42,14 @@ pub async fn order(
         status: status::of(&done.published, &control.members, &control.reports, &control.observations),
         confirmation: control.members.confirmation(&service, &appended),
     }))
+}
+
+impl Control {
+    /// Sees whether the slot that `verb` gives sessions to can serve. The writer is not kept waiting by it.
+    async fn probe(&self, service: &ServiceName, verb: &Verb) -> Option<Probed> {
+        let published = self.directory.watch(service)?.borrow().clone();
+        self.prober.probe(&published, verb).await
+    }
 }
 
 #[derive(Deserialize)]
