@@ -137,3 +137,48 @@ fn sessions_of_a_slot_that_is_down() {
         Ok(())
     });
 }
+
+/// Can it serve? A probe goes through the proxy to the slot that it is about, whatever the others do: a bundle staged over
+/// the wrong process is caught before the first session comes to it, and a slot where nobody listens is named.
+#[test]
+fn a_probe_sees_before_any_session_does() {
+    scenario(async {
+        let mut mesh = Mesh::start().await?;
+        let envoy = mesh.envoy("edge-1").await?;
+        mesh.agent("blue").attest(Some("b-1"));
+        mesh.agent("green").attest(Some("b-1"));
+        let probe = json!({"address": format!("http://{}", envoy.address()), "path": "/healthz"});
+        let settings = json!({"service": "chat", "pin": {"cookie": "always"}, "probe": probe});
+        mesh.apply(&settings).await?.ok()?;
+
+        let refused = mesh.text("switch green").await?.ended_with(1)?;
+        for said in
+            ["green is staged with g-1, but its agent says that it runs b-1", "switch green --service chat --force"]
+        {
+            ensure!(refused.stderr.contains(said), "{}", refused.stderr);
+        }
+        // Whoever saw the answer pass tells it, too: it is held against the slot until it is staged anew.
+        wait::until_ok("the mismatch to be reported", wait::LIMIT, || async {
+            let seen = serving(&mesh, "green").await?;
+            ensure!(seen["last_mismatch"]["found"] == "b-1", "{seen}");
+            Ok(())
+        })
+        .await?;
+        mesh.agent("green").attest(Some("g-1"));
+        mesh.cli("recycle green").await?.ok()?;
+        mesh.does("stage green g-1").await?;
+        mesh.does("switch green").await?;
+        let probes = |slot: &str| mesh.agent(slot).latest().into_iter().filter(|seen| seen.path == "/healthz").count();
+        ensure!((probes("blue"), probes("green")) == (0, 2), "the slot alone is asked");
+
+        mesh.stop_agent("blue");
+        let began = std::time::Instant::now();
+        let refused = mesh.text("rollback --keep-pins").await?.ended_with(1)?;
+        let said = "blue cannot serve: a probe failed: GET http://";
+        ensure!(refused.stderr.contains(said) && refused.stderr.contains("answered with 503"), "{}", refused.stderr);
+        ensure!(refused.stderr.contains("rollback --keep-pins --service chat --force"), "{}", refused.stderr);
+        println!("the refused rollback took {:?}", began.elapsed());
+        mesh.does("rollback --keep-pins --force --reason drill").await?;
+        Ok(())
+    });
+}

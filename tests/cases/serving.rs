@@ -1,12 +1,15 @@
 //! What answers say of the agent in a slot: counted, told to the sidecar, and heeded where the settings say so.
 
-use colorfast_core::names::HEADER_ATTESTATION;
+use colorfast_core::ids::KeyId;
+use colorfast_core::names::{HEADER_ATTESTATION, HEADER_PREVIEW};
 use colorfast_core::settings::OnSlotDown;
 use colorfast_core::snapshot::Snapshot;
+use colorfast_core::time::UnixSeconds;
+use colorfast_core::token::preview;
 use colorfast_core::wire::reports::{Report, SlotReport};
 
 use crate::proxy::{Proxy, Worker};
-use crate::releases::{BLUE, GREEN, blue_live, free_pin, green_live, split};
+use crate::releases::{BLUE, Forger, GREEN, blue_live, free_pin, green_live, ring_key, service, split};
 use crate::request::{Request, Sent};
 use crate::sidecar::{self, Waiting};
 
@@ -318,4 +321,21 @@ fn sessions_stay_where_nothing_else_would_serve() {
     let (proxy, worker) = begun(&alone);
     down(BLUE, &proxy, &worker);
     assert_eq!(worker.send(pinned(&proxy)).slot().as_deref(), Some("blue"));
+}
+
+/// Stamped: a slot that takes no session yet is seen through by its previews.
+#[test]
+fn previews_tell_of_a_slot_before_its_sessions_do() {
+    let (proxy, worker) = begun(&blue_live(5));
+    let key = ring_key(KeyId(1), Forger::Nobody);
+    let signer = preview::Signer::new(&service("chat"), KeyId(1), [(KeyId(1), &key)]).unwrap();
+    let expires = UnixSeconds(proxy.process.now().as_secs() + 60);
+    let token = signer.mint(&preview::Claims { expires, slot: "green".parse().unwrap() });
+    let sent = worker.send(Request::new().with(HEADER_PREVIEW, token));
+    assert_eq!(sent.slot().as_deref(), Some("green"));
+    sent.answered(&[(HEADER_ATTESTATION, "b-1")]);
+    proxy.run(20, [&worker]);
+    let report = sidecar::reports(&worker).pop().unwrap();
+    let slots: Vec<_> = report.says.slots.iter().map(|seen| (seen.assignment, seen.matched, seen.mismatched)).collect();
+    assert_eq!(slots, [(GREEN, 0, 1)]);
 }
