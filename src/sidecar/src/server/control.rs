@@ -23,7 +23,6 @@ use super::gate::Gate;
 use super::http;
 use super::members::Members;
 use super::observations::Observations;
-use super::probe::Prober;
 use super::problem::ApiError;
 use super::reports::Reports;
 use crate::store::Log;
@@ -46,8 +45,6 @@ pub struct Control {
     pub reports: Arc<Reports>,
     /// What they have seen of slots.
     pub observations: Arc<Observations>,
-    /// Sees for itself that a slot can serve.
-    pub prober: Prober,
     /// What happened.
     pub log: Arc<dyn Log>,
     /// Copies of the store.

@@ -1,9 +1,7 @@
 //! Probes: a slot is asked, by the real path through a proxy, before a verb gives it sessions.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
 use colorfast_core::ids::{AssignmentId, BundleId, SlotName};
 use colorfast_core::plan::Plan;
 use colorfast_core::release::{Circumstances, Observed, ProbeOutcome, Serving, State, Verb};
@@ -32,67 +30,59 @@ pub struct Probed {
     pub outcome: ProbeOutcome,
 }
 
-/// Probes slots.
-#[derive(Debug)]
-pub struct Prober {
-    http: reqwest::Client,
+/// Probes the slot that `verb` would give sessions to; none where it gives none, is forced or would be refused anyway, or
+/// no probe is configured.
+pub async fn probe(published: &Published, verb: &Verb) -> Option<Probed> {
+    let probe = published.state.settings.probe.as_ref()?;
+    let (slot, assignment) = given_sessions(published, verb)?;
+    let limit = Duration::from_millis(probe.timeout_ms.0.into());
+    let limit = if matches!(verb, Verb::Rollback { .. }) { limit.min(ROLLBACK_LIMIT) } else { limit };
+    let outcome = match token(published, &slot) {
+        None => ProbeOutcome::Failed("no key signs a preview token".to_owned()),
+        Some(token) => ask(published, probe, &slot, &token, limit).await,
+    };
+    Some(Probed { slot, assignment, outcome })
 }
 
-impl Prober {
-    /// A prober without any connection.
-    ///
-    /// # Errors
-    /// Where the system has no resources for one.
-    pub fn new() -> Result<Self> {
-        // Who installed one before keeps it: any will do.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        // Each probe goes the way of a new client, to the address that was configured and nowhere else.
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .pool_max_idle_per_host(0)
-            .user_agent(concat!("colorfast-probe/", env!("CARGO_PKG_VERSION")));
-        Ok(Self { http: http.build().context("cannot make an HTTP client for probes")? })
+async fn ask(published: &Published, probe: &Probe, slot: &SlotName, token: &str, limit: Duration) -> ProbeOutcome {
+    let headers = &published.state.settings.headers;
+    let url = format!("{}{}", probe.address, probe.path);
+    let failed = |error: reqwest::Error| {
+        ProbeOutcome::Failed(format!("GET {url}: {:#}", anyhow::Error::from(error.without_url())))
+    };
+    let http = match client(probe) {
+        Ok(http) => http,
+        Err(error) => return failed(error),
+    };
+    let mut request = http.get(&url).timeout(limit).header(headers.preview.as_str(), token);
+    if let Some(host) = &probe.host {
+        request = request.header(reqwest::header::HOST, host);
     }
-
-    /// Probes the slot that `verb` would give sessions to; none where it gives none, is forced or would be refused
-    /// anyway, or no probe is configured.
-    pub async fn probe(&self, published: &Arc<Published>, verb: &Verb) -> Option<Probed> {
-        let probe = published.state.settings.probe.as_ref()?;
-        let (slot, assignment) = given_sessions(published, verb)?;
-        let limit = Duration::from_millis(probe.timeout_ms.0.into());
-        let limit = if matches!(verb, Verb::Rollback { .. }) { limit.min(ROLLBACK_LIMIT) } else { limit };
-        let outcome = match token(published, &slot) {
-            None => ProbeOutcome::Failed("no key signs a preview token".to_owned()),
-            Some(token) => self.ask(published, probe, &slot, &token, limit).await,
-        };
-        Some(Probed { slot, assignment, outcome })
+    match request.send().await {
+        Ok(response) => {
+            let bundle = published.state.slots.get(slot).and_then(|slot| slot.bundle.as_ref());
+            judge(&response, probe, headers, bundle)
+        }
+        Err(error) if error.is_timeout() => {
+            ProbeOutcome::Failed(format!("GET {url} was not answered within {limit:?}"))
+        }
+        Err(error) => failed(error),
     }
+}
 
-    async fn ask(
-        &self,
-        published: &Published,
-        probe: &Probe,
-        slot: &SlotName,
-        token: &str,
-        limit: Duration,
-    ) -> ProbeOutcome {
-        let headers = &published.state.settings.headers;
-        let url = format!("{}{}", probe.address, probe.path);
-        let mut request = self.http.get(&url).timeout(limit).header(headers.preview.as_str(), token);
-        if let Some(host) = &probe.host {
-            request = request.header(reqwest::header::HOST, host);
-        }
-        match request.send().await {
-            Ok(response) => {
-                let bundle = published.state.slots.get(slot).and_then(|slot| slot.bundle.as_ref());
-                judge(&response, probe, headers, bundle)
-            }
-            Err(error) if error.is_timeout() => {
-                ProbeOutcome::Failed(format!("GET {url} was not answered within {limit:?}"))
-            }
-            Err(error) => ProbeOutcome::Failed(format!("GET {url}: {:#}", anyhow::Error::from(error.without_url()))),
-        }
+/// A client without any connection: a probe goes the way of a new one, to the address that was configured and nowhere
+/// else.
+fn client(probe: &Probe) -> Result<reqwest::Client, reqwest::Error> {
+    // Whoever installed one before keeps it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .user_agent(concat!("colorfast-probe/", env!("CARGO_PKG_VERSION")));
+    // The system's authorities are looked for only where they are needed.
+    match probe.address.starts_with("https:") {
+        true => client.build(),
+        false => client.tls_certs_only([]).build(),
     }
 }
 

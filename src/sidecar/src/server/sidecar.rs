@@ -20,7 +20,6 @@ use super::ending::Ending;
 use super::gate::{Api, Gate};
 use super::members::Members;
 use super::observations::Observations;
-use super::probe::Prober;
 use super::reports::Reports;
 use super::tickets::Tickets;
 use super::tokens::Token;
@@ -84,7 +83,6 @@ impl Sidecar {
             members: members.clone(),
             reports: reports.clone(),
             observations,
-            prober: Prober::new()?,
             log: store.clone(),
             backups: Backups::new(store.clone(), folder)?,
             access: access.clone(),

@@ -18,7 +18,7 @@ use crate::api::{VerbRequest, VerbResponse};
 use crate::server::access::Caller;
 use crate::server::authority::{Effect, Order};
 use crate::server::http::{self, Service, Whole};
-use crate::server::probe::Probed;
+use crate::server::probe::{self, Probed};
 use crate::server::problem::{ApiError, Kind};
 use crate::server::status;
 
@@ -48,7 +48,7 @@ impl Control {
     /// Sees whether the slot that `verb` gives sessions to can serve. The writer is not kept waiting by it.
     async fn probe(&self, service: &ServiceName, verb: &Verb) -> Option<Probed> {
         let published = self.directory.watch(service)?.borrow().clone();
-        self.prober.probe(&published, verb).await
+        probe::probe(&published, verb).await
     }
 }
 

@@ -1,5 +1,6 @@
 //! Probes, against a proxy that answers what it is told to.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
