@@ -6,7 +6,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 WASM := $(TARGET)/wasm32-wasip1/wasm/colorfast_filter.wasm
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench test test-rules test-sidecar test-filter test-integration check format toolchain wasm wasm-crash native release envoy clean
+.PHONY: help demo bench docs test test-rules test-sidecar test-filter test-integration check format toolchain wasm wasm-crash native release envoy clean
 
 help: ## Lists the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,7 @@ test: test-rules test-sidecar test-filter test-integration ## Runs every test; i
 
 test-rules: toolchain ## Tests the pure rules
 	$(call suite,rules,$(CARGO) test --quiet -p colorfast-core)
+	$(call suite,schemas,$(CARGO) test --quiet -p schemas)
 
 test-sidecar: toolchain ## Tests sidecar and command line by themselves
 	$(call suite,sidecar,$(CARGO) test --quiet -p colorfast)
@@ -42,8 +43,13 @@ check: toolchain ## Checks format, lints and the layers
 	$(call suite,format,$(CARGO) fmt --all --check)
 	$(call suite,layers,$(PYTHON) tests/layers.py)
 	$(call suite,lints,$(CARGO) clippy --quiet --all-targets -- -D warnings)
+	$(call suite,lints of the schemas,$(CARGO) clippy --quiet -p schemas --all-targets -- -D warnings)
 	$(call suite,lints of the filters,$(CARGO) clippy --quiet --profile wasm --target wasm32-wasip1 \
 		-p colorfast-filter -p bench-filter -- -D warnings)
+
+docs: toolchain ## Writes what is generated from the code: docs/schema, docs/openapi.json, docs/api.md
+	COLORFAST_DOCS=write $(CARGO) test --quiet -p schemas written
+	COLORFAST_DOCS=write $(CARGO) test --quiet -p colorfast docs::
 
 format: ## Formats the code
 	$(CARGO) fmt --all

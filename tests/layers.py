@@ -24,6 +24,11 @@ ALLOWED = {
     "bench-filter": {"colorfast-core", "proxy-wasm", "serde", "serde_json"},
 }
 
+# What a crate of the wasm side may use in native builds alone: an optional dependency, and the feature that brings it.
+NATIVE = {
+    "colorfast-core": {"schemars": "schema"},
+}
+
 # What only the named crates may depend on.
 ONLY = {
     "proxy-wasm": {"bench-filter", "colorfast-filter"},
@@ -45,7 +50,14 @@ def main() -> int:
     broken = []
     for package in metadata["packages"]:
         name = package["name"]
-        depends = {dep["name"] for dep in package["dependencies"] if dep["kind"] is None}
+        normal = [dep for dep in package["dependencies"] if dep["kind"] is None]
+        native = NATIVE.get(name, {})
+        depends = {dep["name"] for dep in normal if not (dep["optional"] and dep["name"] in native)}
+        for dep in normal if name == "colorfast-filter" else []:
+            for feature in sorted(set(dep["features"]) & set(NATIVE.get(dep["name"], {}).values())):
+                broken.append(f"{name} has {dep['name']} with the feature {feature}, which is for native builds")
+        if set(package["features"].get("default", [])) & set(native.values()):
+            broken.append(f"{name} has a feature for native builds by default")
         for extra in sorted(depends - ALLOWED.get(name, depends)):
             broken.append(f"{name} depends on {extra}, which is not on its list")
         for dependency, users in ONLY.items():

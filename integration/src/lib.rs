@@ -27,6 +27,7 @@ pub mod names;
 pub mod paths;
 pub mod ports;
 pub mod process;
+pub mod python;
 pub mod relay;
 pub mod report;
 mod scenario;

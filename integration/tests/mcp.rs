@@ -2,14 +2,13 @@
 //!
 //! Nothing in either is made for colorfast: the client keeps cookies because its HTTP library does.
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use integration::process::Process;
-use integration::{Envoy, Mesh, paths, scenario, wait};
+use integration::{Envoy, Mesh, python, scenario, wait};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -56,7 +55,7 @@ impl Python {
     /// Installs the SDK, pinned with all that it needs, into `build/python`: once for each list of versions.
     fn with_the_sdk() -> Result<Self> {
         let logs = tempfile::Builder::new().prefix("colorfast-mcp-").tempdir()?;
-        Ok(Self { packages: packages()?, logs })
+        Ok(Self { packages: python::packages("requirements.txt")?, logs })
     }
 
     /// Starts an agent of a bundle, and waits until it listens.
@@ -77,10 +76,8 @@ impl Python {
     }
 
     fn run(&self, name: &str, script: &str, arguments: &[&str]) -> Result<Child> {
-        let mut command = Command::new("python3");
-        // The pinned packages come before whatever this machine has installed.
-        command.env("PYTHONPATH", &self.packages).env("PYTHONNOUSERSITE", "1").env("PYTHONDONTWRITEBYTECODE", "1");
-        command.arg(scripts().join(script)).args(arguments);
+        let mut command = python::python(&self.packages);
+        command.arg(python::scripts().join(script)).args(arguments);
         let log = self.logs.path().join(format!("{name}.log"));
         let process = Process::spawn(&format!("{script} ({name})"), &mut command, &log)?;
         Ok(Child { process })
@@ -188,45 +185,4 @@ impl Child {
         let whole = text.split_inclusive('\n').filter(|line| line.starts_with('{') && line.ends_with('\n'));
         whole.map(|line| serde_json::from_str(line).with_context(|| format!("{line:?} is no line of ours"))).collect()
     }
-}
-
-fn scripts() -> PathBuf {
-    paths::workspace().join("integration/python")
-}
-
-/// The folder with the SDK; it is installed where it is missing.
-fn packages() -> Result<PathBuf> {
-    let requirements = scripts().join("requirements.txt");
-    let home = paths::workspace().join("build/python");
-    fs::create_dir_all(&home)?;
-    // Tests start side by side: the first one installs, the others wait for it.
-    let lock = File::create(home.join(".lock"))?;
-    lock.lock()?;
-    let packages = home.join(key(&requirements)?);
-    if packages.is_dir() {
-        return Ok(packages);
-    }
-    eprintln!("mcp: installing the Python SDK from PyPI into {} (once)", packages.display());
-    let unfinished = tempfile::tempdir_in(&home)?;
-    // A folder of packages rather than a virtual environment, which many systems make only with a package of its own.
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]);
-    let installed = pip.arg("--target").arg(unfinished.path()).arg("--requirement").arg(&requirements).output()?;
-    if !installed.status.success() {
-        bail!("{pip:?} failed: {}", String::from_utf8_lossy(&installed.stderr).trim());
-    }
-    fs::rename(unfinished.keep(), &packages)?;
-    Ok(packages)
-}
-
-/// Names what was installed: the versions, and the Python that they were built for.
-fn key(requirements: &Path) -> Result<String> {
-    let script = "import hashlib, platform, sys; \
-        what = (open(sys.argv[1]).read(), platform.python_version(), platform.machine(), sys.executable); \
-        print(hashlib.sha256(repr(what).encode()).hexdigest()[:16])";
-    let out = Command::new("python3").args(["-c", script]).arg(requirements).output()?;
-    if !out.status.success() {
-        bail!("python3 does not run: {}", String::from_utf8_lossy(&out.stderr).trim());
-    }
-    Ok(String::from_utf8(out.stdout)?.trim().to_owned())
 }

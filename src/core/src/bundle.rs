@@ -12,24 +12,31 @@ use crate::ids::{BundleId, Digest};
 /// Fields stand in alphabetical order, so that the plain serialisation is the canonical JSON
 /// (sorted keys, no white space) that the digest is taken of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Version of the agent's code: a commit, an image digest.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 256), regex(pattern = crate::schema::PRINTABLE)))]
     pub code: String,
     /// Version of the model that it calls.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 256), regex(pattern = crate::schema::PRINTABLE)))]
     pub model: String,
     /// Version of its prompts.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 256), regex(pattern = crate::schema::PRINTABLE)))]
     pub prompts: String,
     /// Version of the retrieval index; empty where the agent has none.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = 256), regex(pattern = crate::schema::PRINTABLE)))]
     pub retrieval_index: String,
     /// Version of each tool by name.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "crate::schema::tools"))]
     pub tools: BTreeMap<String, String>,
 }
 
 /// A part of a manifest that a request header can carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     /// [`Manifest::code`]
@@ -117,6 +124,7 @@ impl Manifest {
 
 /// A manifest that has been added under its id, for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Bundle {
     /// The release tag.
     pub id: BundleId,

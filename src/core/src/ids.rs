@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::ParseError;
 use crate::time::UnixMillis;
 
-/// Declares a validated string: its type, what it is called in errors, and the rule it keeps.
+/// Declares a validated string: its type, what it is called in errors, the rule it keeps, and that rule as a pattern.
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident, $wanted:literal, $rule:expr) => {
+    ($(#[$doc:meta])* $name:ident, $wanted:literal, $pattern:literal, $rule:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -51,6 +51,17 @@ macro_rules! text_id {
                 f.pad(&self.0)
             }
         }
+
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "description": crate::schema::sentence($wanted), "pattern": $pattern })
+            }
+        }
     };
 }
 
@@ -63,17 +74,17 @@ fn is_name(text: &str) -> bool {
 
 text_id! {
     /// The name of a service: one agent with its own release state.
-    ServiceName, "a service name: a lower-case letter, then up to 31 of a-z 0-9 -", is_name
+    ServiceName, "a service name: a lower-case letter, then up to 31 of a-z 0-9 -", "^[a-z][a-z0-9-]{0,31}$", is_name
 }
 
 text_id! {
     /// The name of a slot, a colour.
-    SlotName, "a slot name: a lower-case letter, then up to 31 of a-z 0-9 -", is_name
+    SlotName, "a slot name: a lower-case letter, then up to 31 of a-z 0-9 -", "^[a-z][a-z0-9-]{0,31}$", is_name
 }
 
 text_id! {
     /// The id of a bundle: a release tag.
-    BundleId, "a bundle id: 1 to 64 of A-Z a-z 0-9 . _ @ + -", |text| {
+    BundleId, "a bundle id: 1 to 64 of A-Z a-z 0-9 . _ @ + -", "^[A-Za-z0-9._@+-]{1,64}$", |text| {
         (1..=64).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._@+-".contains(&b))
     }
@@ -81,10 +92,17 @@ text_id! {
 
 text_id! {
     /// `sha256:` and 64 lower-case hex digits.
-    Digest, "a digest: sha256: and 64 lower-case hex digits", |text| {
+    Digest, "a digest: sha256: and 64 lower-case hex digits", "^sha256:[0-9a-f]{64}$", |text| {
         text.strip_prefix("sha256:").is_some_and(|hex| {
             hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
         })
+    }
+}
+
+text_id! {
+    /// What tells a verb that is sent again from one that is meant anew.
+    IdempotencyKey, "an idempotency key: 1 to 128 printable ASCII characters", "^[ -~]{1,128}$", |text| {
+        (1..=128).contains(&text.len()) && text.bytes().all(|b| (0x20..0x7f).contains(&b))
     }
 }
 
@@ -99,7 +117,7 @@ impl Digest {
 
 text_id! {
     /// An HTTP header name in the lower-case form that HTTP/2 and Envoy use.
-    HeaderName, "a header name: 1 to 64 of a-z 0-9 - _", |text| {
+    HeaderName, "a header name: 1 to 64 of a-z 0-9 - _", "^[a-z0-9_-]{1,64}$", |text| {
         (1..=64).contains(&text.len())
             && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
     }
@@ -107,7 +125,7 @@ text_id! {
 
 text_id! {
     /// A cookie name (RFC 6265 token, kept to its unambiguous characters).
-    CookieName, "a cookie name: 1 to 64 of A-Z a-z 0-9 . _ -", |text| {
+    CookieName, "a cookie name: 1 to 64 of A-Z a-z 0-9 . _ -", "^[A-Za-z0-9._-]{1,64}$", |text| {
         (1..=64).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
     }
@@ -115,6 +133,7 @@ text_id! {
 
 /// "This bundle in this slot, this time": given by the log at every stage and every break, always counting up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct AssignmentId(pub u64);
 
@@ -126,6 +145,7 @@ impl fmt::Display for AssignmentId {
 
 /// The number of a key within its ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct KeyId(pub u16);
 
@@ -145,6 +165,7 @@ pub struct RunId(pub u64);
 
 /// The log that a snapshot comes from: Unix milliseconds of its genesis event; 0 for bootstrap snapshots.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Epoch(pub UnixMillis);
 

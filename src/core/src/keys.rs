@@ -14,6 +14,7 @@ use crate::ids::{KeyId, Sid};
 
 /// Which keys of a ring are in use. The log and the snapshot hold ids only, never a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ring {
     /// The key that signs.
     pub signing: KeyId,
@@ -63,6 +64,7 @@ impl<const N: usize> From<Secret<N>> for String {
 
 /// The key material of one service, as it travels beside a snapshot and in `COLORFAST_KEYS`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ServiceKeys {
     /// 128 bits that turn session ids into [`Sid`]s.

@@ -22,6 +22,8 @@ pub mod plan;
 pub mod plugin;
 pub mod release;
 pub mod rendezvous;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod seen;
 pub mod settings;
 pub mod snapshot;

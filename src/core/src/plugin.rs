@@ -8,10 +8,12 @@ use crate::snapshot::Snapshot;
 
 /// The configuration of one filter in one listener. Never a key, never a setting: those come with snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PluginConfig {
     /// The services of the listener; the first that matches a request has it.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = 64)))]
     pub services: Vec<ServiceConfig>,
     /// The Envoy cluster that reaches the sidecar's discovery address.
     #[serde(default)]
@@ -23,6 +25,7 @@ pub struct PluginConfig {
 
 /// Which way the requests of a listener go.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// To agents: they are decided and stamped.
@@ -34,6 +37,7 @@ pub enum Direction {
 
 /// One service of a listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ServiceConfig {
     /// Its name at the sidecar.
@@ -43,16 +47,20 @@ pub struct ServiceConfig {
     pub matches: Match,
     /// What to decide by until a sidecar has been heard.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("properties" = {"epoch": {"const": 0}})))]
     pub bootstrap: Option<Snapshot>,
 }
 
 /// Which requests belong to a service. An empty list matches everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Match {
     /// Hosts without port, in lower case; `*.example.com` takes every host below `example.com`.
+    #[cfg_attr(feature = "schema", schemars(inner(regex(pattern = crate::schema::HOST))))]
     pub hosts: Vec<String>,
     /// Prefixes of the path; `/chat` takes `/chat`, `/chat/x` and `/chat?x`, not `/chats`.
+    #[cfg_attr(feature = "schema", schemars(inner(regex(pattern = "^/"))))]
     pub path_prefixes: Vec<String>,
 }
 

@@ -16,7 +16,7 @@ mod state;
 mod verb;
 
 pub use check::{Acknowledgements, Circumstances, Refusal};
-pub use entry::{Entry, EntryError, GENESIS_HASH, SCHEMA};
+pub use entry::{Entry, EntryError, GENESIS_HASH, RequestKey, SCHEMA};
 pub use event::{Event, Left, Restored};
 pub use phase::Phase;
 pub use restore::LostFuture;

@@ -24,13 +24,16 @@ const SOURCES_MAX: usize = 8;
 
 /// The settings of one service. Every field has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ServiceSettings {
     /// The slots, 1 to 8.
     #[serde(skip_serializing_if = "is_default_slots")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 8), extend("uniqueItems" = true)))]
     pub slots: Vec<SlotName>,
     /// Where a request names its session; the first source that has an id wins.
     #[serde(skip_serializing_if = "is_default_sources")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 8), extend("uniqueItems" = true)))]
     pub session_sources: Vec<SessionSource>,
     /// How a request that names no session and carries no pin gets its slot.
     #[serde(skip_serializing_if = "is_default")]
@@ -47,6 +50,7 @@ pub struct ServiceSettings {
     /// Request headers that carry the version of a bundle's part to the agent: two slots can share
     /// one upstream and differ only in these.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "crate::schema::part_headers"))]
     pub part_headers: BTreeMap<Part, HeaderName>,
     /// How long a slot that was live stays a rollback target at least.
     #[serde(skip_serializing_if = "is_default")]
@@ -82,6 +86,7 @@ impl Default for ServiceSettings {
 
 /// One place of a request where its session id may stand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SessionSource {
     /// A request header.
@@ -92,6 +97,7 @@ pub enum SessionSource {
 
 /// What decides for a request that names no session and carries no pin.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Sessionless {
     /// A random draw by weight.
@@ -103,6 +109,7 @@ pub enum Sessionless {
 
 /// How pins are carried and how long they hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct PinSettings {
     /// Whether the pin goes out in (and is read from) the header.
@@ -124,8 +131,10 @@ pub struct PinSettings {
     #[serde(skip_serializing_if = "is_default")]
     pub cookie_secure: CookieSecure,
     /// A pin holds this long from the session's beginning, whatever happens.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = AGE_MAX_SECONDS)))]
     pub max_age_seconds: u32,
     /// A pin holds this long from its last refresh; it is re-issued after a quarter of it.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = AGE_MAX_SECONDS)))]
     pub idle_timeout_seconds: u32,
 }
 
@@ -146,6 +155,7 @@ impl Default for PinSettings {
 
 /// What becomes of runs: task executions that cross the services of an application.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct RunSettings {
     /// Whether a request without a run token gets one.
@@ -154,6 +164,7 @@ pub struct RunSettings {
 
 /// Whether a request without a run token gets one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RunMint {
     /// No; one that it has is obeyed all the same.
@@ -165,6 +176,7 @@ pub enum RunMint {
 
 /// Whether the pin travels in a header.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HeaderCarrier {
     /// Yes.
@@ -176,6 +188,7 @@ pub enum HeaderCarrier {
 
 /// When the pin travels in a cookie.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CookieCarrier {
     /// Where the service has no source of session ids.
@@ -189,6 +202,7 @@ pub enum CookieCarrier {
 
 /// SameSite attribute of the pin cookie.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SameSite {
     /// Sent on top-level navigation from elsewhere.
@@ -202,6 +216,7 @@ pub enum SameSite {
 
 /// When the pin cookie is marked Secure.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CookieSecure {
     /// Where the downstream scheme is https.
@@ -213,8 +228,11 @@ pub enum CookieSecure {
 
 /// Path attribute of a cookie.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
-pub struct CookiePath(pub String);
+pub struct CookiePath(
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = crate::schema::COOKIE_PATH)))] pub String,
+);
 
 impl Default for CookiePath {
     fn default() -> Self {
@@ -225,6 +243,7 @@ impl Default for CookiePath {
 /// Names of the headers that colorfast sets, and of the one that it reads off answers. Whoever changes the name of a
 /// stamp changes the listener's early mutation with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Headers {
     /// The chosen slot.
@@ -275,8 +294,9 @@ impl Default for Headers {
 
 /// Seconds of quarantine, one hour unless set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
-pub struct QuarantineSeconds(pub u32);
+pub struct QuarantineSeconds(#[cfg_attr(feature = "schema", schemars(range(max = AGE_MAX_SECONDS)))] pub u32);
 
 impl Default for QuarantineSeconds {
     fn default() -> Self {
@@ -286,8 +306,9 @@ impl Default for QuarantineSeconds {
 
 /// Milliseconds that a fresh proxy's first requests wait, two seconds unless set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
-pub struct BootstrapWaitMs(pub u32);
+pub struct BootstrapWaitMs(#[cfg_attr(feature = "schema", schemars(range(max = BOOTSTRAP_WAIT_MAX_MS)))] pub u32);
 
 impl Default for BootstrapWaitMs {
     fn default() -> Self {

@@ -20,8 +20,10 @@ pub const FORMAT: u32 = 1;
 /// Unknown fields are left alone here (releases of a fleet differ for a while); a change that an older reader must
 /// not overlook raises [`FORMAT`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Snapshot {
     /// [`FORMAT`] of the writer.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = FORMAT)))]
     pub format: u32,
     /// Whose snapshot this is.
     pub service: ServiceName,
@@ -44,11 +46,13 @@ pub struct Snapshot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest_assignment: Option<AssignmentId>,
     /// One entry for each slot of the settings, in their order.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 8)))]
     pub slots: Vec<SlotSnapshot>,
 }
 
 /// One slot of a [`Snapshot`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SlotSnapshot {
     /// The slot.
     pub name: SlotName,
@@ -65,11 +69,13 @@ pub struct SlotSnapshot {
     pub bundle: Option<BundleRef>,
     /// Request headers beside the stamps, from the bundle's parts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "crate::schema::headers"))]
     pub headers: BTreeMap<HeaderName, String>,
 }
 
 /// Which bundle: the id for people and logs, the digest for audit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BundleRef {
     /// The release tag.
     pub id: BundleId,
@@ -80,6 +86,7 @@ pub struct BundleRef {
 
 /// A resource of discovery: the document and, apart from it, the keys. Only `state` is hashed, shown or rendered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Resource {
     /// What to decide by.
     pub state: Snapshot,

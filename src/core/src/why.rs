@@ -19,6 +19,7 @@ use crate::weight::Weight;
 
 /// Where a request goes, and what every rule said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Explanation {
     /// The service.
     pub service: ServiceName,
@@ -36,6 +37,8 @@ pub struct Explanation {
 
 /// Where a request goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "WhyOutcome"))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Outcome {
     /// Always there.
@@ -60,6 +63,7 @@ pub enum Outcome {
 
 /// What one slot takes of the requests that chance places.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Share {
     /// The slot.
     pub slot: SlotName,
@@ -71,6 +75,7 @@ pub struct Share {
 
 /// What one rule said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RuleSaid {
     /// The rule.
     pub rule: Reason,
@@ -82,6 +87,7 @@ pub struct RuleSaid {
 
 /// Whether a rule chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// It did.

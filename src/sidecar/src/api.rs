@@ -2,6 +2,7 @@
 
 pub mod tokens;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use colorfast_core::bundle::Bundle;
@@ -11,6 +12,7 @@ use colorfast_core::settings::ServiceSettings;
 use colorfast_core::time::{UnixMillis, UnixSeconds};
 use colorfast_core::weight::Weight;
 use colorfast_core::wire::reports::Chain;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// `POST /v1/services/{service}/verbs`: one act of an operator.
@@ -25,21 +27,27 @@ pub struct VerbRequest {
 }
 
 /// The answer to a verb: it is in the log.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct VerbResponse {
-    /// The version of the service now.
+    /// The version of the service after the verb.
     pub version: u64,
-    /// Whether the verb changed anything; a repeated one may not.
+    /// Whether the verb changed anything; one that asks for what is so already does not.
     pub changed: bool,
-    /// The service after it.
+    /// Whether the verb was carried out earlier, under the same idempotency key: `version` and `changed` are of then.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub repeated: bool,
+    /// The service now.
     pub status: ServiceStatus,
-    /// How far the proxies are.
+    /// How far the proxies are with `version`.
     pub confirmation: Confirmation,
 }
 
+/// The header that makes a verb safe to send again: 1 to 128 printable ASCII characters, bare or as a quoted string.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
 /// `GET /v1/services/{service}/confirmations/{version}?wait_ms=N`: which members have obeyed a version.
 /// With `wait_ms` (at most 30,000) the answer is held until it differs from the one at its beginning.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Confirmation {
     /// The version asked for.
     pub version: u64,
@@ -65,6 +73,16 @@ impl Confirmation {
 #[serde(from = "f64", into = "f64")]
 pub struct Millis(pub u64);
 
+impl JsonSchema for Millis {
+    fn schema_name() -> Cow<'static, str> {
+        "Millis".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number", "minimum": 0, "description": "Milliseconds, with their fraction." })
+    }
+}
+
 impl From<f64> for Millis {
     fn from(millis: f64) -> Self {
         Self((millis * 1000.0).round() as u64)
@@ -78,7 +96,7 @@ impl From<Millis> for f64 {
 }
 
 /// Whether the members have obeyed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Every member has acknowledged.
@@ -90,7 +108,7 @@ pub enum Outcome {
 }
 
 /// How far one member is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MemberProgress {
     /// `<node id>/<process id>`.
     pub member: String,
@@ -99,7 +117,7 @@ pub struct MemberProgress {
 }
 
 /// What a member did about a version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Progress {
     /// It decides by the version, or by a newer one.
@@ -134,7 +152,7 @@ fn is_false(value: &bool) -> bool {
 }
 
 /// `GET /v1/services/{service}`, and one element of `GET /v1/services`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceStatus {
     /// The service.
     pub service: ServiceName,
@@ -154,7 +172,7 @@ pub struct ServiceStatus {
 }
 
 /// One slot.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SlotStatus {
     /// The slot.
     pub slot: SlotName,
@@ -180,7 +198,7 @@ pub struct SlotStatus {
 
 /// What proxies have seen of the agent in a slot. Numbers are of the answers that they looked at: all while something
 /// is wrong, else a sample.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Serving {
     /// Answers that the agent gave.
     pub answered: u64,
@@ -198,7 +216,7 @@ pub struct Serving {
 }
 
 /// An answer whose agent said that it runs another bundle.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Mismatched {
     /// What it said.
     pub found: String,
@@ -207,7 +225,7 @@ pub struct Mismatched {
 }
 
 /// Answers of the last minute.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Recent {
     /// The agent's.
     pub answered: u64,
@@ -216,7 +234,7 @@ pub struct Recent {
 }
 
 /// One proxy of a service.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct MemberStatus {
     /// `<node id>/<process id>`.
     pub member: String,
@@ -238,7 +256,7 @@ pub struct MemberStatus {
 }
 
 /// A snapshot that a member refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RefusedVersion {
     /// The version.
     pub version: u64,
@@ -247,7 +265,7 @@ pub struct RefusedVersion {
 }
 
 /// One VM instance of a member.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct InstanceStatus {
     /// The instance.
     pub instance: String,
@@ -266,7 +284,7 @@ pub struct InstanceStatus {
 
 /// `POST /v1/services/{service}/why`: where a request goes, and what every rule says of it. The answer is an
 /// [`Explanation`](colorfast_core::why::Explanation).
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WhyRequest {
     /// The request.
@@ -280,7 +298,7 @@ pub struct WhyRequest {
 }
 
 /// `POST /v1/services/{service}/preview-tokens`: a token by which a request reaches a slot whatever its phase.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PreviewTokenRequest {
     /// The slot; it must run a bundle.
@@ -291,7 +309,7 @@ pub struct PreviewTokenRequest {
 }
 
 /// A preview token. It is a secret: whoever holds it reaches the slot.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct PreviewToken {
     /// The token.
     pub token: String,
@@ -315,7 +333,7 @@ impl std::fmt::Debug for PreviewToken {
 pub type Bundles = BTreeMap<BundleId, Bundle>;
 
 /// `GET /v1/events?service=S&after=SEQ&limit=N`: entries of the log, oldest first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Events {
     /// The entries.
     pub entries: Vec<Entry>,
@@ -324,7 +342,7 @@ pub struct Events {
 }
 
 /// `GET /v1/log/verification`: the whole log, read again and folded anew.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Verification {
     /// Entries that are in order.
     pub entries: u64,
@@ -333,6 +351,19 @@ pub struct Verification {
     /// What is wrong with the next one; absent where the log is whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// One change of a service, as it is told to who has not seen it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Change {
+    /// The version that it made.
+    pub version: u64,
+    /// What happened: the `type` of the event.
+    pub event: String,
+    /// Who asked for it.
+    pub principal: String,
+    /// When.
+    pub at: UnixMillis,
 }
 
 /// What every [`Problem::kind`] begins with; its code follows.
@@ -370,6 +401,10 @@ pub mod problem_code {
     pub const FIELD: &str = "invalid-field";
     /// The operator has seen another version.
     pub const STALE: &str = "stale-version";
+    /// The header is no idempotency key.
+    pub const KEY: &str = "invalid-idempotency-key";
+    /// The idempotency key was used for another verb.
+    pub const KEY_REUSED: &str = "idempotency-key-reused";
     /// Only members report.
     pub const NOT_MEMBER: &str = "not-member";
     /// The sidecar cannot do it now.
@@ -377,7 +412,7 @@ pub mod problem_code {
 }
 
 /// RFC 9457 problem document, `application/problem+json`; every error of the API has this form.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// A stable word: [`PROBLEM_PREFIX`] and a code.
     #[serde(rename = "type")]
@@ -391,9 +426,13 @@ pub struct Problem {
     /// The field that breaks a rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// The version of the service now (stale expectation, 409).
+    /// The version of the service now (a verb that was refused).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_version: Option<u64>,
+    /// What happened to the service since the expected version (stale-version), at most the last ten changes; else
+    /// the last change (every other refusal by the release state).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
     /// The version that members must acknowledge first (not-introduced, 409).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub awaited_version: Option<u64>,

@@ -3,6 +3,8 @@
 mod api;
 mod cli;
 mod data_dir;
+#[cfg(test)]
+mod docs;
 mod server;
 mod store;
 

@@ -25,6 +25,7 @@ mod listening;
 mod logging;
 mod members;
 mod observations;
+mod openapi;
 mod probe;
 mod problem;
 mod reports;
@@ -43,6 +44,18 @@ use std::time::Duration;
 pub use copies::{Existing, RestoreError, Restored, inspect, restore};
 pub use run::{MEMBER_TTL_MIN, refuse_in_the_clear, run};
 pub use tls::TlsFiles;
+
+/// The OpenAPI document of each address, by the name of its file.
+#[cfg(test)]
+pub fn apis() -> [(&'static str, serde_json::Value); 2] {
+    [("openapi.json", control::described().1), ("openapi-discovery.json", discovery::described().1)]
+}
+
+/// Every kind of problem: its code, its status, what it means and what to do.
+#[cfg(test)]
+pub fn problems() -> impl Iterator<Item = (&'static str, u16, &'static str, &'static str)> {
+    problem::Kind::ALL.iter().map(|kind| (kind.code(), kind.status().as_u16(), kind.title(), kind.remedy()))
+}
 
 /// What `colorfast serve` is told.
 #[derive(Debug, Clone)]

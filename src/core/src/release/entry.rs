@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Digest, ServiceName};
+use crate::ids::{Digest, IdempotencyKey, ServiceName};
 use crate::release::event::Event;
 use crate::time::UnixMillis;
 
@@ -14,6 +14,7 @@ pub const GENESIS_HASH: &str = "colorfast/log/1";
 
 /// One line of the log. Its hash is taken of its text as written, so a reader never has to write it again to check it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Entry {
     /// Place in the log, from 1.
     pub seq: u64,
@@ -26,8 +27,22 @@ pub struct Entry {
     pub service: Option<ServiceName>,
     /// Who asked for it.
     pub principal: String,
+    /// The key that the verb came with. It stands beside its effect, so that no crash parts the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<RequestKey>,
     /// What happened.
     pub event: Event,
+}
+
+/// An idempotency key, and what it was used for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RequestKey {
+    /// The key.
+    pub id: IdempotencyKey,
+    /// Digest of the verb and what it expected: tells a repetition from another verb under the same key.
+    pub request: Digest,
 }
 
 /// Why a text is no entry at its place.
@@ -116,6 +131,7 @@ mod tests {
             at: UnixMillis(5),
             service: None,
             principal: "local".into(),
+            key: None,
             event: Event::Genesis { epoch: Epoch(UnixMillis(5)), restored: None },
         }
     }

@@ -11,6 +11,7 @@ use crate::weight::Weight;
 
 /// One change, with every number that the fold needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
     /// A log begins: by its first entry, or by one that makes it go on from the copy of another.
@@ -102,6 +103,7 @@ pub enum Event {
 
 /// The copy that a log goes on from, and what may have happened after it was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Restored {
     /// The epoch of the copy.
     pub from: Epoch,
@@ -114,6 +116,7 @@ pub struct Restored {
 
 /// A slot that takes no new session from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Left {
     /// The slot.
     pub slot: SlotName,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 ///   staged, draining, condemned ──recycle──▶ idle
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Runs nothing.

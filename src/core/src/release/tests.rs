@@ -59,7 +59,8 @@ impl Story {
 
     fn append(&mut self, service: Option<ServiceName>, event: Event) {
         let seq = self.log.len() as u64 + 1;
-        let entry = Entry { seq, schema: SCHEMA, at: self.now, service, principal: "operator".into(), event };
+        let entry =
+            Entry { seq, schema: SCHEMA, at: self.now, service, principal: "operator".into(), key: None, event };
         self.state.apply(&entry).unwrap();
         self.log.push(entry);
     }
@@ -488,6 +489,7 @@ fn a_fold_refuses_what_cannot_follow() {
         at: story.now,
         service,
         principal: "operator".into(),
+        key: None,
         event,
     };
     let next = story.state.head + 1;

@@ -113,6 +113,7 @@ impl Verb {
 
 /// What becomes of the sessions of a slot that takes no new ones any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Pins {
     /// They stay until they end.
@@ -123,6 +124,7 @@ pub enum Pins {
 
 /// An operator's word that a refusal shall not count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Force {
     /// Why; kept in the log.
     pub reason: String,

@@ -6,6 +6,7 @@ use crate::error::FieldError;
 
 /// What becomes of the sessions of a slot whose upstream is unavailable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnSlotDown {
     /// They are answered by Envoy's error, and stay on their bundle.
@@ -17,28 +18,37 @@ pub enum OnSlotDown {
 
 /// How the sidecar sees for itself that a slot can serve: a request through a proxy, with a preview token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
     /// The proxy: `http://` or `https://`, host and port.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(length(max = 520), regex(pattern = r"^https?://[A-Za-z0-9._:\[\]-]{1,512}$"))
+    )]
     pub address: String,
     /// The host to ask for; that of `address` where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 512), regex(pattern = r"^[A-Za-z0-9._:\[\]-]{1,512}$")))]
     pub host: Option<String>,
     /// The path to ask for, query and all.
     #[serde(default = "root", skip_serializing_if = "is_root")]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = r#"^/[!"$-~]{0,511}$"#)))]
     pub path: String,
     /// How long the answer may take.
     #[serde(default, skip_serializing_if = "super::is_default")]
     pub timeout_ms: ProbeTimeoutMs,
     /// The status that says that all is well; any from 200 to 299 where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 200, max = 599)))]
     pub expect_status: Option<u16>,
 }
 
 /// Milliseconds that a probe waits for its answer, two seconds unless set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
-pub struct ProbeTimeoutMs(pub u32);
+pub struct ProbeTimeoutMs(#[cfg_attr(feature = "schema", schemars(range(min = 1, max = TIMEOUT_MAX_MS)))] pub u32);
 
 impl Default for ProbeTimeoutMs {
     fn default() -> Self {

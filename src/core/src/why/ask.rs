@@ -9,6 +9,8 @@ use crate::settings::{SessionSource, Sessionless};
 
 /// A request as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "WhyRequestOf"))]
 #[serde(deny_unknown_fields, default)]
 pub struct Request {
     /// The session id, as the first source of the settings would carry it.
@@ -36,6 +38,7 @@ pub struct Request {
 
 /// One header.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HeaderLine {
     /// Its name, in any case.

@@ -11,16 +11,20 @@ use crate::wire::ticket::Ticket;
 
 /// A proxy's request: what it holds, what it wants, what was wrong with what it got.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiscoveryRequest {
     /// The version that every worker of the proxy decides by at least; empty before the first.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = crate::schema::HELD)))]
     pub version_info: String,
     /// The nonce of the response that this request answers; empty at first.
     #[serde(default)]
     pub response_nonce: String,
     /// Exactly one service.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 1)))]
     pub resource_names: Vec<ServiceName>,
     /// [`crate::names::SNAPSHOT_TYPE_URL`]
+    #[cfg_attr(feature = "schema", schemars(extend("const" = crate::names::SNAPSHOT_TYPE_URL)))]
     pub type_url: String,
     /// Who asks.
     pub node: Node,
@@ -34,8 +38,10 @@ pub struct DiscoveryRequest {
 
 /// The proxy that asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Node {
     /// Envoy's node id.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 256), regex(pattern = crate::schema::PRINTABLE)))]
     pub id: String,
     /// What tells apart two proxies of one node id.
     pub metadata: NodeMetadata,
@@ -43,13 +49,16 @@ pub struct Node {
 
 /// Metadata of a [`Node`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NodeMetadata {
     /// A number drawn once in the life of a process, as 16 hex digits.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = crate::schema::DRAWN)))]
     pub process_id: String,
 }
 
 /// `google.rpc.Status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Status {
     /// A gRPC status code; 3 (invalid argument) for a snapshot that breaks a rule.
     pub code: i32,
@@ -64,6 +73,7 @@ impl Status {
 
 /// The sidecar's answer: 200 with one resource, or 304 when nothing became newer while the request was held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiscoveryResponse {
     /// Version of the resource.
     pub version_info: String,

@@ -10,6 +10,7 @@ use crate::wire::ticket::Ticket;
 
 /// One report of one VM instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Report {
     /// The proxy.
     pub node: Node,
@@ -17,19 +18,23 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<Ticket>,
     /// A number drawn once in the life of a VM instance, as 16 hex digits.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = crate::schema::DRAWN)))]
     pub instance: String,
     /// Counts the reports of the instance, from 1.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub sequence: u64,
     /// Who the instance is; sent first and again at every renewal of its lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hello: Option<Hello>,
     /// What the instance has seen of slots since the last report that was acknowledged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = SlotReport::ENTRIES_MAX)))]
     pub slots: Vec<SlotReport>,
 }
 
 /// What was seen of one assignment's upstream: numbers of answers that were looked at, not of all that passed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SlotReport {
     /// The service.
     pub service: ServiceName,
@@ -51,6 +56,7 @@ pub struct SlotReport {
     pub mismatched: u32,
     /// Which it was that it said last; at most [`SlotReport::FOUND_MAX`] printable ASCII characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(max = SlotReport::FOUND_MAX), regex(pattern = "^[!-~]*$")))]
     pub found: Option<String>,
 }
 
@@ -63,8 +69,10 @@ impl SlotReport {
 
 /// What a VM instance is and what it decides by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hello {
     /// Release of the filter.
+    #[cfg_attr(feature = "schema", schemars(length(max = 64), regex(pattern = "^[!-~]*$")))]
     pub filter_version: String,
     /// Snapshot format that it reads.
     pub snapshot_format: u32,
@@ -72,11 +80,13 @@ pub struct Hello {
     #[serde(default, skip_serializing_if = "Chain::is_single")]
     pub chain: Chain,
     /// Every service of its configuration.
+    #[cfg_attr(feature = "schema", schemars(length(max = 64)))]
     pub services: Vec<HelloService>,
 }
 
 /// How many colorfast filters a filter chain has, as an instance has seen from its requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Chain {
     /// No request has come that another one had decided.
@@ -95,10 +105,12 @@ impl Chain {
 
 /// One service of a [`Hello`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HelloService {
     /// The service.
     pub name: ServiceName,
     /// The snapshot that the instance decides by.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = crate::schema::HELD)))]
     pub version_info: String,
     /// Whether it can read and mint pins.
     pub keyed: bool,
@@ -106,6 +118,7 @@ pub struct HelloService {
 
 /// The sidecar's answer to a report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReportAck {
     /// Reports up to this sequence number need not be sent again.
     pub acknowledged: u64,

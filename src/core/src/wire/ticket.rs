@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// A ticket, opaque to proxies; never shown in debug output.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Ticket(String);
 

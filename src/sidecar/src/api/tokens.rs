@@ -1,14 +1,16 @@
 //! Tokens: who may do what. A control token has a role, a discovery token is for nodes.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use colorfast_core::error::ParseError;
 use colorfast_core::time::UnixMillis;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// `POST /v1/tokens`: a token to be made. It has either a role or a node pattern.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     /// Its name: the principal that the log names.
@@ -24,11 +26,12 @@ pub struct CreateToken {
     pub certificate: Option<SubjectName>,
     /// How long it is good for; absent: until it is revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3_162_240_000_u64))]
     pub expires_in_seconds: Option<u64>,
 }
 
 /// One element of `GET /v1/tokens`: all but the secret, which is shown once and not kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenStatus {
     /// The public part of the token's text; names a certificate's binding, too.
     pub id: TokenId,
@@ -56,7 +59,7 @@ pub struct TokenStatus {
 }
 
 /// The answer to [`CreateToken`].
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct CreatedToken {
     /// The token itself, this once; absent where a certificate stands for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,7 +76,7 @@ impl fmt::Debug for CreatedToken {
 }
 
 /// What the holder of a control token may do; each may do what those before it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Look.
@@ -113,9 +116,10 @@ impl FromStr for Role {
     }
 }
 
-/// Declares a validated string of tokens: its type, what it is called in errors, and the rule it keeps.
+/// Declares a validated string of tokens: its type, what it is called in errors, the rule it keeps, and
+/// that rule as a pattern.
 macro_rules! text {
-    ($(#[$doc:meta])* $name:ident, $wanted:literal, $rule:expr) => {
+    ($(#[$doc:meta])* $name:ident, $wanted:literal, $pattern:literal, $rule:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -156,12 +160,22 @@ macro_rules! text {
                 f.pad(&self.0)
             }
         }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "description": $wanted, "pattern": $pattern })
+            }
+        }
     };
 }
 
 text! {
     /// The name of a token, and of whoever holds it.
-    TokenName, "a token name: 1 to 64 of A-Z a-z 0-9 . _ @ + -", |text| {
+    TokenName, "a token name: 1 to 64 of A-Z a-z 0-9 . _ @ + -", "^[A-Za-z0-9._@+-]{1,64}$", |text| {
         (1..=64).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._@+-".contains(&b))
     }
@@ -169,21 +183,21 @@ text! {
 
 text! {
     /// The public part of a token.
-    TokenId, "a token id: 8 of a-z 2-7", |text| {
+    TokenId, "a token id: 8 of a-z 2-7", "^[a-z2-7]{8}$", |text| {
         text.len() == 8 && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7'))
     }
 }
 
 text! {
     /// A node id, or a pattern of node ids: `*` stands for any characters, none included.
-    NodePattern, "a node id or a pattern of node ids: 1 to 256 printable ASCII characters, * for any", |text| {
+    NodePattern, "a node id or a pattern of node ids: 1 to 256 printable ASCII characters, * for any", "^[ -~]{1,256}$", |text| {
         (1..=256).contains(&text.len()) && text.bytes().all(|b| (0x20..0x7f).contains(&b))
     }
 }
 
 text! {
     /// A subject alternative name of a certificate: a DNS name, or a URI.
-    SubjectName, "a subject alternative name: a DNS name in lower case without *, or a URI, 1 to 512 characters", |text| {
+    SubjectName, "a subject alternative name: a DNS name in lower case without *, or a URI, 1 to 512 characters", "^([a-z0-9._-]{1,512}|(?=.*://)[!-~]{1,512})$", |text| {
         let uri = text.contains("://");
         (1..=512).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_graphic())

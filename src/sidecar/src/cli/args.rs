@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use colorfast_core::ids::{BundleId, ServiceName, SlotName};
+use colorfast_core::ids::{BundleId, IdempotencyKey, ServiceName, SlotName};
 use colorfast_core::release::Force;
 use colorfast_core::weight::Weight;
 use colorfast_core::why::HeaderLine;
@@ -81,6 +81,9 @@ pub struct Globals {
     /// Refuse unless the service is still at version N, as `colorfast status` showed it
     #[arg(long, global = true, value_name = "N", help_heading = help::RELEASE)]
     pub expect_version: Option<u64>,
+    /// Carry the verb out once, however often it is sent with this key; a random one is drawn for each command
+    #[arg(long, global = true, value_name = "KEY", help_heading = help::RELEASE)]
+    pub idempotency_key: Option<IdempotencyKey>,
     /// Print one JSON document on standard output (errors: a problem document on standard error)
     #[arg(long, global = true, help_heading = help::OUTPUT)]
     pub json: bool,

@@ -1,21 +1,24 @@
 //! The control API as seen from the command line.
 
+mod stream;
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use colorfast_core::ids::ServiceName;
+use colorfast_core::ids::{IdempotencyKey, ServiceName};
 use colorfast_core::why::Explanation;
 use reqwest::{Certificate, Identity, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
 use crate::api::tokens::{CreateToken, CreatedToken, TokenName, TokenStatus};
 use crate::api::{
-    Bundles, Confirmation, Events, PreviewToken, PreviewTokenRequest, Problem, ServiceStatus, VerbRequest,
-    VerbResponse, Verification, WhyRequest,
+    Bundles, Confirmation, Events, IDEMPOTENCY_KEY, PreviewToken, PreviewTokenRequest, Problem, ServiceStatus,
+    VerbRequest, VerbResponse, Verification, WhyRequest,
 };
 use crate::cli::error::Failure;
 use crate::cli::locate::{Sidecar, Tls};
+pub use stream::Stream;
 
 /// The longest that the API holds an answer.
 const HOLD_MAX: Duration = Duration::from_secs(30);
@@ -77,24 +80,32 @@ impl Client {
         self.get(self.url(&["v1", "services", service.as_str()]), Duration::ZERO).await
     }
 
-    /// One service, once it is beyond `version` or a member of it changed, or `hold` has passed.
-    pub async fn service_after(
-        &self,
-        service: &ServiceName,
-        version: u64,
-        hold: Duration,
-    ) -> Result<ServiceStatus, Failure> {
-        let mut url = self.url(&["v1", "services", service.as_str()]);
-        let hold = hold.min(HOLD_MAX);
-        add_query(&mut url, "after_version", version);
-        add_query(&mut url, "wait_ms", hold.as_millis());
-        self.get(url, hold).await
+    /// One service as it is, and again whenever it or a member of it changes.
+    pub async fn watch(&self, service: &ServiceName) -> Result<Stream, Failure> {
+        self.stream(self.url(&["v1", "services", service.as_str(), "watch"])).await
     }
 
-    /// Carries out a verb; it is in the log when this returns.
-    pub async fn verb(&self, service: &ServiceName, request: &VerbRequest) -> Result<VerbResponse, Failure> {
+    /// Entries after `after`, and each that is appended from now on.
+    pub async fn follow(&self, service: Option<&ServiceName>, after: u64) -> Result<Stream, Failure> {
+        let mut url = self.url(&["v1", "events", "stream"]);
+        if let Some(service) = service {
+            add_query(&mut url, "service", service);
+        }
+        add_query(&mut url, "after", after);
+        self.stream(url).await
+    }
+
+    /// Carries out a verb; it is in the log when this returns. However often it is sent with one key, it is carried
+    /// out once.
+    pub async fn verb(
+        &self,
+        service: &ServiceName,
+        request: &VerbRequest,
+        key: &IdempotencyKey,
+    ) -> Result<VerbResponse, Failure> {
         let url = self.url(&["v1", "services", service.as_str(), "verbs"]);
         let request = self.request(Method::POST, url, Duration::ZERO).json(request);
+        let request = request.header(IDEMPOTENCY_KEY, quoted(key));
         read(self.send(request).await?).await
     }
 
@@ -196,8 +207,20 @@ impl Client {
         read(self.send(self.request(Method::GET, url, hold)).await?).await
     }
 
+    /// The head of the answer must come as fast as any; its body takes as long as it takes.
+    async fn stream(&self, url: Url) -> Result<Stream, Failure> {
+        let Ok(answer) = tokio::time::timeout(ANSWER_LIMIT, self.send(self.authorised(Method::GET, url))).await else {
+            return Err(Failure::outage("the sidecar was asked for a stream of events, and time is out"));
+        };
+        Ok(Stream::new(answer?))
+    }
+
     fn request(&self, method: Method, url: Url, hold: Duration) -> RequestBuilder {
-        let request = self.http.request(method, url).timeout(hold + ANSWER_LIMIT);
+        self.authorised(method, url).timeout(hold + ANSWER_LIMIT)
+    }
+
+    fn authorised(&self, method: Method, url: Url) -> RequestBuilder {
+        let request = self.http.request(method, url);
         match &self.sidecar.token {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -232,7 +255,7 @@ impl Client {
             "the sidecar at {control} ({control_from}) was asked, but its answer did not come: {cause}; what was asked \
              may have been done or not"
         );
-        Failure::outage(detail).next("colorfast status")
+        Failure::outage(detail).next("colorfast status").unanswered()
     }
 
     fn stranger(&self, status: StatusCode) -> Failure {
@@ -295,6 +318,11 @@ fn client_certificate(cert: &Path, key: &Path) -> Result<Identity, Failure> {
     Identity::from_pem(&pem).map_err(|error| Failure::usage(wrong(error)))
 }
 
+/// A key as a string of structured fields (RFC 9651).
+fn quoted(key: &IdempotencyKey) -> String {
+    format!("\"{}\"", key.as_str().replace('\\', "\\\\").replace('"', "\\\""))
+}
+
 fn add_query(url: &mut Url, name: &str, value: impl ToString) {
     url.query_pairs_mut().append_pair(name, &value.to_string());
 }
@@ -304,7 +332,7 @@ async fn read<T: DeserializeOwned>(response: Response) -> Result<T, Failure> {
     let unreadable = |cause: String| {
         Failure::outage(format!("the answer of {url} cannot be read, the sidecar may be of another release: {cause}"))
     };
-    let body = response.bytes().await.map_err(|error| unreadable(root_cause(&error)))?;
+    let body = response.bytes().await.map_err(|error| unreadable(root_cause(&error)).unanswered())?;
     serde_json::from_slice(&body).map_err(|error| unreadable(error.to_string()))
 }
 

@@ -44,6 +44,17 @@ pub struct Told {
     pub problem: Problem,
     /// Commands, or what else to do next.
     pub next: Vec<String>,
+    /// Whether what was asked may have been done all the same.
+    pub doubt: Doubt,
+}
+
+/// Whether a request that failed may have been carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// It was not.
+    None,
+    /// It was sent, and its answer did not come.
+    Unanswered,
 }
 
 impl Failure {
@@ -76,7 +87,7 @@ impl Failure {
     pub fn answered(problem: Problem) -> Self {
         let exit = if problem.status >= 500 { Exit::Outage } else { Exit::Refused };
         let next = next_steps(&problem);
-        Self::Told(Box::new(Told { exit, problem, next }))
+        Self::Told(Box::new(Told { exit, problem, next, doubt: Doubt::None }))
     }
 
     fn local(exit: Exit, code: &str, title: &str, status: u16, detail: impl Display) -> Self {
@@ -87,11 +98,12 @@ impl Failure {
             detail: detail.to_string(),
             field: None,
             current_version: None,
+            changes: Vec::new(),
             awaited_version: None,
             members: Vec::new(),
             retry_after_seconds: None,
         };
-        Self::Told(Box::new(Told { exit, problem, next: Vec::new() }))
+        Self::Told(Box::new(Told { exit, problem, next: Vec::new(), doubt: Doubt::None }))
     }
 
     /// Adds what to do next.
@@ -100,6 +112,22 @@ impl Failure {
             told.next.push(step.into());
         }
         self
+    }
+
+    /// It was asked, and its answer did not come.
+    pub fn unanswered(mut self) -> Self {
+        if let Self::Told(told) = &mut self {
+            told.doubt = Doubt::Unanswered;
+        }
+        self
+    }
+
+    /// Whether what was asked may have been done all the same.
+    pub fn doubt(&self) -> Doubt {
+        match self {
+            Self::Told(told) => told.doubt,
+            Self::OutputClosed => Doubt::None,
+        }
     }
 
     /// Names the field that breaks a rule.

@@ -15,8 +15,8 @@ use crate::cli::words;
 
 /// Entries of one request; the log of a service has some thousands after years.
 const PAGE: u32 = 500;
-/// A follower asks this often; the API does not hold this question.
-const INTERVAL: Duration = Duration::from_millis(500);
+/// A sidecar that is away is asked again this often.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// Shows entries of the log, and goes on with new ones where asked to.
 ///
@@ -28,7 +28,7 @@ pub async fn run(
     service: Option<&ServiceName>,
     args: &args::Events,
 ) -> Result<Exit, Failure> {
-    let mut shown = match args.after {
+    let shown = match args.after {
         Some(after) => client.events(service, after, args.limit).await?,
         None => last(client, service, args.limit).await?,
     };
@@ -40,29 +40,44 @@ pub async fn run(
         output.line("no entries")?;
     }
     let mut after = args.after.unwrap_or_default();
-    loop {
-        for entry in &shown.entries {
-            match output.format {
-                Format::Json => output.document_line(entry)?,
-                Format::Text => output.line(&line(entry, output.paint))?,
-            }
-            after = entry.seq;
-        }
-        if !args.follow {
-            return Ok(Exit::Done);
-        }
-        tokio::time::sleep(INTERVAL).await;
-        shown = again(client, service, after).await?;
+    for entry in &shown.entries {
+        show(output, entry)?;
+        after = entry.seq;
+    }
+    if args.follow { follow(client, output, service, after).await } else { Ok(Exit::Done) }
+}
+
+fn show(output: &Output, entry: &Entry) -> Result<(), Failure> {
+    match output.format {
+        Format::Json => output.document_line(entry),
+        Format::Text => output.line(&line(entry, output.paint)),
     }
 }
 
-/// A follower outlives a restart of the sidecar.
-async fn again(client: &Client, service: Option<&ServiceName>, after: u64) -> Result<api::Events, Failure> {
+/// Shows each new entry as it is appended. A follower outlives a restart of the sidecar.
+async fn follow(
+    client: &Client,
+    output: &Output,
+    service: Option<&ServiceName>,
+    mut after: u64,
+) -> Result<Exit, Failure> {
     loop {
-        match client.events(service, after, PAGE).await {
-            Err(outage) if outage.exit() == Exit::Outage => tokio::time::sleep(INTERVAL).await,
-            answer => return answer,
+        let failure = match client.follow(service, after).await {
+            Ok(mut entries) => loop {
+                match entries.next::<Entry>().await {
+                    Ok(entry) => {
+                        show(output, &entry)?;
+                        after = entry.seq;
+                    }
+                    Err(failure) => break failure,
+                }
+            },
+            Err(failure) => failure,
+        };
+        if failure.exit() != Exit::Outage {
+            return Err(failure);
         }
+        tokio::time::sleep(RETRY).await;
     }
 }
 

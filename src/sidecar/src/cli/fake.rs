@@ -17,6 +17,8 @@ pub struct Asked {
     pub line: String,
     /// The bearer token.
     pub token: String,
+    /// The idempotency key, as it was sent.
+    pub key: String,
     /// The body, where it is JSON.
     pub body: Value,
 }
@@ -34,10 +36,12 @@ impl Fake {
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let (book, answer) = (asked.clone(), Arc::new(answer));
         let handler = move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
-            let token = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let (token, key) = (header("authorization"), header("idempotency-key").to_owned());
             let question = Asked {
                 line: format!("{method} {uri}"),
                 token: token.trim_start_matches("Bearer ").to_owned(),
+                key,
                 body: serde_json::from_slice(&body).unwrap_or_default(),
             };
             let (status, document) = answer(&question);

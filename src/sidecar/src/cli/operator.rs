@@ -1,6 +1,6 @@
 //! What an operator asks for, and which service it is asked of.
 
-use colorfast_core::ids::{BundleId, ServiceName};
+use colorfast_core::ids::{BundleId, IdempotencyKey, ServiceName};
 use colorfast_core::release::{Force, Pins, Verb};
 
 use crate::cli::args::{BundleCommand, Globals, MemberCommand, OperatorCommand, ServiceCommand};
@@ -116,7 +116,9 @@ impl Operator {
 
     async fn verb_on(&self, service: &ServiceName, verb: Verb) -> Result<Exit, Failure> {
         let patience = if self.globals.no_wait { Patience::Return } else { Patience::Wait(self.globals.timeout) };
-        let manner = Manner { patience, expected_version: self.globals.expect_version };
+        let key = self.globals.idempotency_key.clone().map_or_else(draw_key, Ok)?;
+        let (expected_version, lost_limit) = (self.globals.expect_version, self.globals.timeout);
+        let manner = Manner { patience, expected_version, key, lost_limit };
         verbs::run(&self.client, &self.output, service, verb, manner).await
     }
 
@@ -162,4 +164,11 @@ impl Operator {
         };
         Ok(self.output.end(Exit::Done, written))
     }
+}
+
+/// A key that no other command has.
+fn draw_key() -> Result<IdempotencyKey, Failure> {
+    let number = || getrandom::u64().map_err(|error| Failure::outage(format!("cannot draw a number: {error}")));
+    let text = format!("{:016x}{:016x}", number()?, number()?);
+    text.parse().map_err(|error| Failure::outage(format!("cannot make a key: {error}")))
 }

@@ -2,23 +2,30 @@
 
 use std::time::{Duration, Instant};
 
-use colorfast_core::ids::{AssignmentId, ServiceName, SlotName};
+use colorfast_core::ids::{AssignmentId, IdempotencyKey, ServiceName, SlotName};
 use colorfast_core::release::{Phase, Pins, Verb};
 use serde::Serialize;
 
 use crate::api::{Confirmation, ServiceStatus, SlotStatus, VerbRequest, VerbResponse};
 use crate::cli::client::Client;
-use crate::cli::confirm::{self, Ending, Followed};
-use crate::cli::error::{Exit, Failure};
+use crate::cli::confirm::{self, Ending};
+use crate::cli::error::{Doubt, Exit, Failure};
 use crate::cli::output::{Format, Output, Paint};
 
+/// A sidecar that went away before it answered is asked again this often.
+const RETRY: Duration = Duration::from_millis(200);
+
 /// How verbs are carried out.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Manner {
     /// Whether to wait, and for how long.
     pub patience: Patience,
     /// The version that the operator has seen.
     pub expected_version: Option<u64>,
+    /// Sent with the verb, which is carried out once however often that is.
+    pub key: IdempotencyKey,
+    /// How long a sidecar that went away before it answered is asked again.
+    pub lost_limit: Duration,
 }
 
 /// Whether a verb waits for confirmation.
@@ -51,7 +58,7 @@ pub async fn run(
     manner: Manner,
 ) -> Result<Exit, Failure> {
     let request = VerbRequest { expected_version: manner.expected_version, verb };
-    let carried = carry_out(client, service, &request, manner.patience).await;
+    let carried = carry_out(client, service, &request, &manner).await;
     let Carried { mut response, ending, lost } =
         carried.map_err(|refusal| forcible(refusal, service, &request.verb))?;
     let written = match output.format {
@@ -86,10 +93,11 @@ async fn carry_out(
     client: &Client,
     service: &ServiceName,
     request: &VerbRequest,
-    patience: Patience,
+    manner: &Manner,
 ) -> Result<Carried, Failure> {
+    let (sending, patience) = (Sending { client, service, request, manner }, manner.patience);
     let deadline = Instant::now() + patience.limit();
-    let mut response = send(client, service, request, deadline).await?;
+    let mut response = sending.send(deadline).await?;
     if let Verb::AddBundle { .. } = request.verb {
         // A bundle that is nowhere staged changes nothing that a proxy decides by.
         return Ok(Carried { response, ending: None, lost: None });
@@ -107,38 +115,62 @@ async fn carry_out(
     Ok(Carried { response, ending: Some(ending), lost })
 }
 
-/// Sends a verb. Where weight would go to an assignment that a member does not know yet, waits for that member.
-async fn send(
-    client: &Client,
-    service: &ServiceName,
-    request: &VerbRequest,
-    deadline: Instant,
-) -> Result<VerbResponse, Failure> {
-    let mut known = None;
-    loop {
-        let refusal = match client.verb(service, request).await {
-            Ok(response) => return Ok(response),
-            Err(refusal) => refusal,
-        };
-        let Some(awaited) = refusal.awaited_version().filter(|awaited| known != Some(*awaited)) else {
-            return Err(refusal);
-        };
-        let Ok(first) = client.confirmation(service, awaited, Duration::ZERO).await else {
-            return Err(refusal);
-        };
-        if Instant::now() >= deadline {
-            return Err(explained(refusal, &first));
+/// A verb on its way.
+struct Sending<'a> {
+    client: &'a Client,
+    service: &'a ServiceName,
+    request: &'a VerbRequest,
+    manner: &'a Manner,
+}
+
+impl Sending<'_> {
+    /// Sends the verb. Where weight would go to an assignment that a member does not know yet, waits for that member.
+    async fn send(&self, deadline: Instant) -> Result<VerbResponse, Failure> {
+        let mut known = None;
+        loop {
+            let refusal = match self.ask().await {
+                Ok(response) => return Ok(response),
+                Err(refusal) => refusal,
+            };
+            let Some(awaited) = refusal.awaited_version().filter(|awaited| known != Some(*awaited)) else {
+                return Err(refusal);
+            };
+            let Ok(first) = self.client.confirmation(self.service, awaited, Duration::ZERO).await else {
+                return Err(refusal);
+            };
+            if Instant::now() >= deadline {
+                return Err(explained(refusal, &first));
+            }
+            let purpose = format!("v{awaited} must be known everywhere first");
+            let followed = confirm::follow(self.client, self.service, first, deadline, &purpose).await;
+            if Ending::of(&followed.confirmation) == Ending::Unconfirmed {
+                // Once more, for a refusal that names those alone who still lack it.
+                return self.ask().await.map_err(|refusal| match refusal.awaited_version() {
+                    Some(version) if version == awaited => explained(refusal, &followed.confirmation),
+                    _ => refusal,
+                });
+            }
+            known = Some(awaited);
         }
-        let purpose = format!("v{awaited} must be known everywhere first");
-        let Followed { confirmation, .. } = confirm::follow(client, service, first, deadline, &purpose).await;
-        if Ending::of(&confirmation) == Ending::Unconfirmed {
-            // Once more, for a refusal that names those alone who still lack it.
-            return client.verb(service, request).await.map_err(|refusal| match refusal.awaited_version() {
-                Some(version) if version == awaited => explained(refusal, &confirmation),
-                _ => refusal,
-            });
+    }
+
+    /// Asks once; where the connection breaks before the answer is there, again, until it is told what came of it.
+    async fn ask(&self) -> Result<VerbResponse, Failure> {
+        let once = || self.client.verb(self.service, self.request, &self.manner.key);
+        let lost = match once().await {
+            Err(lost) if lost.doubt() == Doubt::Unanswered => lost,
+            answer => return answer,
+        };
+        let deadline = tokio::time::Instant::now() + self.manner.lost_limit;
+        while tokio::time::Instant::now() < deadline {
+            match tokio::time::timeout_at(deadline, once()).await {
+                Ok(Err(away)) if away.exit() == Exit::Outage => tokio::time::sleep(RETRY).await,
+                Ok(answer) => return answer,
+                Err(_) => break,
+            }
         }
-        known = Some(awaited);
+        let key = self.manner.key.as_str();
+        Err(lost.next(format!("the same command with --idempotency-key '{key}'   (tells, or does it once)")))
     }
 }
 
@@ -182,7 +214,11 @@ fn report(verb: &Verb, response: &VerbResponse, ending: Option<Ending>, waited: 
         Some(assignment) => format!("(v{}, assignment {assignment})", response.version),
         None => format!("(v{})", response.version),
     };
-    let unchanged = if response.changed { "" } else { "already done: " };
+    let unchanged = match (response.changed, response.repeated) {
+        (true, false) => "",
+        (true, true) => "done when this was sent first: ",
+        (false, _) => "already done: ",
+    };
     let mut text = format!("{unchanged}{} {}", paint.strong(&said(verb, response)), paint.dim(&place));
     if let Some(ending) = ending {
         text.push_str(": ");

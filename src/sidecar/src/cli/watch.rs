@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use colorfast_core::ids::ServiceName;
+use colorfast_core::release::{Entry, Event};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -17,9 +18,7 @@ use crate::cli::output::{Format, Output};
 use crate::cli::{status, words};
 use screen::Screen;
 
-/// One question is held so long at most: a change between two questions goes unseen for no longer.
-const HOLD: Duration = Duration::from_secs(2);
-/// New services are looked for, and a sidecar that is away is asked again, this often.
+/// A sidecar that is away is asked again this often.
 const RETRY: Duration = Duration::from_secs(1);
 /// How many changes the live view keeps in sight.
 const RECENT: usize = 10;
@@ -94,33 +93,66 @@ fn follow(
     watched.entry(status.service.clone()).or_insert_with(|| {
         let (client, tell) = (client.clone(), tell.clone());
         tokio::spawn(async move {
-            let (service, mut version) = (status.service.clone(), status.version);
-            let (mut news, mut hold) = (News::Status(Box::new(status)), HOLD);
-            // Ends with the receiver.
-            while tell.send(news).await.is_ok() {
-                (news, hold) = match client.service_after(&service, version, hold).await {
-                    Ok(status) => {
-                        version = status.version;
-                        (News::Status(Box::new(status)), HOLD)
-                    }
-                    // Once it is back that is told at once, though nothing may have changed.
-                    Err(failure) => (unanswered(Some(service.clone()), failure).await, Duration::ZERO),
-                };
+            let service = status.service.clone();
+            if tell.send(News::Status(Box::new(status))).await.is_ok() {
+                watch_service(client, service, tell).await;
             }
         })
     });
 }
 
-/// Looks for new services; ends with the receiver.
-async fn look_for_services(client: Client, tell: mpsc::Sender<News>) {
+/// Tells a service whenever it changes, over every outage; ends with the receiver.
+async fn watch_service(client: Client, service: ServiceName, tell: mpsc::Sender<News>) {
     loop {
-        tokio::time::sleep(RETRY).await;
-        let news = match client.services().await {
-            Ok(services) => News::List(services),
-            Err(failure) => unanswered(None, failure).await,
+        let failure = match client.watch(&service).await {
+            Ok(mut statuses) => loop {
+                match statuses.next().await {
+                    Ok(status) => {
+                        if tell.send(News::Status(status)).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(failure) => break failure,
+                }
+            },
+            Err(failure) => failure,
         };
-        if tell.send(news).await.is_err() {
+        if tell.send(unanswered(Some(service.clone()), failure).await).await.is_err() {
             return;
+        }
+    }
+}
+
+/// Tells the list of services whenever one is created, over every outage; ends with the receiver.
+async fn look_for_services(client: Client, tell: mpsc::Sender<News>) {
+    let mut seen = None;
+    loop {
+        let Err(failure) = new_services(&client, &mut seen, &tell).await else { return };
+        if tell.send(unanswered(None, failure).await).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Follows the log from its end on, or from the entry `seen`, as far as it goes.
+async fn new_services(client: &Client, seen: &mut Option<u64>, tell: &mpsc::Sender<News>) -> Result<(), Failure> {
+    let mut after = match *seen {
+        Some(seen) => seen,
+        None => client.events(None, 0, 1).await?.head,
+    };
+    // What was created before the log is followed is in the list.
+    if tell.send(News::List(client.services().await?)).await.is_err() {
+        return Ok(());
+    }
+    let mut entries = client.follow(None, after).await?;
+    loop {
+        *seen = Some(after);
+        let entry: Entry = entries.next().await?;
+        after = entry.seq;
+        if let Event::ServiceCreated { .. } = entry.event
+            && tell.send(News::List(client.services().await?)).await.is_err()
+        {
+            return Ok(());
         }
     }
 }
@@ -272,7 +304,7 @@ mod tests {
     #[tokio::test]
     async fn refusals_end_it() {
         for (status, code) in [(401, "unauthenticated"), (404, "no-service")] {
-            let fake = Fake::start(move |asked| match asked.line.contains("wait_ms") {
+            let fake = Fake::start(move |asked| match asked.line.contains("/watch") {
                 true => (status, fake::problem(status, code)),
                 false => (200, json!([fake::status(3)])),
             })

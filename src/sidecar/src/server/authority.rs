@@ -5,12 +5,13 @@
 
 mod keys;
 mod opening;
+mod repetition;
 mod replay;
 mod writer;
 
 use std::sync::Arc;
 
-use colorfast_core::ids::ServiceName;
+use colorfast_core::ids::{IdempotencyKey, ServiceName};
 use colorfast_core::release::{Refusal, Verb};
 use tokio::sync::{mpsc, oneshot};
 
@@ -40,6 +41,8 @@ pub struct Order {
     pub service: ServiceName,
     /// The version of the service that the operator has seen; none where it does not matter.
     pub expected_version: Option<u64>,
+    /// What tells a repetition of this order from another.
+    pub key: Option<IdempotencyKey>,
     /// What.
     pub verb: Verb,
     /// What a probe of the slot that it gives sessions to came to, where one was made.
@@ -51,7 +54,11 @@ pub struct Order {
 pub struct Done {
     /// Whether the verb changed anything.
     pub effect: Effect,
-    /// The service after it.
+    /// Whether it was carried out now.
+    pub occasion: Occasion,
+    /// The version of the service after it.
+    pub version: u64,
+    /// The service now.
     pub published: Arc<Published>,
 }
 
@@ -62,6 +69,15 @@ pub enum Effect {
     Changed,
     /// All was so already.
     None,
+}
+
+/// When a verb was carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// Now.
+    Now,
+    /// When its idempotency key came for the first time.
+    Earlier,
 }
 
 /// Why a verb was not carried out. Nothing has changed; an outage that cannot know says so.
@@ -75,6 +91,11 @@ pub enum VerbError {
         /// What it is.
         current: u64,
     },
+    /// Its idempotency key belongs to another verb.
+    #[error(
+        "the idempotency key {0} was used for another verb, or with another expected version: take a new key for each"
+    )]
+    KeyReused(IdempotencyKey),
     /// The rules forbid it.
     #[error(transparent)]
     Refused(#[from] Refusal),

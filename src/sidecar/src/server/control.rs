@@ -1,8 +1,10 @@
 //! The control API: what operators ask and order.
 
+mod changes;
 mod log;
 mod previews;
 mod services;
+mod streams;
 mod tokens;
 mod verbs;
 mod why;
@@ -11,8 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::{delete, get, post};
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::access::Access;
 use super::authority::Authority;
@@ -23,6 +26,7 @@ use super::gate::Gate;
 use super::http;
 use super::members::Members;
 use super::observations::Observations;
+use super::openapi::{About, Api};
 use super::problem::ApiError;
 use super::reports::Reports;
 use crate::store::Log;
@@ -55,30 +59,47 @@ pub struct Control {
     pub ending: Ending,
 }
 
+/// What the control API says of itself.
+const ABOUT: About = About {
+    title: "colorfast: the control API",
+    description: "What operators and their programs ask of a sidecar: the state of a release, and verbs that change it.",
+    server: "http://127.0.0.1:18001",
+    document: "/v1/openapi.json",
+};
+
 /// The routes of the control address.
 pub fn routes(control: Arc<Control>, gate: Gate) -> Router {
-    let routes = Router::new()
-        .route("/v1/services", get(services::list))
-        .route("/v1/services/{service}", get(services::show))
-        .route("/v1/services/{service}/verbs", post(verbs::order))
-        .route("/v1/services/{service}/confirmations/{version}", get(services::confirmation))
-        .route("/v1/services/{service}/bundles", get(services::bundles))
-        .route("/v1/services/{service}/why", post(why::why))
-        .route("/v1/services/{service}/preview-tokens", post(previews::mint))
-        .route("/v1/services/{service}/members/{member}", delete(services::forget))
-        .route("/v1/events", get(log::events))
-        .route("/v1/log/verification", get(log::verification))
-        .route("/v1/backup", get(copies::download))
-        .route("/v1/tokens", get(tokens::list).post(tokens::create))
-        .route("/v1/tokens/{token}", delete(tokens::revoke))
-        .with_state(control);
-    http::guarded(routes, gate, BODY_MAX)
+    let (routes, _) = described();
+    http::guarded(routes.with_state(control), gate, BODY_MAX)
 }
 
-/// How long a request may be held.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+/// The routes, and the document that describes them. A route is added here together with its description.
+pub fn described() -> (Router<Arc<Control>>, Value) {
+    Api::new()
+        .get("/v1/services", services::list, services::describe_list)
+        .get("/v1/services/{service}", services::show, services::describe_show)
+        .post("/v1/services/{service}/verbs", verbs::order, verbs::describe_order)
+        .get("/v1/services/{service}/confirmations/{version}", services::confirmation, services::describe_confirmation)
+        .get("/v1/services/{service}/watch", streams::watch, streams::describe_watch)
+        .get("/v1/services/{service}/bundles", services::bundles, services::describe_bundles)
+        .post("/v1/services/{service}/why", why::why, why::describe_why)
+        .post("/v1/services/{service}/preview-tokens", previews::mint, previews::describe_mint)
+        .delete("/v1/services/{service}/members/{member}", services::forget, services::describe_forget)
+        .get("/v1/events", log::events, log::describe_events)
+        .get("/v1/events/stream", streams::events, streams::describe_events)
+        .get("/v1/log/verification", log::verification, log::describe_verification)
+        .get("/v1/backup", copies::download, copies::describe_download)
+        .get("/v1/tokens", tokens::list, tokens::describe_list)
+        .post("/v1/tokens", tokens::create, tokens::describe_create)
+        .delete("/v1/tokens/{token}", tokens::revoke, tokens::describe_revoke)
+        .finish(&ABOUT)
+}
+
+/// How many milliseconds the answer may be held at most, while there is nothing new.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(transparent)]
-struct WaitMs(u64);
+#[schemars(inline)]
+struct WaitMs(#[schemars(range(max = WAIT_MAX_MS))] u64);
 
 impl WaitMs {
     fn limit(self) -> Result<Duration, ApiError> {

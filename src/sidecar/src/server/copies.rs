@@ -12,7 +12,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use colorfast_core::ids::Epoch;
 
-pub use self::backup::{Backups, download};
+pub use self::backup::{Backups, describe_download, download};
 pub use self::restore::{Existing, RestoreError, Restored, restore};
 use super::authority::{self, Opened};
 use crate::data_dir::STORE_FILE;

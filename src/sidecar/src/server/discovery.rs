@@ -7,10 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{FromRef, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
 use axum::{Json, Router};
 use colorfast_core::error::FieldError;
 use colorfast_core::ids::{ServiceName, SnapshotVersion};
@@ -19,6 +18,7 @@ use colorfast_core::release::Refusal;
 use colorfast_core::wire::discovery::{DiscoveryRequest, DiscoveryResponse};
 use colorfast_core::wire::ticket::Ticket;
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -28,6 +28,7 @@ use super::ending::Ending;
 use super::gate::Gate;
 use super::http::{self, Document};
 use super::members::{Heard, MemberId, Members, Said, Sending, TurnedAway};
+use super::openapi::{About, Api, Operation};
 use super::problem::{ApiError, Kind};
 use super::reports::{self, Reports};
 use super::tickets::Tickets;
@@ -60,11 +61,60 @@ impl Discovery {
     }
 }
 
+/// What discovery says of itself.
+const ABOUT: About = About {
+    title: "colorfast: discovery",
+    description: "What proxies ask of a sidecar: snapshots to decide by, and a place for what they have to tell.",
+    server: "http://127.0.0.1:18000",
+    document: "/v3/openapi.json",
+};
+
+/// What the routes of the discovery address work on.
+#[derive(Debug, Clone)]
+pub struct Proxies {
+    /// Snapshots.
+    pub discovery: Arc<Discovery>,
+    /// Reports.
+    pub reports: Arc<Reports>,
+}
+
+impl FromRef<Proxies> for Arc<Discovery> {
+    fn from_ref(proxies: &Proxies) -> Self {
+        proxies.discovery.clone()
+    }
+}
+
+impl FromRef<Proxies> for Arc<Reports> {
+    fn from_ref(proxies: &Proxies) -> Self {
+        proxies.reports.clone()
+    }
+}
+
 /// The routes of the discovery address.
 pub fn routes(discovery: Arc<Discovery>, reports: Arc<Reports>, gate: Gate) -> Router {
-    let routes = Router::new().route(DISCOVERY_PATH, post(snapshots)).with_state(discovery);
-    let routes = routes.merge(Router::new().route(REPORTS_PATH, post(reports::receive)).with_state(reports));
-    http::guarded(routes, gate, BODY_MAX)
+    let (routes, _) = described();
+    http::guarded(routes.with_state(Proxies { discovery, reports }), gate, BODY_MAX)
+}
+
+/// The routes, and the document that describes them. A route is added here together with its description.
+pub fn described() -> (Router<Proxies>, Value) {
+    Api::new()
+        .post(DISCOVERY_PATH, snapshots, describe_snapshots)
+        .post(REPORTS_PATH, reports::receive, reports::describe_receive)
+        .finish(&ABOUT)
+}
+
+fn describe_snapshots(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .named("pollSnapshot", "A snapshot newer than the one that is held", "proxies")
+        .describe(
+            "xDS in its REST form, as JSON. The request is held, for 20 s at most, until there is a newer snapshot. The \
+             next request acknowledges the answer by its version, or refuses it by `error_detail`.",
+        )
+        .body::<DiscoveryRequest>("What the proxy holds, and what was wrong with what it got.")
+        .answers::<DiscoveryResponse>("The snapshot, and the keys of its service. Keep it to yourself.")
+        .response(304, json!({ "description": "Nothing became newer while the request was held." }))
+        .may_fail(&[Kind::NO_SERVICE, Kind::OTHER_NODE, Kind::TICKET])
 }
 
 /// A request that keeps the rules.

@@ -1,5 +1,7 @@
 //! What both APIs have in common: reading requests so that every refusal is a problem document, and the gate.
 
+use std::borrow::Cow;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +13,15 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware;
 use axum::routing::get;
-use colorfast_core::ids::ServiceName;
+use colorfast_core::ids::{IdempotencyKey, ServiceName};
+use schemars::{JsonSchema, SchemaGenerator, json_schema};
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use super::gate::{self, Gate};
+use super::openapi::Parameter;
 use super::problem::{ApiError, Kind};
+use crate::api::IDEMPOTENCY_KEY;
 use crate::api::tokens::TokenName;
 
 /// How long a client may take to send a body.
@@ -75,9 +81,36 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Document<T> {
 /// Reads a JSON document; the error names the field.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let document = serde_path_to_error::deserialize(&mut json).map_err(document_error)?;
+    let document = match serde_path_to_error::deserialize(&mut json) {
+        Ok(document) => document,
+        Err(error) => return with_whole_numbers(bytes).ok_or_else(|| document_error(error)),
+    };
     json.end().map_err(|error| ApiError::new(Kind::BODY, format!("there is more after the document: {error}")))?;
     Ok(document)
+}
+
+/// Reads a document that has whole numbers written with a fraction. They are integers by JSON Schema, though not by serde.
+fn with_whole_numbers<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let mut document = serde_json::from_slice(bytes).ok()?;
+    whole(&mut document);
+    serde_json::from_value(document).ok()
+}
+
+/// Writes `7.0` as `7`, wherever it stands.
+pub fn whole(value: &mut Value) {
+    /// The integers that a float can hold without a doubt.
+    const MOST: f64 = 9_007_199_254_740_991.0;
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(whole),
+        Value::Object(fields) => fields.values_mut().for_each(whole),
+        Value::Number(number) if number.is_f64() => {
+            let whole = number.as_f64().filter(|number| number.fract() == 0.0 && number.abs() <= MOST);
+            if let Some(whole) = whole {
+                *value = (whole as i64).into();
+            }
+        }
+        _ => {}
+    }
 }
 
 /// What serde said, with the path of the field where it is known.
@@ -114,6 +147,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Service {
     }
 }
 
+impl Parameter for Service {
+    const PROBLEMS: &'static [Kind] = &[Kind::FIELD];
+
+    fn describe(schemas: &mut SchemaGenerator) -> Value {
+        let schema = schemas.subschema_for::<ServiceName>();
+        json!({ "name": "service", "in": "path", "required": true, "description": "The service.", "schema": schema,
+            "example": "chat" })
+    }
+}
+
 /// The version that the path names.
 #[derive(Debug)]
 pub struct Version(pub u64);
@@ -125,6 +168,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Version {
         let text = parameter(parts, state, "version").await?;
         let wrong = |_| ApiError::new(Kind::FIELD, "version: is not a whole number").at("version");
         text.parse().map(Self).map_err(wrong)
+    }
+}
+
+impl Parameter for Version {
+    const PROBLEMS: &'static [Kind] = &[Kind::FIELD];
+
+    fn describe(schemas: &mut SchemaGenerator) -> Value {
+        let schema = u64::json_schema(schemas);
+        json!({ "name": "version", "in": "path", "required": true, "description": "A version of the service.",
+            "schema": schema, "example": 2 })
     }
 }
 
@@ -150,6 +203,76 @@ impl<S: Send + Sync> FromRequestParts<S> for NamedToken {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let name = parameter(parts, state, "token").await?;
         name.parse().map(Self).map_err(|error| ApiError::new(Kind::FIELD, format!("token: {error}")).at("token"))
+    }
+}
+
+impl Parameter for NamedToken {
+    const PROBLEMS: &'static [Kind] = &[Kind::FIELD];
+
+    fn describe(schemas: &mut SchemaGenerator) -> Value {
+        let schema = schemas.subschema_for::<TokenName>();
+        json!({ "name": "token", "in": "path", "required": true, "description": "The name of the token.",
+            "schema": schema, "example": "ci" })
+    }
+}
+
+impl Parameter for MemberName {
+    const PROBLEMS: &'static [Kind] = &[];
+
+    fn describe(_: &mut SchemaGenerator) -> Value {
+        json!({ "name": "member", "in": "path", "required": true,
+            "description": "The member, `<node id>/<process id>`, its slash encoded as `%2F`.",
+            "schema": { "type": "string", "minLength": 1 }, "example": "edge/00000000000000aa" })
+    }
+}
+
+/// The idempotency key of a request, where it has one.
+#[derive(Debug)]
+pub struct Repeatable(pub Option<IdempotencyKey>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Repeatable {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let wrong = |cause: &dyn Display| ApiError::new(Kind::KEY, format!("{IDEMPOTENCY_KEY}: {cause}"));
+        let mut given = parts.headers.get_all(IDEMPOTENCY_KEY).iter();
+        let Some(value) = given.next() else { return Ok(Self(None)) };
+        if given.next().is_some() {
+            return Err(wrong(&"stands twice"));
+        }
+        let text = value.to_str().map_err(|_| wrong(&"is not printable ASCII"))?;
+        let text = unquoted(text).ok_or_else(|| wrong(&"begins as a quoted string, but does not end as one"))?;
+        text.parse().map(|key| Self(Some(key))).map_err(|error| wrong(&error))
+    }
+}
+
+impl Parameter for Repeatable {
+    const PROBLEMS: &'static [Kind] = &[Kind::KEY, Kind::KEY_REUSED];
+
+    fn describe(_: &mut SchemaGenerator) -> Value {
+        let description = "A random text that no other verb has. The verb is carried out once, however often it is \
+            sent with it in 24 hours: the answer of the first time comes again, with `repeated`. Keys of refused \
+            verbs are not remembered.";
+        // Bare, without a quote before it or spaces around it; or a string of structured fields.
+        let pattern = r#"^([!#-~]([ -~]{0,126}[!-~])?|"([ !#-\[\]-~]|\\["\\]){1,128}")$"#;
+        let schema = json_schema!({ "type": "string", "pattern": pattern });
+        json!({ "name": "Idempotency-Key", "in": "header", "required": false, "description": description,
+            "schema": schema, "example": "4d2c6a1e" })
+    }
+}
+
+/// A string as structured fields write it (RFC 9651), between quotes and with backslashes before quotes and
+/// backslashes; what has no quotes is taken as it stands.
+fn unquoted(text: &str) -> Option<Cow<'_, str>> {
+    let Some(quoted) = text.strip_prefix('"') else { return Some(text.into()) };
+    let mut plain = String::with_capacity(quoted.len());
+    let mut characters = quoted.chars();
+    loop {
+        match characters.next()? {
+            '"' => return characters.next().is_none().then(|| plain.into()),
+            '\\' => plain.push(characters.next().filter(|escaped| matches!(escaped, '"' | '\\'))?),
+            character => plain.push(character),
+        }
     }
 }
 

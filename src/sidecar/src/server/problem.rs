@@ -8,78 +8,167 @@ use colorfast_core::error::FieldError;
 use colorfast_core::release::Refusal;
 
 use super::authority::VerbError;
-use crate::api::{PROBLEM_PREFIX, Problem, problem_code};
+use crate::api::{Change, PROBLEM_PREFIX, Problem, problem_code};
 use crate::store::Outage;
 
 /// An error on its way to the client.
 #[derive(Debug)]
 pub struct ApiError(Box<Problem>);
 
-/// What kind of problem: its stable word, its status, and its title.
+/// What kind of problem: its stable word, its status, its title, and what to do about it.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind {
     code: &'static str,
     status: StatusCode,
     title: &'static str,
+    remedy: &'static str,
+}
+
+/// Declares every kind, once: `docs/api.md` and the OpenAPI document list what stands here.
+macro_rules! kinds {
+    ($($name:ident = $code:expr, $status:ident, $title:literal, $remedy:literal;)*) => {
+        impl Kind {
+            $(
+                #[doc = $title]
+                pub const $name: Self =
+                    Self { code: $code, status: StatusCode::$status, title: $title, remedy: $remedy };
+            )*
+            /// Every kind that there is.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+kinds! {
+    UNAUTHENTICATED = problem_code::UNAUTHENTICATED, UNAUTHORIZED, "The bearer token is missing or wrong",
+        "Send `authorization: Bearer TOKEN` with a token of this address.";
+    FAILURES = problem_code::FAILURES, TOO_MANY_REQUESTS, "Authentication has failed too often",
+        "Wait for `retry_after_seconds`, then try with another token.";
+    FORBIDDEN = problem_code::FORBIDDEN, FORBIDDEN, "The token is not for this",
+        "`detail` names the role that is needed; an admin makes a token that has it.";
+    OTHER_NODE = problem_code::OTHER_NODE, FORBIDDEN, "The token is for other nodes",
+        "Ask with a token whose pattern has this node id in it.";
+    TICKET = problem_code::TICKET, FORBIDDEN, "The ticket of the member is missing or wrong",
+        "Show the ticket that came with the first answer to this proxy.";
+    TOKEN_EXISTS = problem_code::TOKEN_EXISTS, CONFLICT, "There is a token of that name",
+        "Take another name, or revoke that token first.";
+    TOKENS_FULL = problem_code::TOKENS_FULL, CONFLICT, "There are too many tokens", "Revoke some first.";
+    NOT_FOUND = problem_code::NOT_FOUND, NOT_FOUND, "There is no such thing",
+        "Compare the path with this document, and names with `colorfast status`.";
+    METHOD = problem_code::METHOD, METHOD_NOT_ALLOWED, "The resource has no such method",
+        "Use one of the methods in the `allow` header.";
+    BODY = problem_code::BODY, BAD_REQUEST, "The body cannot be read",
+        "`field` names the place, `detail` what stands there and what would be right.";
+    QUERY = problem_code::QUERY, BAD_REQUEST, "The query cannot be read",
+        "`field` names the parameter; parameters that are not in this document are refused.";
+    TOO_LARGE = problem_code::TOO_LARGE, PAYLOAD_TOO_LARGE, "The body is too long",
+        "Send less: settings and manifests are a few hundred bytes.";
+    TOO_SLOW = problem_code::TOO_SLOW, REQUEST_TIMEOUT, "The body did not come in time",
+        "Send it again, within ten seconds. Nothing was carried out.";
+    FIELD = problem_code::FIELD, UNPROCESSABLE_ENTITY, "A value breaks a rule",
+        "`field` names the value, `detail` the rule. Nothing was carried out.";
+    STALE = problem_code::STALE, CONFLICT, "The service has changed since",
+        "Look at `changes`: what others did since `expected_version`. Decide anew, and expect `current_version`.";
+    KEY = problem_code::KEY, BAD_REQUEST, "The idempotency key cannot be read",
+        "Send 1 to 128 printable ASCII characters, once, bare or as a quoted string.";
+    KEY_REUSED = problem_code::KEY_REUSED, UNPROCESSABLE_ENTITY, "The idempotency key belongs to another verb",
+        "Draw a new key for each verb, and repeat a key with the very same document only.";
+    LAST_EVENT_ID = "invalid-last-event-id", BAD_REQUEST, "The header Last-Event-ID cannot be read",
+        "Send the `id` of the last event, or none.";
+    NOT_MEMBER = problem_code::NOT_MEMBER, CONFLICT, "The proxy is no member",
+        "Ask for a snapshot first: that makes a member.";
+    OUTAGE = problem_code::OUTAGE, SERVICE_UNAVAILABLE, "The sidecar cannot do it now",
+        "Ask again later; repeat a verb with its idempotency key, which carries it out once.";
+    NO_SERVICE = "no-service", NOT_FOUND, "There is no such service",
+        "`colorfast service apply FILE` (the verb `apply`) creates one.";
+    NO_SLOT = "no-slot", NOT_FOUND, "There is no such slot", "Name one of the slots of the service's settings.";
+    NO_BUNDLE = "no-bundle", NOT_FOUND, "There is no such bundle", "`colorfast bundle add FILE` adds one.";
+    BUNDLE_EXISTS = "bundle-exists", CONFLICT, "The bundle has other parts",
+        "A bundle never changes: take another id.";
+    WRONG_PHASE = "wrong-phase", CONFLICT, "The phase of the slot does not allow it",
+        "`detail` names the phase and those that would do; `changes` says who brought it there.";
+    NOTHING_LIVE = "nothing-live", CONFLICT, "No slot is live", "`switch` makes the first slot live.";
+    OVER_ALL = "weight-over-all", CONFLICT, "The candidates would take more than everything",
+        "Lower another candidate first.";
+    ALREADY_LIVE = "already-live", CONFLICT, "The slot is live already", "Nothing is to be done.";
+    NO_WAY_BACK = "no-way-back", CONFLICT, "No slot was live before", "Name a slot in `to`.";
+    WAY_BACK_GONE = "way-back-gone", CONFLICT, "The slot that was live before is no target any more",
+        "Name another slot in `to`.";
+    NOT_INTRODUCED = "not-introduced", CONFLICT, "Not every member knows the assignment",
+        "Wait until the confirmation of `awaited_version` is complete, or forget the members that are gone.";
+    ATTESTATION = "attestation-mismatch", CONFLICT, "The agent says that it runs another bundle",
+        "Start the bundle that is staged there and stage the slot anew, or force it with a reason.";
+    CANNOT_SERVE = "cannot-serve", CONFLICT, "The slot cannot serve",
+        "`detail` says what was seen. Mend the upstream, or force it with a reason.";
+    QUARANTINE = "quarantine", CONFLICT, "The slot is kept as a rollback target",
+        "Wait, or force it with a reason.";
+    NOT_ACCOUNTED = "not-accounted", CONFLICT, "The slot may still hold sessions",
+        "Migrate it first, or force it with a reason.";
+    SLOT_IN_USE = "slot-in-use", CONFLICT, "A slot in use cannot leave the settings", "Recycle the slot first.";
 }
 
 impl Kind {
-    /// No token, or another one.
-    pub const UNAUTHENTICATED: Self =
-        Self::new(problem_code::UNAUTHENTICATED, StatusCode::UNAUTHORIZED, "The bearer token is missing or wrong");
-    /// Authentication has failed too often.
-    pub const FAILURES: Self =
-        Self::new(problem_code::FAILURES, StatusCode::TOO_MANY_REQUESTS, "Authentication has failed too often");
-    /// Who asks may not ask this.
-    pub const FORBIDDEN: Self = Self::new(problem_code::FORBIDDEN, StatusCode::FORBIDDEN, "The token is not for this");
-    /// The token is for other nodes.
-    pub const OTHER_NODE: Self =
-        Self::new(problem_code::OTHER_NODE, StatusCode::FORBIDDEN, "The token is for other nodes");
-    /// The member's ticket is missing, or is another's.
-    pub const TICKET: Self =
-        Self::new(problem_code::TICKET, StatusCode::FORBIDDEN, "The ticket of the member is missing or wrong");
-    /// There is a token of that name.
-    pub const TOKEN_EXISTS: Self =
-        Self::new(problem_code::TOKEN_EXISTS, StatusCode::CONFLICT, "There is a token of that name");
-    /// There are too many tokens.
-    pub const TOKENS_FULL: Self =
-        Self::new(problem_code::TOKENS_FULL, StatusCode::CONFLICT, "There are too many tokens");
-    /// Nothing is there.
-    pub const NOT_FOUND: Self = Self::new(problem_code::NOT_FOUND, StatusCode::NOT_FOUND, "There is no such thing");
-    /// Something is there, but not by this method.
-    pub const METHOD: Self =
-        Self::new(problem_code::METHOD, StatusCode::METHOD_NOT_ALLOWED, "The resource has no such method");
-    /// The body is no document of its kind.
-    pub const BODY: Self = Self::new(problem_code::BODY, StatusCode::BAD_REQUEST, "The body cannot be read");
-    /// The query is not one of this resource.
-    pub const QUERY: Self = Self::new(problem_code::QUERY, StatusCode::BAD_REQUEST, "The query cannot be read");
-    /// The body is too long.
-    pub const TOO_LARGE: Self =
-        Self::new(problem_code::TOO_LARGE, StatusCode::PAYLOAD_TOO_LARGE, "The body is too long");
-    /// The body did not come.
-    pub const TOO_SLOW: Self =
-        Self::new(problem_code::TOO_SLOW, StatusCode::REQUEST_TIMEOUT, "The body did not come in time");
-    /// A value breaks a rule.
-    pub const FIELD: Self = Self::new(problem_code::FIELD, StatusCode::UNPROCESSABLE_ENTITY, "A value breaks a rule");
-    /// The operator has seen another version.
-    pub const STALE: Self = Self::new(problem_code::STALE, StatusCode::CONFLICT, "The service has changed since");
-    /// Only members report.
-    pub const NOT_MEMBER: Self = Self::new(problem_code::NOT_MEMBER, StatusCode::CONFLICT, "The proxy is no member");
-    /// The sidecar cannot do it now.
-    pub const OUTAGE: Self =
-        Self::new(problem_code::OUTAGE, StatusCode::SERVICE_UNAVAILABLE, "The sidecar cannot do it now");
+    /// What refusals by the release state come to.
+    pub const REFUSALS: &'static [Self] = &[
+        Self::FIELD,
+        Self::NO_SERVICE,
+        Self::NO_SLOT,
+        Self::NO_BUNDLE,
+        Self::BUNDLE_EXISTS,
+        Self::WRONG_PHASE,
+        Self::NOTHING_LIVE,
+        Self::OVER_ALL,
+        Self::ALREADY_LIVE,
+        Self::NO_WAY_BACK,
+        Self::WAY_BACK_GONE,
+        Self::NOT_INTRODUCED,
+        Self::ATTESTATION,
+        Self::CANNOT_SERVE,
+        Self::QUARANTINE,
+        Self::NOT_ACCOUNTED,
+        Self::SLOT_IN_USE,
+    ];
 
-    const fn new(code: &'static str, status: StatusCode, title: &'static str) -> Self {
-        Self { code, status, title }
+    /// Its stable word, behind the prefix of all.
+    pub fn code(&self) -> &'static str {
+        self.code
     }
 
+    /// The status that it is answered with.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What kind of problem it is.
+    pub fn title(&self) -> &'static str {
+        self.title
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        self.remedy
+    }
+
+    /// The kind of a refusal; one that has none does not compile.
     fn of(refusal: &Refusal) -> Self {
         match refusal {
-            Refusal::NoService(_) | Refusal::NoSlot { .. } | Refusal::NoBundle(_) => {
-                Self::new(refusal.code(), StatusCode::NOT_FOUND, "There is no such thing")
-            }
+            Refusal::NoService(_) => Self::NO_SERVICE,
+            Refusal::NoSlot { .. } => Self::NO_SLOT,
+            Refusal::NoBundle(_) => Self::NO_BUNDLE,
+            Refusal::BundleExists { .. } => Self::BUNDLE_EXISTS,
             Refusal::Field(_) => Self::FIELD,
-            _ => Self::new(refusal.code(), StatusCode::CONFLICT, "The release state does not allow it"),
+            Refusal::WrongPhase { .. } => Self::WRONG_PHASE,
+            Refusal::NothingLive(_) | Refusal::NothingToRollBack => Self::NOTHING_LIVE,
+            Refusal::OverAll { .. } => Self::OVER_ALL,
+            Refusal::AlreadyLive(_) => Self::ALREADY_LIVE,
+            Refusal::NoWayBack { .. } => Self::NO_WAY_BACK,
+            Refusal::WayBackGone { .. } => Self::WAY_BACK_GONE,
+            Refusal::NotIntroduced { .. } => Self::NOT_INTRODUCED,
+            Refusal::AttestationMismatch { .. } => Self::ATTESTATION,
+            Refusal::CannotServe { .. } => Self::CANNOT_SERVE,
+            Refusal::Quarantine { .. } => Self::QUARANTINE,
+            Refusal::NotAccounted(_) => Self::NOT_ACCOUNTED,
+            Refusal::SlotInUse { .. } => Self::SLOT_IN_USE,
         }
     }
 }
@@ -94,6 +183,7 @@ impl ApiError {
             detail: detail.to_string(),
             field: None,
             current_version: None,
+            changes: Vec::new(),
             awaited_version: None,
             members: Vec::new(),
             retry_after_seconds: None,
@@ -110,6 +200,20 @@ impl ApiError {
     /// The problem stands at `field`.
     pub fn at(mut self, field: impl Into<String>) -> Self {
         self.0.field = Some(field.into());
+        self
+    }
+}
+
+impl ApiError {
+    /// The service is at `version` now, after `changes`; the last of them is told in words, too.
+    pub fn after(mut self, version: u64, changes: Vec<Change>) -> Self {
+        if let Some(Change { version, event, principal, at }) = changes.last() {
+            let at = jiff::Timestamp::from_millisecond(i64::try_from(at.0).unwrap_or(i64::MAX));
+            let at = at.map_or_else(|_| String::new(), |at| format!(" at {at}"));
+            self.0.detail.push_str(&format!("; the last change was {event} (v{version}) by {principal}{at}"));
+        }
+        self.0.current_version = Some(version);
+        self.0.changes = changes;
         self
     }
 }
@@ -150,6 +254,7 @@ impl From<VerbError> for ApiError {
                 stale.0.current_version = Some(current);
                 stale
             }
+            VerbError::KeyReused(_) => Self::new(Kind::KEY_REUSED, error),
             VerbError::Refused(refusal) => refusal.into(),
             VerbError::Outage(outage) => outage.into(),
         }

@@ -17,6 +17,7 @@ use super::clock;
 use super::http::Document;
 use super::members::{MemberId, Members, is_number};
 use super::observations::Observations;
+use super::openapi::Operation;
 use super::problem::{ApiError, Kind};
 use super::tickets::Tickets;
 use crate::api::InstanceStatus;
@@ -142,6 +143,16 @@ fn prefix(member: &MemberId) -> String {
 /// What has a fixed length comes first, so that no node id can reach another's place.
 fn key(member: &MemberId, instance: &str) -> String {
     format!("{}{instance}/{}", prefix(member), member.node())
+}
+
+/// What `receive` is for.
+pub fn describe_receive(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .named("report", "What a VM instance tells", "proxies")
+        .describe("One document, applied once: it is sent again until its sequence number is acknowledged.")
+        .body::<Report>("The report.")
+        .answers::<ReportAck>("It need not be sent again.")
+        .may_fail(&[Kind::NOT_MEMBER, Kind::OTHER_NODE, Kind::TICKET])
 }
 
 /// `POST /v3/reports`

@@ -116,7 +116,8 @@ fn a_genesis_must_fit_its_copy() {
         change(&mut epoch, &mut restored);
         let event = Event::Genesis { epoch, restored: Some(restored) };
         let seq = story.state.head + 1;
-        let entry = Entry { seq, schema: SCHEMA, at: story.now, service: None, principal: "operator".into(), event };
+        let entry =
+            Entry { seq, schema: SCHEMA, at: story.now, service: None, principal: "operator".into(), key: None, event };
         let mut state = story.state.clone();
         let applied = state.apply(&entry).map_err(|error| error.cause);
         assert!(applied.is_ok() || state == story.state);

@@ -30,7 +30,9 @@ async fn asks_the_right_paths() {
     let client = &fake.client;
     client.services().await.unwrap();
     client.service(&chat()).await.unwrap();
-    client.service_after(&chat(), 3, Duration::from_secs(99)).await.unwrap();
+    client.watch(&chat()).await.unwrap();
+    client.follow(Some(&chat()), 7).await.unwrap();
+    client.follow(None, 0).await.unwrap();
     client.confirmation(&chat(), 3, Duration::from_millis(1500)).await.unwrap();
     client.confirmation(&chat(), 3, Duration::ZERO).await.unwrap();
     client.bundles(&chat()).await.unwrap();
@@ -43,7 +45,9 @@ async fn asks_the_right_paths() {
         [
             "GET /v1/services",
             "GET /v1/services/chat",
-            "GET /v1/services/chat?after_version=3&wait_ms=30000",
+            "GET /v1/services/chat/watch",
+            "GET /v1/events/stream?service=chat&after=7",
+            "GET /v1/events/stream?after=0",
             "GET /v1/services/chat/confirmations/3?wait_ms=1500",
             "GET /v1/services/chat/confirmations/3",
             "GET /v1/services/chat/bundles",

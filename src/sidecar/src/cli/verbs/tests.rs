@@ -10,9 +10,14 @@ fn verb(json: &str) -> Verb {
     serde_json::from_str(json).unwrap()
 }
 
+fn manner(patience: Patience) -> Manner {
+    let (key, lost_limit) = ("a \"key\"".parse().unwrap(), Duration::from_secs(10));
+    Manner { patience, expected_version: None, key, lost_limit }
+}
+
 async fn switch(fake: &Fake, patience: Patience) -> Result<Carried, Failure> {
     let request = VerbRequest { expected_version: Some(6), verb: verb(SWITCH) };
-    carry_out(&fake.client, &"chat".parse().unwrap(), &request, patience).await
+    carry_out(&fake.client, &"chat".parse().unwrap(), &request, &manner(patience)).await
 }
 
 /// Answers each question of a kind with the next answer of its row, and the last one for ever.
@@ -144,9 +149,8 @@ async fn unwritable_output_changes_no_outcome() {
             for format in [Format::Text, Format::Json] {
                 let done = confirmation(7, outcome, &[("a/1", state)]);
                 let fake = Fake::start(rows(vec![(200, applied(7, done.clone()))], vec![done])).await;
-                let manner = Manner { patience: WAIT, expected_version: None };
                 let output = Output::broken(format, kind);
-                let ended = run(&fake.client, &output, &chat, verb(SWITCH), manner).await;
+                let ended = run(&fake.client, &output, &chat, verb(SWITCH), manner(WAIT)).await;
                 assert_eq!(ended.unwrap(), exit, "{kind} {format:?}");
             }
         }
@@ -164,6 +168,58 @@ async fn outages_while_waiting_leave_it_unconfirmed() {
     let carried = switch(&Fake::start(answer).await, MOMENT).await.unwrap();
     assert_eq!(carried.ending.map(Ending::exit), Some(Exit::Unconfirmed));
     assert_eq!(carried.lost.map(|lost| lost.exit()), Some(Exit::Outage));
+}
+
+/// A verb whose answer is lost is sent again under its key, and the operator is told what came of it the first time;
+/// one whose sidecar does not come back is left with the key, and the command that finds out.
+#[tokio::test]
+async fn lost_answers_are_asked_for_again() {
+    for (comes_back, limit) in [(true, Duration::from_secs(20)), (false, Duration::from_millis(300))] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let sidecar = tokio::spawn(async move {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let mut keys = Vec::new();
+            for number in 0.. {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut seen = String::new();
+                while !seen.ends_with('}') {
+                    let mut bytes = [0; 4096];
+                    let read = stream.read(&mut bytes).await.unwrap();
+                    seen.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+                }
+                keys.push(seen.lines().find_map(|line| line.strip_prefix("idempotency-key: ")).unwrap().to_owned());
+                // The connection breaks twice: nobody can know whether the verb was carried out.
+                if number < 2 || !comes_back {
+                    continue;
+                }
+                let mut done = applied(7, confirmation(7, "no_members", &[]));
+                done["repeated"] = true.into();
+                let done = done.to_string();
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", done.len());
+                stream.write_all(format!("{head}{done}").as_bytes()).await.unwrap();
+                break;
+            }
+            keys
+        });
+        let request = VerbRequest { expected_version: None, verb: verb(SWITCH) };
+        let manner = Manner { lost_limit: limit, ..manner(Patience::Return) };
+        let client = fake::client(&format!("http://{address}"));
+        let carried = carry_out(&client, &"chat".parse().unwrap(), &request, &manner).await;
+        if comes_back {
+            let response = carried.unwrap().response;
+            assert!(response.repeated && response.changed);
+            assert_eq!(sidecar.await.unwrap(), [r#""a \"key\"""#; 3]);
+            let text = report(&verb(SWITCH), &response, Some(Ending::NoMembers), Duration::ZERO, &Output::plain());
+            assert!(text.starts_with("done when this was sent first: switched to green (v7"), "{text}");
+        } else {
+            let Failure::Told(told) = carried.unwrap_err() else { panic!("not told") };
+            assert_eq!(told.exit, Exit::Outage);
+            assert!(told.problem.detail.contains("may have been done or not"), "{}", told.problem.detail);
+            assert!(told.next[1].contains("--idempotency-key 'a \"key\"'"), "{:?}", told.next);
+            sidecar.abort();
+        }
+    }
 }
 
 /// Each verb tells what it did.

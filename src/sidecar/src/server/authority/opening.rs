@@ -9,6 +9,7 @@ use colorfast_core::release::{Entry, Event, SCHEMA, State};
 use colorfast_core::time::UnixMillis;
 use tracing::info;
 
+use super::repetition::Keys;
 use super::replay::Replay;
 use crate::server::clock;
 use crate::store::{Head, Log, Record};
@@ -25,6 +26,8 @@ pub struct Opened {
     pub(super) last_at: UnixMillis,
     /// When the last entry of each service was.
     pub(super) services: BTreeMap<ServiceName, UnixMillis>,
+    /// The keys that its verbs came with.
+    pub(super) keys: Keys,
 }
 
 impl Opened {
@@ -48,7 +51,8 @@ impl Opened {
     /// # Errors
     /// As [`Self::open`].
     pub async fn read(log: Arc<dyn Log>) -> Result<Self> {
-        let mut opened = Self { log, replay: Replay::new(), last_at: UnixMillis(0), services: BTreeMap::new() };
+        let (replay, keys) = (Replay::new(), Keys::default());
+        let mut opened = Self { log, replay, last_at: UnixMillis(0), services: BTreeMap::new(), keys };
         opened.follow().await?;
         Ok(opened)
     }
@@ -84,9 +88,10 @@ impl Opened {
     }
 
     async fn follow(&mut self) -> Result<()> {
-        let Self { log, replay, last_at, services } = self;
+        let Self { log, replay, last_at, services, keys } = self;
         let followed = replay.follow(log.as_ref(), |entry| {
             *last_at = entry.at;
+            keys.learn(entry);
             if let Event::Genesis { .. } = entry.event {
                 services.values_mut().for_each(|at| *at = entry.at);
             }
@@ -98,7 +103,7 @@ impl Opened {
     fn record(&self, at: UnixMillis, principal: &str, event: Event) -> Result<Record> {
         let Head { seq, hash } = &self.replay.head;
         let seq = seq + 1;
-        let entry = Entry { seq, schema: SCHEMA, at, service: None, principal: principal.to_owned(), event };
+        let entry = Entry { seq, schema: SCHEMA, at, service: None, principal: principal.to_owned(), key: None, event };
         let (text, hash) = entry.seal(hash)?;
         Ok(Record { seq, text, hash })
     }

@@ -122,7 +122,7 @@ impl Scene {
     async fn another_appends(&self, at: UnixMillis, event: Event) -> u64 {
         let head = self.store.watch().borrow().clone();
         let (seq, principal) = (head.seq + 1, "other".to_owned());
-        let entry = Entry { seq, schema: SCHEMA, at, service: Some(chat()), principal, event };
+        let entry = Entry { seq, schema: SCHEMA, at, service: Some(chat()), principal, key: None, event };
         let (text, hash) = entry.seal(&head.hash).unwrap();
         self.store.append(head, vec![Record { seq, text, hash }]).await.unwrap().seq
     }
@@ -134,7 +134,19 @@ async fn order(
     verb: serde_json::Value,
 ) -> Result<Done, VerbError> {
     let verb = serde_json::from_value(verb).unwrap();
-    authority.order(Order { principal: "test".to_owned(), service: chat(), expected_version, verb, probed: None }).await
+    let principal = "test".to_owned();
+    authority.order(Order { principal, service: chat(), expected_version, key: None, verb, probed: None }).await
+}
+
+async fn keyed(
+    scene: &Scene,
+    key: &str,
+    expected_version: Option<u64>,
+    verb: serde_json::Value,
+) -> Result<Done, VerbError> {
+    let (verb, key) = (serde_json::from_value(verb).unwrap(), Some(key.parse().unwrap()));
+    let principal = "test".to_owned();
+    scene.authority.order(Order { principal, service: chat(), expected_version, key, verb, probed: None }).await
 }
 
 fn apply() -> serde_json::Value {
@@ -231,6 +243,46 @@ async fn unseen_events_are_shown_later() {
     tokio::time::resume();
     let shown = published.wait_for(|published| published.snapshot.version == version + 1);
     tokio::time::timeout(LIMIT, shown).await.unwrap().unwrap();
+}
+
+/// A verb that is sent again under its key is answered as the first time, also where the store had failed to say so.
+#[tokio::test]
+async fn repeated_verbs_are_carried_out_once() {
+    let scene = Scene::new().await;
+    let first = keyed(&scene, "1", None, apply()).await.unwrap();
+    scene.order(bundle(1)).await.unwrap();
+    let again = keyed(&scene, "1", None, apply()).await.unwrap();
+    assert_eq!((first.occasion, again.occasion), (Occasion::Now, Occasion::Earlier));
+    assert_eq!((again.version, again.effect), (first.version, Effect::Changed));
+    assert_eq!(again.published.snapshot.version, first.version + 1);
+
+    scene.log.break_next(WRITES_AND_BLINDS);
+    keyed(&scene, "2", None, bundle(2)).await.unwrap_err();
+    scene.log.blind.store(false, Ordering::SeqCst);
+    let told = keyed(&scene, "2", None, bundle(2)).await.unwrap();
+    assert_eq!((told.occasion, told.effect, told.version), (Occasion::Earlier, Effect::Changed, first.version + 2));
+    assert_eq!(scene.entries().await.len(), 4);
+}
+
+/// A key belongs to one request: another verb, or another expectation, is told so and changes nothing. What was
+/// refused may be tried again under its key, and what changed nothing goes on having changed nothing.
+#[tokio::test]
+async fn keys_belong_to_one_request() {
+    let scene = Scene::new().await;
+    let stage = json!({"verb": "stage", "slot": "blue", "bundle": "v1"});
+    keyed(&scene, "1", None, apply()).await.unwrap();
+    let idle = keyed(&scene, "2", None, apply()).await.unwrap();
+    keyed(&scene, "3", None, stage.clone()).await.unwrap_err();
+    keyed(&scene, "4", None, bundle(1)).await.unwrap();
+    let staged = keyed(&scene, "3", None, stage).await.unwrap();
+    assert_eq!((staged.occasion, staged.effect), (Occasion::Now, Effect::Changed));
+    let again = keyed(&scene, "2", None, apply()).await.unwrap();
+    assert_eq!((again.occasion, again.effect, again.version), (Occasion::Earlier, Effect::None, idle.version));
+    for (expected, verb) in [(None, bundle(2)), (Some(2), apply())] {
+        let reused = keyed(&scene, "1", expected, verb).await.unwrap_err();
+        assert_eq!(reused, VerbError::KeyReused("1".parse().unwrap()));
+    }
+    assert_eq!(scene.entries().await.len(), 4);
 }
 
 /// What somebody else appends is followed, published, and checked against.

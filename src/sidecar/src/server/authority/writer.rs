@@ -8,15 +8,16 @@ use anyhow::{Context, Result};
 use colorfast_core::ids::ServiceName;
 use colorfast_core::keys::ServiceKeys;
 use colorfast_core::plan::Plan;
-use colorfast_core::release::{Circumstances, Entry, Event, Refusal, SCHEMA, State, Verb};
+use colorfast_core::release::{Circumstances, Entry, Event, Refusal, RequestKey, SCHEMA, State, Verb};
 use colorfast_core::time::UnixMillis;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{error, info, warn};
 
 use super::keys::RunKeys;
 use super::opening::Opened;
+use super::repetition::{Keys, fingerprint};
 use super::replay::Replay;
-use super::{Command, Done, Effect, Order, Orders, VerbError, keys};
+use super::{Command, Done, Effect, Occasion, Order, Orders, VerbError, keys};
 use crate::server::clock;
 use crate::server::directory::{Directory, Published};
 use crate::server::members::{Appended, Asked, Members};
@@ -57,6 +58,8 @@ pub struct Writer {
     last_at: UnixMillis,
     keys: BTreeMap<ServiceName, Arc<ServiceKeys>>,
     runs: RunKeys,
+    /// The idempotency keys of the last day.
+    used: Keys,
     standing: Standing,
 }
 
@@ -67,6 +70,16 @@ enum Standing {
     Level,
     /// The log may hold entries that are not folded in.
     Behind,
+}
+
+/// What is to be done about an order.
+enum Plans {
+    /// This is to be appended.
+    Append(Box<Planned>),
+    /// All is so already.
+    Nothing,
+    /// It was carried out before.
+    Repeat(Done),
 }
 
 /// An event on its way into the log.
@@ -103,6 +116,7 @@ impl Writer {
             last_at: opened.last_at,
             keys: BTreeMap::new(),
             runs,
+            used: opened.keys,
             standing: Standing::Level,
         };
         for (service, at) in opened.services {
@@ -152,18 +166,22 @@ impl Writer {
     }
 
     async fn carry_out(&mut self, order: &Order) -> Result<Done, VerbError> {
+        let request = fingerprint(order).map_err(|error| failed("read the verb", error))?;
+        let key = order.key.clone().map(|id| RequestKey { id, request });
         for _ in 0..ATTEMPTS {
             if self.standing == Standing::Behind {
                 self.catch_up().await?;
             }
-            let Some(planned) = self.plan(order).await? else {
-                return Ok(Done { effect: Effect::None, published: self.published(&order.service)? });
+            let planned = match self.plan(order, key.as_ref()).await? {
+                Plans::Append(planned) => planned,
+                Plans::Nothing => return self.idle(order, key),
+                Plans::Repeat(done) => return Ok(done),
             };
             let head = planned.record.head();
             match self.log.append(self.replay.head.clone(), vec![planned.record.clone()]).await {
                 Ok(_) => {
-                    self.commit(planned, Instant::now());
-                    return Ok(Done { effect: Effect::Changed, published: self.published(&order.service)? });
+                    self.commit(*planned, Instant::now());
+                    return self.done(order, head.seq);
                 }
                 Err(AppendError::Moved(_)) => self.standing = Standing::Behind,
                 Err(AppendError::Outage(outage)) => {
@@ -172,15 +190,47 @@ impl Writer {
                     if self.replay.head != head {
                         return Err(outage.into());
                     }
-                    return Ok(Done { effect: Effect::Changed, published: self.published(&order.service)? });
+                    return self.done(order, head.seq);
                 }
             }
         }
         Err(Outage { what: "append to the log", cause: "others append all the time: try again".to_owned() }.into())
     }
 
-    /// What `order` does to the log; `None` where all is so already.
-    async fn plan(&mut self, order: &Order) -> Result<Option<Planned>, VerbError> {
+    fn done(&self, order: &Order, version: u64) -> Result<Done, VerbError> {
+        let published = self.published(&order.service)?;
+        Ok(Done { effect: Effect::Changed, occasion: Occasion::Now, version, published })
+    }
+
+    fn idle(&mut self, order: &Order, key: Option<RequestKey>) -> Result<Done, VerbError> {
+        let published = self.published(&order.service)?;
+        let version = published.snapshot.version;
+        if let Some(key) = key {
+            self.used.learn_idle(order, key, version, self.now());
+        }
+        Ok(Done { effect: Effect::None, occasion: Occasion::Now, version, published })
+    }
+
+    /// The answer to a verb that was carried out before, under the same key.
+    fn repeat(&self, order: &Order, key: &RequestKey) -> Result<Option<Done>, VerbError> {
+        let Some(known) = self.used.find(order, &key.id, self.now()) else { return Ok(None) };
+        if known.request != key.request {
+            return Err(VerbError::KeyReused(key.id.clone()));
+        }
+        let (effect, version) = (known.effect, known.version);
+        Ok(Some(Done { effect, occasion: Occasion::Earlier, version, published: self.published(&order.service)? }))
+    }
+
+    /// The clock, which never goes back behind the log.
+    fn now(&self) -> UnixMillis {
+        clock::now().max(self.last_at)
+    }
+
+    /// What `order` does to the log.
+    async fn plan(&mut self, order: &Order, key: Option<&RequestKey>) -> Result<Plans, VerbError> {
+        if let Some(done) = key.map(|key| self.repeat(order, key)).transpose()?.flatten() {
+            return Ok(Plans::Repeat(done));
+        }
         let (state, service) = (&self.replay.state, &order.service);
         let known = state.services.get(service);
         if let Some(expected) = order.expected_version
@@ -191,8 +241,8 @@ impl Writer {
                 return Err(VerbError::Stale { expected, current });
             }
         }
-        let at = clock::now().max(self.last_at);
-        let Some(event) = self.check(order, at)? else { return Ok(None) };
+        let at = self.now();
+        let Some(event) = self.check(order, at)? else { return Ok(Plans::Nothing) };
         let keys = self.keys_for(service, &event).await?;
         let state = &self.replay.state;
         let entry = Entry {
@@ -201,6 +251,7 @@ impl Writer {
             at,
             service: Some(service.clone()),
             principal: order.principal.clone(),
+            key: key.cloned(),
             event,
         };
         let mut trial = State {
@@ -215,7 +266,7 @@ impl Writer {
         Plan::compile(&snapshot, Some(&keys)).map_err(Refusal::Field)?;
         let (text, hash) = entry.seal(&self.replay.head.hash).map_err(|error| failed("write the event", error))?;
         let record = Record { seq: entry.seq, text, hash };
-        Ok(Some(Planned { service: service.clone(), entry, record, trial, keys }))
+        Ok(Plans::Append(Box::new(Planned { service: service.clone(), entry, record, trial, keys })))
     }
 
     /// What `order` comes to by the rules, and by what is known of members and slots now.
@@ -246,6 +297,7 @@ impl Writer {
         self.replay.state.next_assignment = trial.next_assignment;
         self.replay.state.services.extend(trial.services);
         self.last_at = entry.at;
+        self.used.learn(&entry);
         self.keys.insert(service.clone(), keys.clone());
         self.show(&service, entry.at, Some(when), keys);
     }
@@ -253,8 +305,12 @@ impl Writer {
     /// Folds in what others have appended.
     async fn catch_up(&mut self) -> Result<(), Outage> {
         self.standing = Standing::Behind;
-        let last_at = &mut self.last_at;
-        let followed = self.replay.follow(self.log.as_ref(), |entry| *last_at = entry.at.max(*last_at)).await;
+        let (last_at, used) = (&mut self.last_at, &mut self.used);
+        let seen = |entry: &Entry| {
+            *last_at = entry.at.max(*last_at);
+            used.learn(entry);
+        };
+        let followed = self.replay.follow(self.log.as_ref(), seen).await;
         for service in self.unpublished() {
             let published = self.publish(&service, self.last_at, Some(Instant::now())).await;
             published.map_err(|error| failed("publish a service", format!("{error:#}")))?;
@@ -312,7 +368,8 @@ fn failed(what: &'static str, cause: impl ToString) -> Outage {
 /// An append that failed, and nobody can read whether it did.
 fn unsure(outage: &Outage) -> Outage {
     let cause = format!(
-        "{}. It may have been written: the log cannot be read now. Look at `colorfast status` before you repeat the verb",
+        "{}. It may have been written: the log cannot be read now. Repeat the verb with the same idempotency key, which \
+         carries it out once, or look at `colorfast status` first",
         outage.cause
     );
     Outage { what: outage.what, cause }
@@ -323,8 +380,11 @@ fn report(order: &Order, done: &Result<Done, VerbError>) {
     let (principal, service, verb) = (&order.principal, &order.service, order.verb.name());
     match done {
         Ok(done) => {
-            let version = done.published.snapshot.version;
-            info!(principal, %service, verb, version, changed = done.effect == Effect::Changed, "verb carried out");
+            let (version, changed) = (done.version, done.effect == Effect::Changed);
+            match done.occasion {
+                Occasion::Now => info!(principal, %service, verb, version, changed, "verb carried out"),
+                Occasion::Earlier => info!(principal, %service, verb, version, changed, "verb was carried out before"),
+            }
         }
         Err(VerbError::Outage(outage)) => error!(principal, %service, verb, %outage, "verb failed"),
         Err(refused) => info!(principal, %service, verb, reason = %refused, "verb refused"),

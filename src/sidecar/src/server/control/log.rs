@@ -7,12 +7,14 @@ use axum::extract::State;
 use colorfast_core::error::FieldError;
 use colorfast_core::ids::ServiceName;
 use colorfast_core::release::Entry;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Control;
 use crate::api::{Events, Verification};
 use crate::server::authority;
 use crate::server::http::Asked;
+use crate::server::openapi::Operation;
 use crate::server::problem::{ApiError, Kind};
 use crate::store::Record;
 
@@ -22,13 +24,26 @@ const LIMIT: usize = 100;
 const LIMIT_MAX: usize = 1000;
 
 /// Which entries.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EventsQuery {
+    /// Those of this service alone.
     service: Option<ServiceName>,
+    /// Those after this one.
     #[serde(default)]
     after: u64,
+    /// At most so many; 100 unless said.
+    #[schemars(range(min = 1, max = LIMIT_MAX))]
     limit: Option<usize>,
+}
+
+/// What `events` is for.
+pub fn describe_events(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .named("events", "Entries of the log", "log")
+        .describe("What was done, when, and by whom, oldest first. `head` is the last entry of the whole log.")
+        .query::<EventsQuery>()
+        .answers::<Events>("The entries.")
 }
 
 /// `GET /v1/events`
@@ -63,6 +78,14 @@ pub fn entry(record: &Record) -> Result<Entry, ApiError> {
         let detail = format!("entry {} cannot be read: {error}: run `colorfast verify-log`", record.seq);
         ApiError::new(Kind::OUTAGE, detail)
     })
+}
+
+/// What `verification` is for.
+pub fn describe_verification(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .named("verifyLog", "Verify the log", "log")
+        .describe("Reads the whole log again: each entry is checked against the chain of hashes and folded anew.")
+        .answers::<Verification>("How many entries are in order, and what is wrong with the next.")
 }
 
 /// `GET /v1/log/verification`

@@ -14,10 +14,25 @@ use super::Control;
 use crate::api::{PreviewToken, PreviewTokenRequest};
 use crate::server::clock;
 use crate::server::http::{Document, Service};
+use crate::server::openapi::Operation;
 use crate::server::problem::{ApiError, Kind};
 
 /// How long a token holds, unless the request says otherwise.
 const TTL_SECONDS: u32 = 3600;
+
+/// What `mint` is for.
+pub fn describe_mint(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .named("mintPreviewToken", "Mint a preview token", "services")
+        .describe(
+            "A token by which a request reaches a slot whatever its phase: for smoke tests and evals. It is a secret, \
+             and ends by itself.",
+        )
+        .takes::<Service>()
+        .body::<PreviewTokenRequest>("The slot, and for how long.")
+        .answers::<PreviewToken>("The token, and the header that carries it.")
+        .may_fail(&[Kind::FIELD, Kind::NO_SERVICE, Kind::NO_SLOT, Kind::WRONG_PHASE])
+}
 
 /// `POST /v1/services/{service}/preview-tokens`
 pub async fn mint(

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use colorfast_core::ids::ServiceName;
 use colorfast_core::release::{Entry, Event, Refusal};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -16,10 +17,19 @@ use crate::api::{Bundles, Confirmation, ServiceStatus};
 use crate::server::directory::Published;
 use crate::server::http::{Asked, MemberName, Service, Version};
 use crate::server::members::{Appended, Forgotten};
+use crate::server::openapi::Operation;
 use crate::server::problem::{ApiError, Kind};
 use crate::server::status;
 
 type Shared = State<Arc<Control>>;
+
+/// What `list` is for.
+pub fn describe_list(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .named("services", "Every service", "services")
+        .describe("Each with its slots, its proxies and its settings, in order of name.")
+        .answers::<Vec<ServiceStatus>>("The services.")
+}
 
 /// `GET /v1/services`
 pub async fn list(State(control): Shared) -> Json<Vec<ServiceStatus>> {
@@ -32,12 +42,28 @@ pub async fn list(State(control): Shared) -> Json<Vec<ServiceStatus>> {
 }
 
 /// How long `show` is held, and for what.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ShowQuery {
+    /// The version that is known: a newer one is answered at once. Absent: the one that is now.
     after_version: Option<u64>,
+    /// How many milliseconds to wait for a newer version or a change of its members.
     #[serde(default)]
     wait_ms: WaitMs,
+}
+
+/// What `show` is for.
+pub fn describe_show(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .named("service", "One service", "services")
+        .describe(
+            "Its slots, its proxies and its settings. With `wait_ms` the answer is held until the service is beyond \
+             `after_version` or one of its members changed, and no longer than that.",
+        )
+        .takes::<Service>()
+        .query::<ShowQuery>()
+        .answers::<ServiceStatus>("The service.")
+        .may_fail(&[Kind::NO_SERVICE])
 }
 
 /// `GET /v1/services/{service}`
@@ -62,11 +88,27 @@ pub async fn show(
 }
 
 /// How long `confirmation` is held.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConfirmationQuery {
+    /// How many milliseconds to wait for it to change.
     #[serde(default)]
     wait_ms: WaitMs,
+}
+
+/// What `confirmation` is for.
+pub fn describe_confirmation(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .named("confirmation", "Who has obeyed a version", "services")
+        .describe(
+            "Each member that is asked, and how far it is. With `wait_ms` the answer is held until it differs from the \
+             one at its beginning; a settled one is answered at once.",
+        )
+        .takes::<Service>()
+        .takes::<Version>()
+        .query::<ConfirmationQuery>()
+        .answers::<Confirmation>("How far the members are.")
+        .may_fail(&[Kind::NO_SERVICE, Kind::NOT_FOUND])
 }
 
 /// `GET /v1/services/{service}/confirmations/{version}`
@@ -94,10 +136,31 @@ pub async fn confirmation(
     Ok(Json(now))
 }
 
+/// What `bundles` is for.
+pub fn describe_bundles(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .named("bundles", "Every bundle of a service", "services")
+        .describe("Their manifests and digests, by id.")
+        .takes::<Service>()
+        .answers::<Bundles>("The bundles.")
+        .may_fail(&[Kind::NO_SERVICE])
+}
+
 /// `GET /v1/services/{service}/bundles`
 pub async fn bundles(State(control): Shared, Service(service): Service) -> Result<Json<Bundles>, ApiError> {
     let published = control.published(&service)?.borrow().clone();
     Ok(Json(published.state.bundles.as_ref().clone()))
+}
+
+/// What `forget` is for.
+pub fn describe_forget(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .named("forgetMember", "Wait for a proxy no more", "services")
+        .describe("For a proxy that is gone for good. Should it come back, it is a member again.")
+        .takes::<Service>()
+        .takes::<MemberName>()
+        .response(204, serde_json::json!({ "description": "It is no member any more." }))
+        .may_fail(&[Kind::NO_SERVICE, Kind::NOT_FOUND])
 }
 
 /// `DELETE /v1/services/{service}/members/{member}`

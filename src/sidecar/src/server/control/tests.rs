@@ -89,6 +89,29 @@ async fn errors_are_problem_documents() {
     }
 }
 
+/// Who asks in the wrong way is told which ways there are; HEAD is answered as GET is, without the body.
+#[tokio::test]
+async fn wrong_methods_name_the_right_ones() {
+    let rig = Rig::with_chat().await;
+    let cases = [
+        (Method::OPTIONS, "/v1/services", "GET,HEAD"),
+        (Method::POST, "/v1/services/chat", "GET,HEAD"),
+        (Method::GET, "/v1/services/chat/verbs", "POST"),
+        (Method::HEAD, "/v1/services/chat/verbs", "POST"),
+        (Method::PATCH, "/v1/services/chat/members/a%2Fb", "DELETE"),
+        (Method::TRACE, "/v1/openapi.json", "GET,HEAD"),
+    ];
+    for (method, path, allowed) in cases {
+        let answer = rig.control(method.clone(), path, "").await;
+        assert_eq!((answer.status.as_u16(), answer.headers[header::ALLOW].to_str().unwrap()), (405, allowed), "{path}");
+        assert_eq!(answer.headers[header::CONTENT_TYPE], "application/problem+json");
+        assert!(method == Method::HEAD || answer.problem(405).0 == "method-not-allowed", "{}", answer.text);
+    }
+    let head = rig.control(Method::HEAD, "/v1/services/chat", "").await;
+    assert_eq!((head.status.as_u16(), head.text.as_str()), (200, ""));
+    assert_eq!(rig.control(Method::HEAD, "/v1/services/code", "").await.status, 404);
+}
+
 /// A bad verb is refused with the field and the rule, a misspelt field is not passed over, and nothing is appended.
 #[tokio::test]
 async fn bad_verbs_are_refused_by_field() {
@@ -214,6 +237,17 @@ async fn conflicts_say_what_to_wait_for() {
     let version = rig.status().await.version;
     let stale = rig.try_verb(json!({"expected_version": 2, "verb": "switch", "slot": "green"})).await.json(409);
     assert_eq!(stale["current_version"], version);
+    let seen: Vec<_> = stale["changes"].as_array().unwrap().iter().map(|change| change["event"].as_str()).collect();
+    assert_eq!(seen, ["bundle_added", "staged", "bundle_added", "staged", "switched"].map(Some));
+    let last = stale["changes"][4].clone();
+    assert_eq!((&last["version"], &last["principal"]), (&json!(version), &json!("local")));
+    assert!(stale["changes"][0]["at"].as_u64().unwrap() <= last["at"].as_u64().unwrap());
+    let detail = stale["detail"].as_str().unwrap();
+    assert!(detail.contains(&format!("the last change was switched (v{version}) by local at 20")), "{detail}");
+    // Who expected nothing is told what the other did, too.
+    let late = rig.try_verb(json!({"verb": "switch", "slot": "blue"})).await.json(409);
+    assert_eq!((&late["changes"], &late["current_version"]), (&json!([last]), &json!(version)));
+
     let poll = json!({
         "version_info": "", "resource_names": ["chat"], "type_url": colorfast_core::names::SNAPSHOT_TYPE_URL,
         "node": {"id": "edge", "metadata": {"process_id": "00000000000000aa"}},
@@ -228,6 +262,71 @@ async fn conflicts_say_what_to_wait_for() {
     assert_eq!(rig.control(Method::DELETE, path, "").await.status, StatusCode::NO_CONTENT);
     let switched = rig.verb(json!({"verb": "switch", "slot": "green"})).await;
     assert_eq!(switched.confirmation.outcome, crate::api::Outcome::NoMembers);
+}
+
+/// A whole number is one however it is written: `250.0` is the integer 250, as JSON Schema has it.
+#[tokio::test]
+async fn whole_numbers_are_integers() {
+    let rig = Rig::with_chat().await;
+    let version = rig.status().await.version;
+    let ramp = |weight: &str, expected: &str| {
+        let body = format!(r#"{{"verb":"ramp","slot":"green","weight":{weight},"expected_version":{expected}}}"#);
+        rig.control(Method::POST, "/v1/services/chat/verbs", body)
+    };
+    let done = ramp("250.0", &format!("{version}.0")).await.json(200);
+    assert_eq!(done["status"]["slots"][1]["weight"], 250);
+    for wrong in ["250.5", "1e300", "-1.0"] {
+        assert_eq!(ramp(wrong, "null").await.problem(400).1.as_deref(), Some("weight"), "{wrong}");
+    }
+}
+
+/// A key may stand bare or quoted, and means the same; what is no key is refused, and nothing is carried out.
+#[tokio::test]
+async fn idempotency_keys_are_read() {
+    let rig = Rig::with_chat().await;
+    let switch = |keys: &[&[u8]]| {
+        let request = Request::post("/v1/services/chat/verbs");
+        let request = request.header(header::AUTHORIZATION, format!("Bearer {}", rig.token("control")));
+        let request = keys.iter().fold(request, |request, key| request.header("Idempotency-Key", *key));
+        ask(&rig.sidecar.control, request.body(r#"{"verb":"switch","slot":"green"}"#.into()).unwrap())
+    };
+    let version = rig.status().await.version;
+    let long = [b'x'; 129];
+    let wrong: [&[&[u8]]; 9] = [
+        &[b""],
+        &[&long],
+        &[b"\"a"],
+        &[b"\"a\"b"],
+        &[b"\"\""],
+        &[b"\"a\\b\""],
+        &[b"\xc3\xa4"],
+        &[b"a\tb"],
+        &[b"a", b"a"],
+    ];
+    for keys in wrong {
+        assert_eq!(switch(keys).await.problem(400).0, "invalid-idempotency-key", "{keys:?}");
+    }
+    assert_eq!(rig.status().await.version, version);
+    let first = switch(&[b"a\"b"]).await.json(200);
+    let again = switch(&[b"\"a\\\"b\""]).await.json(200);
+    assert_eq!(
+        (&first["version"], &first["changed"], first.get("repeated")),
+        (&json!(version + 1), &json!(true), None)
+    );
+    assert_eq!(
+        (&again["version"], &again["changed"], &again["repeated"]),
+        (&json!(version + 1), &json!(true), &json!(true))
+    );
+    assert_eq!(switch(&[]).await.problem(409).0, "already-live");
+
+    // The key is in the entry, so it is known after a crash.
+    let rig = Rig::start_in(rig.crash().await).await;
+    let request = Request::post("/v1/services/chat/verbs").header("Idempotency-Key", "a\"b");
+    let request = request.header(header::AUTHORIZATION, format!("Bearer {}", rig.token("control")));
+    let other = request.body(r#"{"verb":"switch","slot":"blue"}"#.into()).unwrap();
+    assert_eq!(ask(&rig.sidecar.control, other).await.problem(422).0, "idempotency-key-reused");
+    let entry = &rig.get(&format!("/v1/events?after={version}")).await.json(200)["entries"][0];
+    assert_eq!(entry["key"]["id"], "a\"b");
 }
 
 /// The status shows slots in their order, the way back, and every bundle; events are paged and sorted by service.

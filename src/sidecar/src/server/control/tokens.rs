@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use serde_json::json;
 use tracing::info;
 
 use super::Control;
@@ -12,11 +13,33 @@ use crate::api::tokens::{CreateToken, CreatedToken, TokenStatus};
 use crate::server::access::{Caller, TokenError};
 use crate::server::clock;
 use crate::server::http::{Document, NamedToken};
+use crate::server::openapi::Operation;
 use crate::server::problem::{ApiError, Kind};
+
+/// What `list` is for.
+pub fn describe_list(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .named("tokens", "Every token", "access")
+        .describe("All but the secrets, which are not kept.")
+        .answers::<Vec<TokenStatus>>("The tokens.")
+}
 
 /// `GET /v1/tokens`
 pub async fn list(State(control): State<Arc<Control>>) -> Json<Vec<TokenStatus>> {
     Json(control.access.list())
+}
+
+/// What `create` is for.
+pub fn describe_create(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .named("createToken", "Make a token", "access")
+        .describe(
+            "For an operator by `role`, or for proxies by `node`, never both. The token is shown this once. With \
+             `certificate` none is made: the client certificate of that name stands for it.",
+        )
+        .body::<CreateToken>("What the token is for.")
+        .makes::<CreatedToken>("The token, and what is kept of it.")
+        .may_fail(&[Kind::TOKEN_EXISTS, Kind::TOKENS_FULL])
 }
 
 /// `POST /v1/tokens`
@@ -30,6 +53,16 @@ pub async fn create(
     let (role, node) = (role.map(|role| role.as_str()), node.as_ref().map(|node| node.as_str()));
     info!(token = %name, %id, role, node, "token made");
     Ok((StatusCode::CREATED, Json(created)))
+}
+
+/// What `revoke` is for.
+pub fn describe_revoke(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .named("revokeToken", "Revoke a token", "access")
+        .describe("It opens nothing from the next request on.")
+        .takes::<NamedToken>()
+        .response(204, json!({ "description": "It is revoked." }))
+        .may_fail(&[Kind::NOT_FOUND])
 }
 
 /// `DELETE /v1/tokens/{token}`

@@ -1,5 +1,7 @@
 //! Verbs as documents. Unknown fields are refused: a misspelt one must not change what a verb does.
 
+mod schema;
+
 use std::sync::Arc;
 
 use axum::Json;
@@ -9,36 +11,59 @@ use colorfast_core::ids::{BundleId, ServiceName, SlotName};
 use colorfast_core::release::{Force, Pins, Verb};
 use colorfast_core::settings::ServiceSettings;
 use colorfast_core::weight::Weight;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use self::schema::VerbDocument;
 use super::Control;
 use crate::api::{VerbRequest, VerbResponse};
 use crate::server::access::Caller;
-use crate::server::authority::{Effect, Order};
-use crate::server::http::{self, Service, Whole};
+use crate::server::authority::{Effect, Occasion, Order};
+use crate::server::http::{self, Repeatable, Service, Whole};
+use crate::server::openapi::Operation;
 use crate::server::probe::{self, Probed};
 use crate::server::problem::{ApiError, Kind};
 use crate::server::status;
+
+/// What `order` is for.
+pub fn describe_order(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .named("verb", "Carry out a verb", "services")
+        .describe(
+            "One act of an operator. It is in the log once this answers; whether every proxy has obeyed is told by the \
+             confirmation of the version that it made. A verb that is refused changes nothing.",
+        )
+        .takes::<Service>()
+        .takes::<Repeatable>()
+        .body::<VerbDocument>("The verb.")
+        .answers::<VerbResponse>("The verb is carried out.")
+        .may_fail(Kind::REFUSALS)
+        .may_fail(&[Kind::STALE])
+}
 
 /// `POST /v1/services/{service}/verbs`
 pub async fn order(
     State(control): State<Arc<Control>>,
     caller: Caller,
     Service(service): Service,
+    Repeatable(key): Repeatable,
     Whole(body): Whole,
 ) -> Result<Json<VerbResponse>, ApiError> {
     let VerbRequest { expected_version, verb } = parse(&body)?;
     let principal = caller.principal.to_string();
     let probed = control.probe(&service, &verb).await;
-    let order = Order { principal, service: service.clone(), expected_version, verb, probed };
-    let done = control.authority.order(order).await?;
-    let version = done.published.snapshot.version;
-    let appended = control.appended(&service, version).await?;
+    let order = Order { principal, service: service.clone(), expected_version, key, verb, probed };
+    let done = match control.authority.order(order).await {
+        Ok(done) => done,
+        Err(error) => return Err(control.lost(&service, error).await),
+    };
+    let appended = control.appended(&service, done.version).await?;
     Ok(Json(VerbResponse {
-        version,
+        version: done.version,
         changed: done.effect == Effect::Changed,
+        repeated: done.occasion == Occasion::Earlier,
         status: status::of(&done.published, &control.members, &control.reports, &control.observations),
         confirmation: control.members.confirmation(&service, &appended),
     }))
@@ -52,27 +77,27 @@ impl Control {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Apply {
     settings: ServiceSettings,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct AddBundle {
     id: BundleId,
     manifest: Manifest,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Stage {
     slot: SlotName,
     bundle: BundleId,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Ramp {
     slot: SlotName,
@@ -80,27 +105,27 @@ struct Ramp {
     force: Option<Force>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Switch {
     slot: SlotName,
     force: Option<Force>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Abort {
     slot: SlotName,
     pins: Pins,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct OneSlot {
     slot: SlotName,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Rollback {
     to: Option<SlotName>,
@@ -108,7 +133,7 @@ struct Rollback {
     force: Option<Force>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Recycle {
     slot: SlotName,
@@ -118,6 +143,7 @@ struct Recycle {
 /// Reads a request. [`VerbRequest`] writes the same, but a reader that is derived could not name the field.
 pub(super) fn parse(body: &[u8]) -> Result<VerbRequest, ApiError> {
     let mut fields: Map<String, Value> = http::parse(body)?;
+    fields.values_mut().for_each(http::whole);
     let expected_version = match fields.remove("expected_version") {
         None => None,
         Some(value) => within("expected_version", value)?,

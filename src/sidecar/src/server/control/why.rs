@@ -13,8 +13,23 @@ use super::Control;
 use crate::api::WhyRequest;
 use crate::server::directory::Published;
 use crate::server::http::{Document, Service};
+use crate::server::openapi::Operation;
 use crate::server::problem::{ApiError, Kind};
 use crate::server::{authority, clock};
+
+/// What `why` is for.
+pub fn describe_why(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .named("why", "Explain where a request goes", "services")
+        .describe(
+            "Decides as a proxy would, by the newest version of the service or by an older one, and tells what every \
+             rule said. Changes nothing.",
+        )
+        .takes::<Service>()
+        .body::<WhyRequest>("The request, as far as it is known.")
+        .answers::<Explanation>("Where it goes, and why.")
+        .may_fail(&[Kind::NO_SERVICE, Kind::NOT_FOUND])
+}
 
 /// `POST /v1/services/{service}/why`
 pub async fn why(

@@ -7,12 +7,14 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use serde_json::json;
 use tokio::sync::Mutex;
 use tokio_util::io::ReaderStream;
 use tracing::info;
 
 use super::Unfinished;
 use crate::server::control::Control;
+use crate::server::openapi::Operation;
 use crate::server::problem::ApiError;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Ephemera, Outage};
@@ -45,6 +47,18 @@ impl Backups {
         self.store.copy_to(&copy.path).await?;
         Ok(tokio::fs::File::from_std(file))
     }
+}
+
+/// What `download` is for.
+pub fn describe_download(operation: Operation<'_>) -> Operation<'_> {
+    let file = json!({ "application/vnd.sqlite3": { "schema": { "type": "string", "format": "binary" } } });
+    operation
+        .named("backup", "A copy of everything", "sidecar")
+        .describe(
+            "The store as it is at one moment, while verbs go on: log, keys, members. Whoever has it has every key, so \
+             keep it to yourself. `colorfast restore` takes it.",
+        )
+        .response(200, json!({ "description": "A SQLite file.", "content": file }))
 }
 
 /// `GET /v1/backup`

@@ -1,0 +1,81 @@
+//! The schema of a verb's document: what the reader of each verb takes, and what all of them have.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value, json};
+
+use super::{Abort, AddBundle, Apply, OneSlot, Ramp, Recycle, Rollback, Stage, Switch};
+
+/// Any verb.
+pub enum VerbDocument {}
+
+/// Declares the document of each verb: its tag, what reads the rest of it, and what it does.
+macro_rules! documents {
+    ($($name:ident = $verb:literal, $rest:ident, $does:literal;)*) => {
+        $(
+            #[doc = $does]
+            enum $name {}
+
+            impl JsonSchema for $name {
+                fn schema_name() -> Cow<'static, str> {
+                    stringify!($name).into()
+                }
+
+                fn json_schema(schemas: &mut SchemaGenerator) -> Schema {
+                    whole($rest::json_schema(schemas), $verb, $does)
+                }
+            }
+        )*
+
+        impl JsonSchema for VerbDocument {
+            fn schema_name() -> Cow<'static, str> {
+                "Verb".into()
+            }
+
+            fn json_schema(schemas: &mut SchemaGenerator) -> Schema {
+                let documents = [$(($verb, schemas.subschema_for::<$name>())),*];
+                let places = documents.iter().map(|(verb, place)| ((*verb).to_owned(), place.get("$ref").cloned()));
+                let mapping: Map<_, _> = places.filter_map(|(verb, place)| Some((verb, place?))).collect();
+                let documents = documents.map(|(_, document)| document);
+                json_schema!({
+                    "description": "One act of an operator.",
+                    "oneOf": documents,
+                    "discriminator": { "propertyName": "verb", "mapping": mapping },
+                })
+            }
+        }
+    };
+}
+
+documents! {
+    ApplyVerb = "apply", Apply, "Creates the service, or replaces its settings.";
+    AddBundleVerb = "add_bundle", AddBundle, "Adds a bundle, for good.";
+    StageVerb = "stage", Stage, "Puts a bundle into an idle slot.";
+    RampVerb = "ramp", Ramp, "Gives a slot a share of the new sessions; 0 drains it.";
+    AbortVerb = "abort", Abort, "Takes a candidate's share away.";
+    SwitchVerb = "switch", Switch, "Sends all new sessions to a slot.";
+    RollbackVerb = "rollback", Rollback, "Steps back: out of a ramp, or to the slot that was live before.";
+    MigrateVerb = "migrate", OneSlot, "Makes the last sessions of a draining slot leave it.";
+    RecycleVerb = "recycle", Recycle, "Frees a slot.";
+}
+
+/// The document of a verb: the rest of it, with what every verb has.
+fn whole(mut rest: Schema, verb: &str, does: &str) -> Schema {
+    let expected = json!({
+        "description": "The version of the service that the operator has seen: another one is refused. Absent: whatever it is.",
+        "type": ["integer", "null"],
+        "minimum": 0,
+        "maximum": u64::MAX,
+    });
+    if let Some(properties) = rest.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.insert("verb".to_owned(), json!({ "type": "string", "const": verb }));
+        properties.insert("expected_version".to_owned(), expected);
+    }
+    match rest.get_mut("required").and_then(Value::as_array_mut) {
+        Some(required) => required.push("verb".into()),
+        None => drop(rest.insert("required".to_owned(), json!(["verb"]))),
+    }
+    rest.insert("description".to_owned(), does.into());
+    rest
+}
