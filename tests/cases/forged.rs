@@ -224,5 +224,5 @@ fn run_tokens_end_at_an_egress() {
         }
         assert!(!forwarded.has(HEADER_DECISION));
     }
-    assert_eq!(proxy.process.counters().iter().map(|(_, count)| count).sum::<u64>(), 0);
+    assert_eq!(proxy.process.counters().values().sum::<u64>(), 0);
 }

@@ -9,8 +9,8 @@ use crate::sidecar::{self, Poll, TICKET, bytes, response, ticketed};
 
 /// The poll of a service.
 fn poll_of(worker: &Worker, service: &str) -> Poll {
-    let polls = sidecar::polls(worker).into_iter();
-    polls.filter(|poll| poll.says.resource_names[0].as_str() == service).next_back().expect("a poll")
+    let mut polls = sidecar::polls(worker).into_iter();
+    polls.rfind(|poll| poll.says.resource_names[0].as_str() == service).expect("a poll")
 }
 
 /// What stands in shared data for all.
