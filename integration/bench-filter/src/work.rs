@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use colorfast_core::ids::{AssignmentId, KeyId, Sid};
 use colorfast_core::keys::Secret;
-use colorfast_core::token::pin::{Claims, Kind, Signer};
 use colorfast_core::time::UnixSeconds;
+use colorfast_core::token::pin::{Claims, Kind, Signer};
 use serde::Deserialize;
 
 use crate::host::{self, Map};

@@ -10,6 +10,15 @@ use crate::snapshot::Snapshot;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
+// An egress listener decides nothing; every other names its services and where to ask for them.
+#[cfg_attr(feature = "schema", schemars(
+    extend("if" = {"required": ["direction"], "properties": {"direction": {"const": "egress"}}}),
+    extend("then" = {"properties": {"services": {"maxItems": 0}}}),
+    extend("else" = {
+        "required": ["services", "sidecar_cluster"],
+        "properties": {"services": {"minItems": 1}, "sidecar_cluster": {"minLength": 1}},
+    }),
+))]
 pub struct PluginConfig {
     /// The services of the listener; the first that matches a request has it.
     #[serde(default)]

@@ -305,6 +305,7 @@ pub struct PreviewTokenRequest {
     pub slot: SlotName,
     /// How long the token holds: an hour, unless it is said; a day at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = colorfast_core::token::preview::TTL_MAX_SECONDS))]
     pub ttl_seconds: Option<u32>,
 }
 

@@ -10,7 +10,7 @@ use crate::settings::{SessionSource, Sessionless};
 /// A request as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "WhyRequestOf"))]
+#[cfg_attr(feature = "schema", schemars(rename = "AskedRequest"))]
 #[serde(deny_unknown_fields, default)]
 pub struct Request {
     /// The session id, as the first source of the settings would carry it.

@@ -23,15 +23,15 @@ const TTL_SECONDS: u32 = 3600;
 /// What `mint` is for.
 pub fn describe_mint(operation: Operation<'_>) -> Operation<'_> {
     operation
-        .named("mintPreviewToken", "Mint a preview token", "services")
+        .named("mintPreviewToken", "Make a preview token", "services")
         .describe(
-            "A token by which a request reaches a slot whatever its phase: for smoke tests and evals. It is a secret, \
-             and ends by itself.",
+            "With it a request reaches a slot whatever its phase: for smoke tests and evaluations on the real path. It \
+             is a secret.",
         )
         .takes::<Service>()
-        .body::<PreviewTokenRequest>("The slot, and for how long.")
-        .answers::<PreviewToken>("The token, and the header that carries it.")
-        .may_fail(&[Kind::FIELD, Kind::NO_SERVICE, Kind::NO_SLOT, Kind::WRONG_PHASE])
+        .body::<PreviewTokenRequest>("Which slot, and for how long.")
+        .answers::<PreviewToken>("The token.")
+        .may_fail(&[Kind::NO_SERVICE, Kind::NO_SLOT, Kind::WRONG_PHASE])
 }
 
 /// `POST /v1/services/{service}/preview-tokens`

@@ -20,10 +20,10 @@ use crate::server::{authority, clock};
 /// What `why` is for.
 pub fn describe_why(operation: Operation<'_>) -> Operation<'_> {
     operation
-        .named("why", "Explain where a request goes", "services")
+        .named("why", "Why a request goes where it goes", "services")
         .describe(
-            "Decides as a proxy would, by the newest version of the service or by an older one, and tells what every \
-             rule said. Changes nothing.",
+            "The filter's own decision about a request, by the newest version of the service or an older one, with what \
+             every rule said of it. Nothing is changed.",
         )
         .takes::<Service>()
         .body::<WhyRequest>("The request, as far as it is known.")
