@@ -6,7 +6,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 WASM := $(TARGET)/wasm32-wasip1/wasm/colorfast_filter.wasm
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench docs test test-rules test-sidecar test-filter test-integration check format toolchain wasm wasm-crash native release envoy clean
+.PHONY: help demo bench docs test test-long test-rules test-sidecar test-filter test-integration check format toolchain wasm wasm-crash native release envoy clean
 
 help: ## Lists the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ bench: release envoy ## Measures what colorfast costs: target/bench/report.html.
 	COLORFAST_BIN=$(abspath $(TARGET))/release/colorfast $(CARGO) run --quiet -p integration --bin bench -- $(BENCH)
 
 test: test-rules test-sidecar test-filter test-integration ## Runs every test; installs what they need
+
+test-long: test wasm native envoy ## Runs every test, and those that take their time: 50 kills of the sidecar in switches
+	$(call suite,crash,COLORFAST_KILLS=50 $(CARGO) test --quiet -p integration --test crash -- --nocapture)
 
 test-rules: toolchain ## Tests the pure rules
 	$(call suite,rules,$(CARGO) test --quiet -p colorfast-core)
