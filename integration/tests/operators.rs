@@ -148,7 +148,7 @@ impl Desk {
         let mut line = self.line();
         let (mut version, mut told) = (None, Vec::new());
         for number in 0..VERBS {
-            let slot = if (client + number / 5) % 2 == 0 { "green" } else { "blue" };
+            let slot = if (client + number / 5).is_multiple_of(2) { "green" } else { "blue" };
             // Fixed steps, another place to begin for each client: which of them meet is up to the sidecar.
             let mut verb = match (client * 3 + number) % 9 {
                 0 | 5 => json!({"verb": "switch", "slot": slot}),

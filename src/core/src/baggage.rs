@@ -80,7 +80,8 @@ mod tests {
     /// Stamped: what is not ours stays to the byte, over several lines, odd spaces, properties and noise.
     #[test]
     fn leaves_every_other_byte() {
-        let cases: [(&[&[u8]], &[&[u8]]); 9] = [
+        type Lines<'a> = &'a [&'a [u8]];
+        let cases: [(Lines, Lines); 9] = [
             (&[b"a=1 ; p ,\tb=2"], &[b"a=1 ; p ,\tb=2"]),
             (&[b"a=1, agent.run=T;p=1 ,\tb=2 "], &[b"a=1,\tb=2 "]),
             (&[b"agent.run=T,a=1"], &[b"a=1"]),

@@ -247,7 +247,8 @@ mod tests {
     #[test]
     fn the_first_source_names_the_session() {
         let plan = plan(|settings| sources(settings, r#"[{"header":"x-a"},{"cookie":"b"},{"header":"x-c"}]"#));
-        let cases: [(&[(&str, &str)], Option<&str>); 7] = [
+        type Pairs<'a> = &'a [(&'a str, &'a str)];
+        let cases: [(Pairs, Option<&str>); 7] = [
             (&[], None),
             (&[("x-c", "c"), ("cookie", "b=b"), ("x-a", "a")], Some("a")),
             (&[("x-c", "c"), ("cookie", "x=y"), ("cookie", "b=b; b=d")], Some("b")),

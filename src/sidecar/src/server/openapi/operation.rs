@@ -173,11 +173,12 @@ fn without_null(mut schema: Value) -> Value {
     {
         schema.remove("default");
     }
-    if let Some(kinds) = schema.get_mut("type").and_then(Value::as_array_mut) {
+    if let Some(kind) = schema.get_mut("type")
+        && let Some(kinds) = kind.as_array_mut()
+    {
         kinds.retain(|kind| kind != "null");
         if let [only] = kinds.as_slice() {
-            let only = only.clone();
-            schema["type"] = only;
+            *kind = only.clone();
         }
     }
     let alternatives = schema.get_mut("anyOf").and_then(Value::as_array_mut);
