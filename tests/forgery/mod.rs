@@ -120,7 +120,8 @@ fn pins(now: UnixSeconds, rows: &mut Vec<Row>) {
 
     let malformed = |times| Some(("tokens_refused.kind.pin.cause.malformed".to_owned(), times));
     let (first, second) = good.split_at(29);
-    let split = [cookie(first), cookie(second)];
+    let alone = |part: &[u8]| ("cookie", [b"agent-pin-chat=", part].concat());
+    let split = [alone(first), alone(second)];
     rows.push(Row { counter: malformed(2), ..row("pin split over two cookie lines", split.to_vec()) });
     let one_line = [b"agent-pin-chat=", first, b"; agent-pin-chat=", second].concat();
     rows.push(Row { counter: malformed(2), ..row("pin split over two cookies", vec![("cookie", one_line)]) });
