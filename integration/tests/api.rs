@@ -54,6 +54,51 @@ fn served_documents_are_the_written_ones() {
     });
 }
 
+/// Every operation of the documents asks who is there, `healthz` alone does not: without a token, and with a wrong one,
+/// none is carried out, and the answer is the problem that the document names.
+#[test]
+fn every_operation_asks_who_is_there() {
+    scenario(async {
+        for api in ["control", "discovery"] {
+            // Who fails too often is told to wait, so each address starts afresh.
+            let sidecar = Sidecar::start().await?;
+            let (address, token, document) = match api {
+                "control" => (sidecar.control(), sidecar.control_token()?, "/v1/openapi.json"),
+                _ => (sidecar.discovery(), sidecar.discovery_token()?, "/v3/openapi.json"),
+            };
+            let mut line = Line::new(address, Protocol::Http1);
+            let call = Call::get(document).header("authorization", format!("Bearer {token}"));
+            let document: Value = line.send(&call).await?.json()?;
+            let mut seen = Vec::new();
+            for (path, item) in document["paths"].as_object().context("no paths")? {
+                for (method, operation) in item.as_object().context("no operations")? {
+                    let open = operation["security"].as_array().is_some_and(Vec::is_empty);
+                    ensure!(open == (path == "/healthz"), "{method} {path} is open: {open}");
+                    for wrong in [None, Some("Bearer cf_wrong"), Some("Basic d3Jvbmc=")] {
+                        let call = Call::new(method.to_uppercase().parse()?, path);
+                        let call = wrong.iter().fold(call, |call, wrong| call.header("authorization", wrong));
+                        let answer = line.send(&call).await?;
+                        if open {
+                            ensure!(answer.status == 200, "{method} {path}: {}", answer.status);
+                            continue;
+                        }
+                        let problem: Value = answer.json()?;
+                        let status = answer.status.to_string();
+                        let described = &operation["responses"][&status]["content"]["application/problem+json"];
+                        let types = described["schema"]["allOf"][1]["properties"]["type"]["enum"].as_array();
+                        let named = types.is_some_and(|types| types.contains(&problem["type"]));
+                        ensure!([401, 429].contains(&answer.status) && named, "{method} {path}: {problem}");
+                        seen.push(answer.status);
+                    }
+                }
+            }
+            ensure!(seen.first() == Some(&401), "{api}: {seen:?}");
+            ensure!(api == "discovery" || seen.contains(&429), "whoever guesses is never told to wait: {seen:?}");
+        }
+        Ok(())
+    });
+}
+
 /// `watch` and `events --follow` go on over a restart of the sidecar: nothing is told twice, nothing is left out.
 #[test]
 fn followers_outlive_a_restart() {

@@ -76,7 +76,11 @@ async fn check(address: SocketAddr, token: &str, document: &str) -> Result<()> {
     command.arg(python::scripts().join("schemathesis.toml"));
     command.args(["run", &format!("http://{address}{document}")]);
     command.args(["--header", &format!("Authorization: Bearer {token}")]);
-    command.args(["--checks", "all", "--max-examples", EXAMPLES, "--workers", "1"]);
+    // All checks but one: authentication that fails too often is answered 429, which `ignored_auth` takes for a fault.
+    // `every_operation_asks_who_is_there` of tests/api.rs asks each without a token and with wrong ones instead.
+    command.args(["--checks", "all", "--exclude-checks", "ignored_auth", "--max-examples", EXAMPLES]);
+    // With more than one, Python 3.11 loses count of the depth of its stack now and then.
+    command.args(["--workers", "1"]);
     // It keeps caches and reports where it is started.
     command.current_dir(folder.path()).env("HOME", folder.path()).stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(LIMIT, command.output()).await;

@@ -91,7 +91,7 @@ pub fn described() -> (Router<Arc<Control>>, Value) {
         .get("/v1/backup", copies::download, copies::describe_download)
         .get("/v1/tokens", tokens::list, tokens::describe_list)
         .post("/v1/tokens", tokens::create, tokens::describe_create)
-        .delete("/v1/tokens/{token}", tokens::revoke, tokens::describe_revoke)
+        .delete("/v1/tokens/{name}", tokens::revoke, tokens::describe_revoke)
         .finish(&ABOUT)
 }
 

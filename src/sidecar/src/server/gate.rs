@@ -201,7 +201,7 @@ mod tests {
             (Method::PATCH, "/v1/whatever", Role::Operator),
             (Method::GET, "/v1/tokens", Role::Admin),
             (Method::POST, "/v1/tokens", Role::Admin),
-            (Method::DELETE, "/v1/tokens/{token}", Role::Admin),
+            (Method::DELETE, "/v1/tokens/{name}", Role::Admin),
             (Method::GET, "/v1/tokensx", Role::Viewer),
             (Method::GET, "/v1/backup", Role::Admin),
         ];

@@ -201,8 +201,8 @@ impl<S: Send + Sync> FromRequestParts<S> for NamedToken {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let name = parameter(parts, state, "token").await?;
-        name.parse().map(Self).map_err(|error| ApiError::new(Kind::FIELD, format!("token: {error}")).at("token"))
+        let name = parameter(parts, state, "name").await?;
+        name.parse().map(Self).map_err(|error| ApiError::new(Kind::FIELD, format!("name: {error}")).at("name"))
     }
 }
 
@@ -211,7 +211,7 @@ impl Parameter for NamedToken {
 
     fn describe(schemas: &mut SchemaGenerator) -> Value {
         let schema = schemas.subschema_for::<TokenName>();
-        json!({ "name": "token", "in": "path", "required": true, "description": "The name of the token.",
+        json!({ "name": "name", "in": "path", "required": true, "description": "The name of the token.",
             "schema": schema, "example": "ci" })
     }
 }

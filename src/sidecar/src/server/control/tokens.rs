@@ -65,7 +65,7 @@ pub fn describe_revoke(operation: Operation<'_>) -> Operation<'_> {
         .may_fail(&[Kind::NOT_FOUND])
 }
 
-/// `DELETE /v1/tokens/{token}`
+/// `DELETE /v1/tokens/{name}`
 pub async fn revoke(State(control): State<Arc<Control>>, NamedToken(name): NamedToken) -> Result<StatusCode, ApiError> {
     let revoked = control.access.revoke(&name).await?;
     info!(token = %name, id = %revoked.id, "token revoked");
