@@ -12,7 +12,7 @@ use forgery::{Meets, SESSION};
 use integration::http::{Call, Line, Protocol};
 use integration::lone::{self, GREEN, Lone};
 use integration::mesh::{SLOTS, ask, ask_once, fresh};
-use integration::{Agent, Envoy, Mesh, names, scenario, wait};
+use integration::{Agent, Envoy, EnvoyConfig, Mesh, names, scenario, wait};
 use serde_json::json;
 
 /// Whatever a client makes up, over either protocol, decides no route, reaches no agent, and raises its one counter and
@@ -62,6 +62,27 @@ fn forgery_whole() {
         }
         ensure!(raised(&lone.envoy).await? == wanted, "true tokens raise none");
         lone.envoy.expect_no_crash().await
+    });
+}
+
+/// Run tokens end at an egress listener: our member is taken out of the baggage, and nothing else is touched or decided.
+#[test]
+fn run_tokens_end_at_an_egress() {
+    scenario(async {
+        let out = Agent::start("b-1").await?;
+        let config = EnvoyConfig::shipped()?.agent("blue", out.address()).plugin(&json!({"direction": "egress"}));
+        let envoy = Envoy::start(config).await?;
+        let call = fresh(SESSION).header("baggage", "a=1 ;p, agent.run=T,b=2").header("baggage", "agent.run=U");
+        ask_once(&envoy, &call).await?;
+        ask_once(&envoy, &fresh(SESSION).header("baggage", "c=3 ,d=4")).await?;
+        let lines = |seen: &[(String, Vec<u8>)]| -> Vec<String> {
+            let lines = seen.iter().filter(|(name, _)| name == "baggage");
+            lines.map(|(_, line)| String::from_utf8_lossy(line).into_owned()).collect()
+        };
+        let seen: Vec<_> = out.latest().iter().map(|seen| lines(&seen.headers)).collect();
+        ensure!(seen == [["a=1 ;p,b=2"], ["c=3 ,d=4"]], "{seen:?}");
+        ensure!(envoy.stats("wasmcustom.colorfast").await?.is_empty(), "something was decided");
+        envoy.expect_no_crash().await
     });
 }
 
