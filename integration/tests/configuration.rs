@@ -179,7 +179,7 @@ fn a_wrong_plugin_configuration_is_refused_by_name() -> Result<()> {
         (with(json!({"name": "chat", "match": {"hosts": ["Chat.test"]}})), "services[0].match.hosts[0]: "),
         (with(json!({"name": "chat", "bootstrap": bootstrap})), "services[0].bootstrap.slots: have weights that sum"),
         (json!({"sidecar_cluster": "colorfast_sidecar", "services": []}), "services: has 0 entries"),
-        (json!({"services": [{"name": "chat"}]}), "missing field `sidecar_cluster`"),
+        (json!({"services": [{"name": "chat"}]}), "sidecar_cluster: is empty: name the cluster"),
     ];
     for (plugin, words) in cases {
         let told = refusal(&EnvoyConfig::shipped()?.plugin(&plugin))?;
