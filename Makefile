@@ -63,6 +63,7 @@ toolchain: ## Installs what rust-toolchain.toml names, where rustup is and somet
 
 wasm: toolchain ## Builds the filter: target/wasm32-wasip1/wasm/colorfast_filter.wasm
 	$(CARGO) build --quiet --profile wasm --target wasm32-wasip1 -p colorfast-filter -p colorfast-golden -p bench-filter
+	$(PYTHON) src/filter/optimise.py $(WASM) $(dir $(WASM))bench_filter.wasm
 
 wasm-crash: toolchain ## Builds the filter that dies on purpose, for tests
 	$(CARGO) build --quiet --profile crash --target wasm32-wasip1 -p colorfast-filter --features crash

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # What each crate of the wasm side may depend on. Few, small, pure.
 ALLOWED = {
     "colorfast-core": {
-        "data-encoding", "hmac", "libm", "serde", "serde_json", "sha2", "siphasher", "thiserror", "twox-hash",
+        "base16ct", "base64ct", "hmac", "libm", "serde", "serde_json", "sha2", "siphasher", "thiserror", "twox-hash",
     },
     "colorfast-filter": {
         "colorfast-core", "getrandom", "hashbrown", "log", "proxy-wasm", "serde", "serde_json",

@@ -20,7 +20,7 @@ const POISONS: [Poison; 8] = [
     (
         "a setting that nobody knows",
         |body| edit(&body, |it| it["state"]["settings"]["colour"] = json!("red")),
-        &["unknown field `colour`"],
+        &["state.settings.colour: there is no such field"],
     ),
     (
         "a setting that breaks a rule",
@@ -30,8 +30,8 @@ const POISONS: [Poison; 8] = [
     ("another format", |body| edit(&body, |it| it["state"]["format"] = json!(2)), &["state.format", "reads 1"]),
     ("another service", |body| edit(&body, |it| it["state"]["service"] = json!("code")), &["state.service", "chat"]),
     ("a missing key", |body| edit(&body, |it| it["keys"]["ring"] = json!({})), &["keys.ring"]),
-    ("half an answer", |body| body[..body.len() / 2].to_vec(), &["EOF"]),
-    ("a megabyte of noise", |_| vec![0xf5; 1 << 20], &["expected value"]),
+    ("half an answer", |body| body[..body.len() / 2].to_vec(), &["is not JSON"]),
+    ("a megabyte of noise", |_| vec![0xf5; 1 << 20], &["line 1, column 1: is not JSON"]),
 ];
 
 /// Edits the resource of a discovery answer.

@@ -22,17 +22,23 @@ fn bad_configurations_are_refused_by_field() {
         serde_json::json!({"services": [{"name": "chat", "bootstrap": snapshot}], "sidecar_cluster": "s"}).to_string()
     };
     let cases = [
-        ("".to_owned(), "EOF"),
-        ("[]".to_owned(), "services: has 0 entries"),
+        ("".to_owned(), "line 1, column 0: is not JSON"),
+        ("[]".to_owned(), "the document: is a list, not an object"),
         (r#"{"services":[{"name":"chat"}]}"#.to_owned(), "sidecar_cluster: is empty"),
         (r#"{"services":[{"name":"chat"}],"sidecar_cluster":""}"#.to_owned(), "sidecar_cluster: is empty"),
         (r#"{"services":[],"sidecar_cluster":"s"}"#.to_owned(), "services: has 0 entries"),
         (r#"{"services":[{"name":"Chat"}],"sidecar_cluster":"s"}"#.to_owned(), "is not a service name"),
-        (r#"{"services":[{"name":"chat"}],"sidecar_cluster":"s","token":"x"}"#.to_owned(), "unknown field `token`"),
+        (
+            r#"{"services":[{"name":"chat"}],"sidecar_cluster":"s","token":"x"}"#.to_owned(),
+            "token: there is no such field",
+        ),
         (bootstrap(|snapshot| snapshot["epoch"] = 5.into()), "services[0].bootstrap.epoch"),
         (bootstrap(|snapshot| snapshot["format"] = 9.into()), "services[0].bootstrap.format"),
         (bootstrap(|snapshot| snapshot["slots"][0]["weight"] = 5.into()), "services[0].bootstrap.slots"),
-        (bootstrap(|snapshot| snapshot["settings"]["colour"] = 5.into()), "unknown field `colour`"),
+        (
+            bootstrap(|snapshot| snapshot["settings"]["colour"] = 5.into()),
+            "services[0].bootstrap.settings.colour: there is no such field",
+        ),
     ];
     for (config, wanted) in cases {
         let said = refusal(&Proxy::chat(), &config);
@@ -45,12 +51,18 @@ fn bad_configurations_are_refused_by_field() {
 fn bad_keys_are_refused_in_silence() {
     let config = serde_json::json!({"services": [{"name": "chat"}], "sidecar_cluster": "s"}).to_string();
     let good = environment_keys("chat");
-    for bad in [good.replace("\"sid\":\"", "\"sid\":\"SECRET"), "SECRET".to_owned(), good[..good.len() - 2].to_owned()]
-    {
+    let shape = "not a JSON object of service names to keys";
+    let cases = [
+        (good.replace("\"sid\":\"", "\"sid\":\"SECRET"), shape),
+        (good.replace("\"sid\"", "\"SECRET\""), shape),
+        ("SECRET".to_owned(), "is not JSON (line 1, column 1)"),
+        (good[..good.len() - 2].to_owned(), "is not JSON (line 1, column "),
+    ];
+    for (bad, wanted) in cases {
         let proxy = Proxy::chat();
         proxy.process.set_env(names::ENV_KEYS, &bad);
         let said = refusal(&proxy, &config);
-        assert!(said.contains("COLORFAST_KEYS") && said.contains("line 1"), "{said}");
+        assert!(said.contains("COLORFAST_KEYS") && said.contains(wanted), "{said}");
         assert!(!said.contains("SECRET") && !said.contains("XV1d"), "{said}");
     }
 }

@@ -17,6 +17,8 @@ const SHARED_KEY: &str = "bench/version";
 const DETAILS: &str = "response\0code_details";
 /// As long as the values of our stamps, about.
 const VALUE: &str = "blue-1.2.3";
+/// What is kept of a decision, about.
+const DECIDED: &str = "chat/blue/pin/1764000000000.12/blue-1.2.3";
 
 /// The callback in which work is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,8 @@ enum Repeat {
     GetTime,
     IncrementMetric,
     Mac,
+    /// Every call that the filter makes for a request that its pin keeps, and the check of that pin.
+    Pinned,
 }
 
 impl Repeat {
@@ -115,8 +119,27 @@ impl Work {
                 Repeat::SetSharedData => host::set_shared(SHARED_KEY, SHARED_VALUE),
                 Repeat::GetTime => drop(black_box(host::time())),
                 Repeat::IncrementMetric => host::increment(self.metric),
-                Repeat::Mac => drop(black_box(self.signer.read(black_box(self.token.as_bytes())))),
+                Repeat::Mac => self.check_pin(),
+                Repeat::Pinned => self.pinned_request(),
             }
         }
+    }
+
+    fn check_pin(&self) {
+        drop(black_box(self.signer.read(black_box(self.token.as_bytes()))));
+    }
+
+    /// In the order of the filter; nothing is read of what comes back.
+    fn pinned_request(&self) {
+        drop(black_box(host::headers()));
+        drop(black_box(host::shared(SHARED_KEY)));
+        let _ = black_box(host::time());
+        self.check_pin();
+        host::increment(self.metric);
+        host::remove_header("x-agent-pin");
+        host::set_property("colorfast.decided", DECIDED);
+        host::set_header("x-agent-decision", "pin");
+        host::set_header("x-agent-bundle", VALUE);
+        host::set_header("x-agent-slot", "blue");
     }
 }

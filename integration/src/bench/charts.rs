@@ -49,7 +49,7 @@ pub fn costs(costs: &[Cost]) -> Result<String> {
             let spread = &cost.cpu_us;
             let colour = match cost.variant {
                 Variant::Hash | Variant::Pin => OURS,
-                Variant::None | Variant::Stripping | Variant::Empty => BASE,
+                Variant::None | Variant::Stripping | Variant::Empty | Variant::Calls => BASE,
                 Variant::Weighted | Variant::Stateful | Variant::Lua => OTHERS,
             };
             let bar = Rectangle::new([(0.0, middle - 0.32), (spread.median, middle + 0.32)], colour.filled());

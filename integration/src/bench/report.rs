@@ -175,7 +175,7 @@ fn costs(leg: Leg, rounds: impl Fn(Variant) -> Vec<f64>) -> Vec<Cost> {
     let cost = |variant: Variant| {
         let base = match variant {
             Variant::None | Variant::Stripping | Variant::Weighted | Variant::Stateful => Variant::None,
-            Variant::Empty | Variant::Lua | Variant::Hash | Variant::Pin => Variant::Stripping,
+            Variant::Empty | Variant::Calls | Variant::Lua | Variant::Hash | Variant::Pin => Variant::Stripping,
         };
         let (all, base) = (rounds(variant), rounds(base));
         let adds_us = Spread::of(differences(&all, &base));

@@ -5,6 +5,7 @@
 //! | none | nothing of ours: one agent, no filter |
 //! | stripping | the early header mutation that the shipped configuration has in front of the filter |
 //! | empty | that, and a wasm filter of the same SDK that does nothing |
+//! | calls | that, and a wasm filter that makes the host calls of a pinned request, checks a pin, and does nothing else |
 //! | weighted | weighted clusters by a hash of the session id: Envoy's own split, which keeps nobody |
 //! | stateful | a stateful session by cookie: Envoy's own stickiness, which keeps a host |
 //! | lua | stripping, and the filter's job in Lua without its MAC |
@@ -39,6 +40,8 @@ pub enum Variant {
     Stripping,
     /// An empty wasm filter.
     Empty,
+    /// A wasm filter that makes the same host calls, and nothing else.
+    Calls,
     /// Weighted clusters by hash.
     Weighted,
     /// A stateful session by cookie.
@@ -58,6 +61,7 @@ impl Variant {
             Self::None,
             Self::Stripping,
             Self::Empty,
+            Self::Calls,
             Self::Weighted,
             Self::Stateful,
             Self::Lua,
@@ -74,6 +78,7 @@ impl Variant {
             Self::None => "no filter",
             Self::Stripping => "no filter, early stripping",
             Self::Empty => "empty wasm filter",
+            Self::Calls => "the host calls of a pinned request, nothing else",
             Self::Weighted => "weighted clusters by hash",
             Self::Stateful => "stateful session cookie",
             Self::Lua => "Lua, the same job without the MAC",
@@ -119,6 +124,7 @@ pub fn config(
         Variant::None => without_stripping(config.without_filter()),
         Variant::Stripping => config.without_filter(),
         Variant::Empty => config.filter_at(empty).plugin_text(""),
+        Variant::Calls => config.filter_at(empty).plugin_text(r#"{"repeat":"pinned","times":1}"#),
         Variant::Weighted => weighted(without_stripping(config.without_filter())),
         Variant::Stateful => stateful(without_stripping(config.without_filter()), agents),
         Variant::Lua => before_router(config.without_filter(), lua(assignments)),
@@ -130,11 +136,14 @@ pub fn config(
     })
 }
 
-/// One worker, and nothing beside the request's way that costs: log and spans are the user's to choose.
+/// One worker, and nothing beside the request's way that costs: log and spans are the user's to choose, and with the log
+/// goes the filter of Envoy's own that serves it.
 #[must_use]
 pub fn plain(config: EnvoyConfig) -> EnvoyConfig {
     config.concurrency(1).without_access_log().edit_http(|hcm| {
         hcm.as_object_mut().context("a connection manager")?.remove("tracing");
+        let filters = hcm["http_filters"].as_array_mut().context("no filters")?;
+        filters.retain(|filter| filter["name"] != "colorfast_log");
         Ok(())
     })
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::FieldError;
 use crate::ids::{BundleId, Digest};
+use crate::json::words;
 
 /// The five parts of a release. Any of them changing is a new bundle.
 ///
@@ -47,6 +48,10 @@ pub enum Part {
     Prompts,
     /// [`Manifest::retrieval_index`]
     RetrievalIndex,
+}
+
+words! {
+    Part, "code" => Code, "model" => Model, "prompts" => Prompts, "retrieval_index" => RetrievalIndex
 }
 
 impl Part {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ParseError;
+use crate::json::{Error, FromTree, Key, Tree};
 use crate::time::UnixMillis;
 
 /// Declares a validated string: its type, what it is called in errors, the rule it keeps, and that rule as a pattern.
@@ -29,6 +30,18 @@ macro_rules! text_id {
             fn from_str(text: &str) -> Result<Self, ParseError> {
                 let rule: fn(&str) -> bool = $rule;
                 if rule(text) { Ok(Self(text.into())) } else { Err(ParseError::new(text, $wanted)) }
+            }
+        }
+
+        impl FromTree for $name {
+            fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
+                Self::from_key(tree.text()?)
+            }
+        }
+
+        impl Key for $name {
+            fn from_key(text: &str) -> Result<Self, Error> {
+                Ok(text.parse()?)
             }
         }
 
@@ -111,7 +124,7 @@ impl Digest {
     pub fn of(bytes: &[u8]) -> Self {
         use sha2::Digest as _;
         let hash = sha2::Sha256::digest(bytes);
-        Self(format!("sha256:{}", data_encoding::HEXLOWER.encode(&hash)).into())
+        Self(format!("sha256:{}", base16ct::lower::encode_string(&hash)).into())
     }
 }
 
@@ -137,6 +150,12 @@ text_id! {
 #[serde(transparent)]
 pub struct AssignmentId(pub u64);
 
+impl FromTree for AssignmentId {
+    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
+        u64::from_tree(tree).map(Self)
+    }
+}
+
 impl fmt::Display for AssignmentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -148,6 +167,18 @@ impl fmt::Display for AssignmentId {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct KeyId(pub u16);
+
+impl FromTree for KeyId {
+    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
+        u16::from_tree(tree).map(Self)
+    }
+}
+
+impl Key for KeyId {
+    fn from_key(key: &str) -> Result<Self, Error> {
+        key.parse().map(Self).map_err(|_| Error::new(format_args!("has a key that is no number of a key")))
+    }
+}
 
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -168,6 +199,12 @@ pub struct RunId(pub u64);
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Epoch(pub UnixMillis);
+
+impl FromTree for Epoch {
+    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
+        UnixMillis::from_tree(tree).map(Self)
+    }
+}
 
 impl Epoch {
     /// The epoch of snapshots that stand in a plugin configuration.

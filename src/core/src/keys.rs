@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::Hasher;
 
-use data_encoding::BASE64URL_NOPAD;
+use base64ct::{Base64UrlUnpadded, Encoding as _};
 use hmac::{Hmac, KeyInit};
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher24;
 
 use crate::error::ParseError;
 use crate::ids::{KeyId, Sid};
+use crate::json::{Error, Fields, FromTree, Tree, Unknown, record};
 
 /// Which keys of a ring are in use. The log and the snapshot hold ids only, never a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,13 @@ pub struct Ring {
     pub signing: KeyId,
     /// All keys that verify, the signing one among them.
     pub verifying: Vec<KeyId>,
+}
+
+impl FromTree for Ring {
+    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
+        let fields = Fields::of(tree, &["signing", "verifying"], Unknown::PassedOver)?;
+        Ok(Self { signing: fields.required("signing")?, verifying: fields.required("verifying")? })
+    }
 }
 
 /// `N` secret bytes; base64url without padding in JSON, never shown in debug output.
@@ -51,14 +59,23 @@ impl<const N: usize> TryFrom<String> for Secret<N> {
     fn try_from(text: String) -> Result<Self, ParseError> {
         // The error must not repeat what may be a real key with one letter wrong.
         let refuse = || ParseError::new("(redacted)", "a key of the right length in base64url without padding");
-        let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| refuse())?;
-        bytes.try_into().map(Self).map_err(|_| refuse())
+        let mut bytes = [0; N];
+        match Base64UrlUnpadded::decode(&text, &mut bytes) {
+            Ok(all) if all.len() == N => Ok(Self(bytes)),
+            _ => Err(refuse()),
+        }
+    }
+}
+
+impl<const N: usize> FromTree for Secret<N> {
+    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
+        Ok(tree.text()?.to_owned().try_into()?)
     }
 }
 
 impl<const N: usize> From<Secret<N>> for String {
     fn from(secret: Secret<N>) -> String {
-        BASE64URL_NOPAD.encode(&secret.0)
+        Base64UrlUnpadded::encode_string(&secret.0)
     }
 }
 
@@ -75,6 +92,12 @@ pub struct ServiceKeys {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub runs: BTreeMap<KeyId, Secret<32>>,
 }
+
+record!(ServiceKeys, Refused, [sid, ring], [runs], |fields| Self {
+    sid: fields.required("sid")?,
+    ring: BTreeMap::new(),
+    runs: BTreeMap::new()
+});
 
 /// Turns session ids into sids: SipHash-2-4 (Aumasson and Bernstein, 2012), a keyed hash made for hostile input.
 #[derive(Clone)]

@@ -16,6 +16,7 @@ pub mod decide;
 pub mod decided;
 pub mod error;
 pub mod ids;
+pub mod json;
 pub mod keys;
 pub mod names;
 pub mod plan;

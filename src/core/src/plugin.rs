@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::FieldError;
 use crate::ids::ServiceName;
+use crate::json::{Error, Fields, FromTree, Tree, Unknown, record, words};
 use crate::snapshot::Snapshot;
 
 /// The configuration of one filter in one listener. Never a key, never a setting: those come with snapshots.
@@ -32,6 +33,12 @@ pub struct PluginConfig {
     pub direction: Direction,
 }
 
+record!(PluginConfig, Refused, [], [services, sidecar_cluster, direction], |fields| Self {
+    services: Vec::new(),
+    sidecar_cluster: String::new(),
+    direction: Direction::default()
+});
+
 /// Which way the requests of a listener go.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -43,6 +50,8 @@ pub enum Direction {
     /// Out of the house: run tokens end here, and nothing is decided.
     Egress,
 }
+
+words!(Direction, "ingress" => Ingress, "egress" => Egress);
 
 /// One service of a listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +69,16 @@ pub struct ServiceConfig {
     pub bootstrap: Option<Snapshot>,
 }
 
+impl FromTree for ServiceConfig {
+    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
+        let fields = Fields::of(tree, &["name", "match", "bootstrap"], Unknown::Refused)?;
+        let mut service = Self { name: fields.required("name")?, matches: Match::default(), bootstrap: None };
+        fields.may("match", &mut service.matches)?;
+        fields.may("bootstrap", &mut service.bootstrap)?;
+        Ok(service)
+    }
+}
+
 /// Which requests belong to a service. An empty list matches everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -72,6 +91,8 @@ pub struct Match {
     #[cfg_attr(feature = "schema", schemars(inner(regex(pattern = "^/"))))]
     pub path_prefixes: Vec<String>,
 }
+
+record!(Match, Refused, [hosts, path_prefixes]);
 
 /// Most services of one listener.
 const SERVICES_MAX: usize = 64;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::Part;
 use crate::error::FieldError;
 use crate::ids::{CookieName, HeaderName, ServiceName, SlotName};
+use crate::json::{Error, FromTree, Tree, record, word, words};
 use crate::names;
 
 mod serving;
@@ -66,6 +67,24 @@ pub struct ServiceSettings {
     pub probe: Option<Probe>,
 }
 
+record!(
+    ServiceSettings,
+    Refused,
+    [
+        slots,
+        session_sources,
+        sessionless,
+        pin,
+        runs,
+        headers,
+        part_headers,
+        quarantine_seconds,
+        bootstrap_wait_ms,
+        on_slot_down,
+        probe
+    ]
+);
+
 impl Default for ServiceSettings {
     fn default() -> Self {
         Self {
@@ -95,6 +114,17 @@ pub enum SessionSource {
     Cookie(CookieName),
 }
 
+impl FromTree for SessionSource {
+    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
+        let (kind, name) = tree.entry()?;
+        let source = match word(kind, &["header", "cookie"])? {
+            0 => HeaderName::from_tree(name).map(Self::Header),
+            _ => CookieName::from_tree(name).map(Self::Cookie),
+        };
+        source.map_err(|error| error.in_field(kind))
+    }
+}
+
 /// What decides for a request that names no session and carries no pin.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -106,6 +136,8 @@ pub enum Sessionless {
     /// A hash of the client's trusted address and its user agent.
     Client,
 }
+
+words!(Sessionless, "random" => Random, "client" => Client);
 
 /// How pins are carried and how long they hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,6 +170,12 @@ pub struct PinSettings {
     pub idle_timeout_seconds: u32,
 }
 
+record!(
+    PinSettings,
+    Refused,
+    [header, cookie, cookie_name, cookie_path, cookie_same_site, cookie_secure, max_age_seconds, idle_timeout_seconds]
+);
+
 impl Default for PinSettings {
     fn default() -> Self {
         Self {
@@ -162,6 +200,8 @@ pub struct RunSettings {
     pub mint: RunMint,
 }
 
+record!(RunSettings, Refused, [mint]);
+
 /// Whether a request without a run token gets one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -174,6 +214,8 @@ pub enum RunMint {
     Always,
 }
 
+words!(RunMint, "never" => Never, "always" => Always);
+
 /// Whether the pin travels in a header.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -185,6 +227,8 @@ pub enum HeaderCarrier {
     /// No.
     Never,
 }
+
+words!(HeaderCarrier, "always" => Always, "never" => Never);
 
 /// When the pin travels in a cookie.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,6 +244,8 @@ pub enum CookieCarrier {
     Never,
 }
 
+words!(CookieCarrier, "sessionless" => Sessionless, "always" => Always, "never" => Never);
+
 /// SameSite attribute of the pin cookie.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -214,6 +260,8 @@ pub enum SameSite {
     None,
 }
 
+words!(SameSite, "lax" => Lax, "strict" => Strict, "none" => None);
+
 /// When the pin cookie is marked Secure.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -226,6 +274,8 @@ pub enum CookieSecure {
     Always,
 }
 
+words!(CookieSecure, "auto" => Auto, "always" => Always);
+
 /// Path attribute of a cookie.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -233,6 +283,12 @@ pub enum CookieSecure {
 pub struct CookiePath(
     #[cfg_attr(feature = "schema", schemars(regex(pattern = crate::schema::COOKIE_PATH)))] pub String,
 );
+
+impl FromTree for CookiePath {
+    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
+        String::from_tree(tree).map(Self)
+    }
+}
 
 impl Default for CookiePath {
     fn default() -> Self {
@@ -259,6 +315,8 @@ pub struct Headers {
     /// On answers: the bundle that the agent says it runs.
     pub attestation: HeaderName,
 }
+
+record!(Headers, Refused, [slot, bundle, decision, pin, preview, attestation]);
 
 impl Headers {
     /// The headers that carry the stamps: what a client must never be believed under.
@@ -298,6 +356,12 @@ impl Default for Headers {
 #[serde(transparent)]
 pub struct QuarantineSeconds(#[cfg_attr(feature = "schema", schemars(range(max = AGE_MAX_SECONDS)))] pub u32);
 
+impl FromTree for QuarantineSeconds {
+    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
+        u32::from_tree(tree).map(Self)
+    }
+}
+
 impl Default for QuarantineSeconds {
     fn default() -> Self {
         Self(3600)
@@ -309,6 +373,12 @@ impl Default for QuarantineSeconds {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct BootstrapWaitMs(#[cfg_attr(feature = "schema", schemars(range(max = BOOTSTRAP_WAIT_MAX_MS)))] pub u32);
+
+impl FromTree for BootstrapWaitMs {
+    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
+        u32::from_tree(tree).map(Self)
+    }
+}
 
 impl Default for BootstrapWaitMs {
     fn default() -> Self {

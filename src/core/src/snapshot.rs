@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::FieldError;
 use crate::ids::{AssignmentId, BundleId, Digest, Epoch, HeaderName, ServiceName, SlotName, SnapshotVersion};
+use crate::json::{Error, Fields, FromTree, Tree, Unknown, record};
 use crate::keys::{Ring, ServiceKeys};
 use crate::release::Phase;
 use crate::settings::ServiceSettings;
@@ -50,6 +51,14 @@ pub struct Snapshot {
     pub slots: Vec<SlotSnapshot>,
 }
 
+record!(
+    Snapshot,
+    PassedOver,
+    [format, service, slots],
+    [epoch, version, settings, ring, run_ring, newest_assignment],
+    |fields| Self::empty(fields.required("service")?)
+);
+
 /// One slot of a [`Snapshot`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -73,6 +82,10 @@ pub struct SlotSnapshot {
     pub headers: BTreeMap<HeaderName, String>,
 }
 
+record!(SlotSnapshot, PassedOver, [name, phase], [weight, assignment, bundle, headers], |fields| {
+    Self::idle(fields.required("name")?)
+});
+
 /// Which bundle: the id for people and logs, the digest for audit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -84,6 +97,8 @@ pub struct BundleRef {
     pub digest: Option<Digest>,
 }
 
+record!(BundleRef, PassedOver, [id], [digest], |fields| Self { id: fields.required("id")?, digest: None });
+
 /// A resource of discovery: the document and, apart from it, the keys. Only `state` is hashed, shown or rendered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -93,6 +108,17 @@ pub struct Resource {
     /// What to sign and verify with; absent where keys come by environment.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "discreetly")]
     pub keys: Option<ServiceKeys>,
+}
+
+impl FromTree for Resource {
+    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
+        let fields = Fields::of(tree, &["state", "keys"], Unknown::PassedOver)?;
+        let mut keys = None;
+        // Nothing of keys is repeated, whatever is wrong with them.
+        let refused = |_| Error::new(format_args!("is not of the form of this release")).in_field("keys");
+        fields.may("keys", &mut keys).map_err(refused)?;
+        Ok(Self { state: fields.required("state")?, keys })
+    }
 }
 
 /// Reads keys without repeating any of them in an error, as the parser itself would of a value of the wrong type.

@@ -2,11 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::json::{Error, FromTree, Tree};
+
 /// Milliseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct UnixMillis(pub u64);
+
+impl FromTree for UnixMillis {
+    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
+        u64::from_tree(tree).map(Self)
+    }
+}
 
 impl UnixMillis {
     /// The whole seconds of this moment.

@@ -17,7 +17,7 @@ pub mod run;
 
 use std::marker::PhantomData;
 
-use data_encoding::BASE64URL_NOPAD;
+use base64ct::{Base64UrlUnpadded, Encoding as _};
 use hmac::Mac as _;
 
 use crate::ids::{KeyId, ServiceName};
@@ -179,11 +179,8 @@ impl<C: Claims> Signer<C> {
 
 /// The bytes of a token, parted before its MAC.
 fn decode<'b>(token: &[u8], bytes: &'b mut [u8; BYTES_MAX]) -> Option<(&'b [u8], &'b [u8])> {
-    let length = BASE64URL_NOPAD.decode_len(token.len()).ok()?;
-    let bytes = bytes.get_mut(..length)?;
-    BASE64URL_NOPAD.decode_mut(token, bytes).ok()?;
-    let body = length.checked_sub(TAG)?;
-    Some(bytes.split_at(body))
+    let bytes = Base64UrlUnpadded::decode(token, bytes).ok()?;
+    bytes.split_at_checked(bytes.len().checked_sub(TAG)?)
 }
 
 /// Key schedules. Apart from the kinds of tokens and never inlined, since the MAC, built for speed, is large: once for
@@ -210,7 +207,7 @@ impl Keys {
             let full = mac.clone().chain_update(body.written()).finalize().into_bytes();
             body.put(full.get(..TAG).unwrap_or_default());
         }
-        BASE64URL_NOPAD.encode(body.written())
+        Base64UrlUnpadded::encode_string(body.written())
     }
 
     #[inline(never)]

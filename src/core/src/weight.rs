@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ParseError;
+use crate::json::{Error, FromTree, Tree};
 
 /// Parts of 10,000 of the new sessions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -36,6 +37,12 @@ impl Weight {
     /// What is left for others.
     pub fn rest(self) -> Self {
         Self(Self::ALL.0.saturating_sub(self.0))
+    }
+}
+
+impl FromTree for Weight {
+    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
+        Ok(u32::from_tree(tree)?.try_into()?)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use colorfast_core::json;
 use colorfast_core::names;
 use colorfast_core::snapshot::FORMAT;
 use colorfast_core::time::UnixMillis;
@@ -103,7 +104,7 @@ impl Reporter {
         }
         let answered = status == Some(200) && body_size <= ACK_MAX;
         let body = answered.then(|| host::response_body(body_size).ok()).flatten();
-        let ack = body.and_then(|body| serde_json::from_slice::<ReportAck>(&body).ok());
+        let ack = body.and_then(|body| json::read::<ReportAck>(&body).ok());
         if ack.is_some_and(|ack| ack.acknowledged >= self.sequence) {
             self.sequence += 1;
             if self.sections.take().is_some_and(|sections| sections.says_hello) {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use colorfast_core::error::FieldError;
 use colorfast_core::ids::{AssignmentId, Epoch, ServiceName, SnapshotVersion};
+use colorfast_core::json;
 use colorfast_core::keys::ServiceKeys;
 use colorfast_core::names::metric;
 use colorfast_core::plan::{Plan, SlotIndex, SlotSet};
@@ -158,7 +159,10 @@ impl Service {
     /// # Errors
     /// A sentence that names the field and the rule.
     pub fn compile(&self, answer: &[u8]) -> Result<Plan, String> {
-        let answer: DiscoveryResponse = serde_json::from_slice(answer).map_err(|error| error.to_string())?;
+        let answer: DiscoveryResponse = json::read(answer).map_err(|error| {
+            let text = error.to_string();
+            text.strip_prefix("resources[0].").map(str::to_owned).unwrap_or(text)
+        })?;
         let count = answer.resources.len();
         let [resource] = answer.resources.as_slice() else {
             return Err(format!("resources: has {count} entries, exactly one is allowed"));

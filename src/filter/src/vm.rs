@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
 
 use colorfast_core::ids::ServiceName;
+use colorfast_core::json::{self, Unreadable};
 use colorfast_core::keys::ServiceKeys;
 use colorfast_core::names::{self, metric};
 use colorfast_core::plugin::{PluginConfig, ServiceConfig};
@@ -47,14 +48,13 @@ impl Vm {
     ///
     /// # Errors
     /// A sentence that names the field or the variable and the rule.
-    pub fn configure(json: &[u8]) -> Result<Self, String> {
-        let config: PluginConfig =
-            serde_json::from_slice(json).map_err(|error| format!("plugin configuration: {error}"))?;
+    pub fn configure(text: &[u8]) -> Result<Self, String> {
+        let config: PluginConfig = json::read(text).map_err(|error| format!("plugin configuration: {error}"))?;
         config.validate().map_err(|error| format!("plugin configuration: {error}"))?;
-        let mut keys = environment_keys()?;
+        let keys = environment_keys()?;
         let now = host::now();
         let service = |service: &ServiceConfig| {
-            let made = Service::new(service, keys.remove(&service.name));
+            let made = Service::new(service, keys.get(&service.name).cloned());
             made.map(Rc::new).map_err(|error| format!("bootstrap snapshot of {}: {error}", service.name))
         };
         let services = config.services.iter().map(service).collect::<Result<_, _>>()?;
@@ -69,7 +69,7 @@ impl Vm {
             clock: Cell::new(now),
             draws: Draws::seeded(now),
             chain: Cell::new(Chain::Single),
-            configuration: hash(json),
+            configuration: hash(text),
         })
     }
 
@@ -115,15 +115,13 @@ impl Vm {
 /// `COLORFAST_KEYS`: keys for the start without a sidecar, or for snapshots that come without.
 fn environment_keys() -> Result<BTreeMap<ServiceName, ServiceKeys>, String> {
     match std::env::var(names::ENV_KEYS) {
-        Ok(json) if !json.is_empty() => {
-            // The parser's own words could repeat a piece of a key, so only the place is told.
-            serde_json::from_slice(json.as_bytes()).map_err(|error| {
-                format!(
-                    "{}: not a JSON object of service names to keys (line {}, column {})",
-                    names::ENV_KEYS,
-                    error.line(),
-                    error.column()
-                )
+        Ok(text) if !text.is_empty() => {
+            // What is told must not repeat a piece of a key, be it in the wrong place.
+            json::read(text.as_bytes()).map_err(|error| match error {
+                Unreadable::NotJson { line, column } => {
+                    format!("{}: is not JSON (line {line}, column {column})", names::ENV_KEYS)
+                }
+                Unreadable::Field(_) => format!("{}: not a JSON object of service names to keys", names::ENV_KEYS),
             })
         }
         _ => Ok(BTreeMap::new()),

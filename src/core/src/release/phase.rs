@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::json::words;
+
 /// What a slot is doing.
 ///
 /// ```text
@@ -30,6 +32,11 @@ pub enum Phase {
     Draining,
     /// Its pins are broken: sessions leave it at their next request.
     Condemned,
+}
+
+words! {
+    Phase, "idle" => Idle, "staged" => Staged, "candidate" => Candidate, "live" => Live, "draining" => Draining,
+    "condemned" => Condemned
 }
 
 impl Phase {

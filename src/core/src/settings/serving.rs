@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::FieldError;
+use crate::json::{Error, FromTree, Tree, record, words};
 
 /// What becomes of the sessions of a slot whose upstream is unavailable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +16,8 @@ pub enum OnSlotDown {
     /// They go on in another slot that takes new sessions, and stay there.
     Reassign,
 }
+
+words!(OnSlotDown, "fail" => Fail, "reassign" => Reassign);
 
 /// How the sidecar sees for itself that a slot can serve: a request through a proxy, with a preview token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,11 +47,25 @@ pub struct Probe {
     pub expect_status: Option<u16>,
 }
 
+record!(Probe, Refused, [address], [host, path, timeout_ms, expect_status], |fields| Self {
+    address: String::new(),
+    host: None,
+    path: root(),
+    timeout_ms: ProbeTimeoutMs::default(),
+    expect_status: None
+});
+
 /// Milliseconds that a probe waits for its answer, two seconds unless set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct ProbeTimeoutMs(#[cfg_attr(feature = "schema", schemars(range(min = 1, max = TIMEOUT_MAX_MS)))] pub u32);
+
+impl FromTree for ProbeTimeoutMs {
+    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
+        u32::from_tree(tree).map(Self)
+    }
+}
 
 impl Default for ProbeTimeoutMs {
     fn default() -> Self {

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::ServiceName;
+use crate::json::record;
 use crate::snapshot::Resource;
 use crate::wire::ticket::Ticket;
 
@@ -87,3 +88,11 @@ pub struct DiscoveryResponse {
     /// To be repeated by the next request.
     pub nonce: String,
 }
+
+record!(DiscoveryResponse, PassedOver, [version_info, resources, type_url, nonce], [ticket], |fields| Self {
+    version_info: String::new(),
+    resources: Vec::new(),
+    type_url: String::new(),
+    ticket: None,
+    nonce: String::new()
+});

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AssignmentId, ServiceName, SlotName};
+use crate::json::record;
 use crate::wire::discovery::Node;
 use crate::wire::ticket::Ticket;
 
@@ -123,3 +124,5 @@ pub struct ReportAck {
     /// Reports up to this sequence number need not be sent again.
     pub acknowledged: u64,
 }
+
+record!(ReportAck, PassedOver, [acknowledged], [], |fields| Self { acknowledged: 0 });

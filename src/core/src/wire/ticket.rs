@@ -7,11 +7,19 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::json::{Error, FromTree, Tree};
+
 /// A ticket, opaque to proxies; never shown in debug output.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Ticket(String);
+
+impl FromTree for Ticket {
+    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
+        String::from_tree(tree).map(Self)
+    }
+}
 
 impl Ticket {
     /// The ticket of this text.

@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""Makes built modules smaller, in place, by Binaryen's wasm-opt: what rustc leaves is a seventh larger.
+
+Takes `$WASM_OPT`; else the official build that the npm package `binaryen` carries, pinned, checked by its hash and
+kept in build/binaryen/<version>. That one is JavaScript: it needs Node and runs wherever Node does. Results are kept
+by what they were made of, so that a module that has not changed is done at once.
+"""
+
+import base64
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+VERSION = "132.0.0"
+INTEGRITY = "sha512-4Usg7yEvwO3FMso3Oov6qkOOHSod1IEv+boKkh77kTljM+eNBouqCTbqWswGzbG+vDNO/b/v2C4gfEh1WgB9Lg=="
+
+# The features that rustc uses for wasm32-wasip1, all of which the V8 of every Envoy from 1.36 on has.
+FLAGS = [
+    "-Oz", "--enable-bulk-memory", "--enable-bulk-memory-opt", "--enable-nontrapping-float-to-int",
+    "--enable-sign-ext", "--enable-mutable-globals", "--enable-multivalue", "--enable-reference-types",
+]
+
+BUILD = Path(__file__).resolve().parent.parent.parent / "build" / "binaryen" / VERSION
+
+
+def fail(text):
+    """Ends with a message that names what was wrong."""
+    print(f"wasm-opt: {text}", file=sys.stderr, flush=True)
+    sys.exit(1)
+
+
+def run(command, **more):
+    """Runs a command, and tells what it said where it fails."""
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=600, **more)
+    except subprocess.CalledProcessError as error:
+        fail(f"{shlex.join(map(str, command))} failed:\n{error.stderr.strip()}")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        fail(f"{shlex.join(map(str, command))}: {error}")
+
+
+def fetched():
+    """The pinned one, fetched where it is not there yet."""
+    script = BUILD / "package" / "bin" / "wasm-opt"
+    if not shutil.which("node"):
+        fail("needs Node 18 or newer: install it, or name a wasm-opt of Binaryen in WASM_OPT")
+    if script.exists():
+        return ["node", str(script)]
+    print(f"wasm-opt: getting Binaryen {VERSION}, 22 MiB", file=sys.stderr, flush=True)
+    BUILD.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=BUILD.parent) as place:
+        run(["npm", "pack", "--silent", "--pack-destination", place, f"binaryen@{VERSION}"], cwd=place)
+        archive = next(Path(place).glob("*.tgz"), None) or fail("npm has left no package")
+        found = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+        if found != INTEGRITY:
+            fail(f"binaryen@{VERSION} has the hash {found}, not {INTEGRITY}: it is not what was pinned")
+        with tarfile.open(archive) as tar:
+            tar.extractall(f"{place}/unpacked", filter="data")
+        try:
+            os.rename(f"{place}/unpacked", BUILD)
+        except OSError:
+            # Somebody else was faster.
+            if not script.exists():
+                raise
+    return ["node", str(script)]
+
+
+def optimise(module):
+    """Puts the smaller module in the place of `module`."""
+    raw = module.read_bytes()
+    named = os.environ.get("WASM_OPT")
+    made_of = hashlib.sha256(repr([named, VERSION, FLAGS]).encode() + raw).hexdigest()
+    kept = BUILD.parent / "modules" / f"{made_of}.wasm"
+    # What was made here before is not made smaller again.
+    done = BUILD.parent / "modules" / f"{hashlib.sha256(raw).hexdigest()}.done"
+    if done.exists():
+        return
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        command = shlex.split(named) if named else fetched()
+        with tempfile.TemporaryDirectory(dir=kept.parent) as place:
+            run([*command, *FLAGS, str(module), "-o", f"{place}/module"])
+            os.replace(f"{place}/module", kept)
+    made = kept.read_bytes()
+    done.with_name(f"{hashlib.sha256(made).hexdigest()}.done").touch()
+    # A new file: cargo's own copy is the same file by another name, and stays as it is.
+    fresh = module.with_suffix(".smaller")
+    fresh.write_bytes(made)
+    os.replace(fresh, module)
+
+
+for name in sys.argv[1:]:
+    optimise(Path(name))
