@@ -14,8 +14,10 @@ use crate::ids::{CookieName, HeaderName, ServiceName, SlotName};
 use crate::json::{Error, FromTree, Tree, record, word, words};
 use crate::names;
 
+mod rotation;
 mod serving;
 
+pub use rotation::KeyRotationSeconds;
 pub use serving::{OnSlotDown, Probe, ProbeTimeoutMs};
 
 /// Most slots of one service.
@@ -168,6 +170,9 @@ pub struct PinSettings {
     /// A pin holds this long from its last refresh; it is re-issued after a quarter of it.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = AGE_MAX_SECONDS)))]
     pub idle_timeout_seconds: u32,
+    /// How long a key signs before the sidecar rotates it; 0: it is rotated by command alone.
+    #[serde(skip_serializing_if = "is_default")]
+    pub key_rotation_seconds: KeyRotationSeconds,
 }
 
 record!(
@@ -187,6 +192,7 @@ impl Default for PinSettings {
             cookie_secure: CookieSecure::default(),
             max_age_seconds: 7 * 24 * 3600,
             idle_timeout_seconds: 24 * 3600,
+            key_rotation_seconds: KeyRotationSeconds::default(),
         }
     }
 }
@@ -519,6 +525,9 @@ impl PinSettings {
                 "pin.idle_timeout_seconds",
                 format!("{idle} is over pin.max_age_seconds, which is {max}"),
             ));
+        }
+        if self.key_rotation_seconds.0 > AGE_MAX_SECONDS {
+            return Err(FieldError::new("pin.key_rotation_seconds", format!("is over {AGE_MAX_SECONDS} (ten years)")));
         }
         let path = &self.cookie_path.0;
         if !path.starts_with('/') || path.len() > 256 || !path.bytes().all(|b| (0x21..0x7f).contains(&b) && b != b';') {

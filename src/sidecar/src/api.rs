@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use colorfast_core::bundle::Bundle;
-use colorfast_core::ids::{AssignmentId, BundleId, HeaderName, ServiceName, SlotName};
-use colorfast_core::release::{Entry, Phase, Verb};
+use colorfast_core::ids::{AssignmentId, BundleId, HeaderName, KeyId, ServiceName, SlotName};
+use colorfast_core::release::{Entry, KeyDuty, Phase, Verb};
 use colorfast_core::settings::ServiceSettings;
 use colorfast_core::time::{UnixMillis, UnixSeconds};
 use colorfast_core::weight::Weight;
@@ -165,10 +165,27 @@ pub struct ServiceStatus {
     /// The slot that `rollback` would step back to after a switch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way_back: Option<SlotName>,
+    /// Its keys, by their numbers.
+    #[serde(default)]
+    pub keys: Vec<KeyStatus>,
     /// Its proxies.
     pub members: Vec<MemberStatus>,
     /// Its settings.
     pub settings: ServiceSettings,
+}
+
+/// One key that pins and preview tokens are signed with. The key itself is shown nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyStatus {
+    /// Its number.
+    pub key: KeyId,
+    /// What it does.
+    pub duty: KeyDuty,
+    /// Since when.
+    pub since: UnixMillis,
+    /// When it goes by itself; absent while it signs, or may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retires: Option<UnixMillis>,
 }
 
 /// One slot.

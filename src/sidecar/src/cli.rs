@@ -13,6 +13,7 @@ mod events;
 mod fake;
 mod files;
 mod help;
+mod keys;
 mod locate;
 mod man;
 mod operator;

@@ -18,6 +18,7 @@ mod copies;
 mod directory;
 mod discovery;
 mod ending;
+mod errands;
 mod files;
 mod gate;
 mod http;

@@ -5,6 +5,7 @@ use crate::error::FieldError;
 use crate::ids::{AssignmentId, BundleId, KeyId, ServiceName, SlotName};
 use crate::release::event::{Event, Left};
 use crate::release::phase::Phase;
+use crate::release::ring::{self, KeyDuty};
 use crate::release::serving::Serving;
 use crate::release::state::{ServiceState, SlotState, State};
 use crate::release::verb::{Force, Pins, Verb};
@@ -149,6 +150,43 @@ pub enum Refusal {
     /// It may hold sessions.
     #[error("{0} may still hold sessions, and these are not accounted: migrate it first, or --force --reason")]
     NotAccounted(SlotName),
+    /// One rotation at a time.
+    #[error("key {key} is still {}: wait until every member has acknowledged version {version}, or `colorfast member forget`", .duty.as_str())]
+    RotationUnderWay {
+        /// The key of the rotation before.
+        key: KeyId,
+        /// What it does.
+        duty: KeyDuty,
+        /// The version to wait for.
+        version: u64,
+    },
+    /// A ring has an end.
+    #[error("the ring has {keys} keys already: wait until the oldest is retired, or `colorfast keys retire KEY`")]
+    RingFull {
+        /// How many it has.
+        keys: usize,
+    },
+    /// There is no such key.
+    #[error("there is no key {key}, only {}", key_ids(.known))]
+    NoKey {
+        /// The key that was named.
+        key: KeyId,
+        /// The keys that are.
+        known: Vec<KeyId>,
+    },
+    /// Without a key that signs no pin could be made.
+    #[error("key {0} signs: `colorfast keys rotate` lets another one sign first")]
+    KeySigns(KeyId),
+    /// Tokens that it signed may still hold.
+    #[error("key {key} is {}, and what it signed may still hold{}: wait, or --force --reason", .duty.as_str(), still(.until))]
+    KeyInUse {
+        /// The key.
+        key: KeyId,
+        /// What it does.
+        duty: KeyDuty,
+        /// Until when it verifies, where that is known.
+        until: Option<UnixMillis>,
+    },
     /// A slot in use cannot leave the settings.
     #[error("settings.slots: lacks {slot}, which is {phase}: recycle it first")]
     SlotInUse {
@@ -157,6 +195,14 @@ pub enum Refusal {
         /// Its phase.
         phase: Phase,
     },
+}
+
+fn key_ids(keys: &[KeyId]) -> String {
+    keys.iter().map(KeyId::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn still(until: &Option<UnixMillis>) -> String {
+    until.map_or_else(String::new, |until| format!(" until {} (Unix ms)", until.0))
 }
 
 fn names(slots: &[SlotName]) -> String {
@@ -188,6 +234,11 @@ impl Refusal {
             Self::CannotServe { .. } => "cannot-serve",
             Self::Quarantine { .. } => "quarantine",
             Self::NotAccounted(_) => "not-accounted",
+            Self::RotationUnderWay { .. } => "rotation-under-way",
+            Self::RingFull { .. } => "ring-full",
+            Self::NoKey { .. } => "no-key",
+            Self::KeySigns(_) => "key-signs",
+            Self::KeyInUse { .. } => "key-in-use",
             Self::SlotInUse { .. } => "slot-in-use",
         }
     }
@@ -224,8 +275,18 @@ impl State {
             Verb::Switch { slot, force } => check.switch(slot, force.as_ref()).map(Some),
             Verb::Rollback { to, pins, force } => check.rollback(to.as_ref(), *pins, force.as_ref()).map(Some),
             Verb::Migrate { slot } => check.migrate(slot).map(Some),
+            Verb::RotateKeys => ring::rotate(state).map(Some),
+            Verb::TurnKeys => Ok(ring::turn(state, at)),
+            Verb::RetireKey { key, force } => ring::retire(state, *key, force.as_ref(), at).map(Some),
             Verb::Recycle { slot, force } => check.recycle(slot, force.as_ref()).map(Some),
         }
+    }
+}
+
+impl ServiceState {
+    /// What is to be done now though no operator asks for it: the sidecar gives this verb to itself.
+    pub fn due(&self, at: &Circumstances<'_>) -> Option<Verb> {
+        ring::due(self, at)
     }
 }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
 use crate::ids::{AssignmentId, BundleId, Epoch, KeyId, SlotName};
+use crate::release::ring::KeyStep;
 use crate::release::verb::Force;
 use crate::settings::ServiceSettings;
 use crate::time::UnixMillis;
@@ -92,6 +93,16 @@ pub enum Event {
         /// The slot.
         slot: Left,
     },
+    /// A key of the service came a step further.
+    KeyMoved {
+        /// The key.
+        key: KeyId,
+        /// What became of it.
+        step: KeyStep,
+        /// The word that overrode a refusal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        force: Option<Force>,
+    },
     /// A slot runs nothing.
     Recycled {
         /// The slot.
@@ -139,6 +150,7 @@ impl Event {
             Self::RolledBack { .. } => "rolled_back",
             Self::Aborted { .. } => "aborted",
             Self::Migrated { .. } => "migrated",
+            Self::KeyMoved { .. } => "key_moved",
             Self::Recycled { .. } => "recycled",
         }
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::bundle::Bundle;
 use crate::ids::{AssignmentId, BundleId, Epoch, HeaderName, KeyId, ServiceName, SlotName};
-use crate::keys::Ring;
 use crate::release::entry::Entry;
 use crate::release::event::{Event, Left};
 use crate::release::phase::Phase;
+use crate::release::ring::RingState;
 use crate::settings::ServiceSettings;
 use crate::snapshot::{BundleRef, FORMAT, SlotSnapshot, Snapshot};
 use crate::time::UnixMillis;
@@ -38,7 +38,7 @@ pub struct ServiceState {
     /// Its settings.
     pub settings: ServiceSettings,
     /// The ids of its keys.
-    pub ring: Ring,
+    pub ring: RingState,
     /// Every bundle added, by id. Shared between states, since only their adding changes it and they never go.
     pub bundles: Arc<BTreeMap<BundleId, Bundle>>,
     /// Its slots; the settings give their order.
@@ -144,7 +144,7 @@ impl State {
             epoch: self.epoch,
             version: state.version,
             settings: state.settings.clone(),
-            ring: Some(state.ring.clone()),
+            ring: state.ring.shown(),
             // Of the application, not of this log: the sidecar adds it.
             run_ring: None,
             newest_assignment: state.newest_assignment,
@@ -158,7 +158,7 @@ impl ServiceState {
         let mut state = Self {
             version,
             settings,
-            ring: Ring { signing, verifying: vec![signing] },
+            ring: RingState::new(signing, at, version),
             bundles: Arc::default(),
             slots: BTreeMap::new(),
             history: Vec::new(),
@@ -240,6 +240,7 @@ impl ServiceState {
                 }
                 self.enter(live, Phase::Live, at)?.quarantine_until = None;
             }
+            Event::KeyMoved { key, step, .. } => self.ring.step(*key, *step, at, seq)?,
             Event::Aborted { slot } | Event::Migrated { slot } => self.leave(slot, seq, at)?,
             Event::Recycled { slot, .. } => {
                 *self.slots.get_mut(slot).ok_or(NO_SLOT)? = SlotState::idle(at);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::bundle::Manifest;
-use crate::ids::{AssignmentId, Epoch, ServiceName, SlotName};
+use crate::ids::{AssignmentId, Epoch, KeyId, ServiceName, SlotName};
 use crate::plan::Plan;
 use crate::settings::ServiceSettings;
 use crate::time::UnixMillis;
@@ -23,6 +23,7 @@ fn slot(name: &str) -> SlotName {
 }
 
 mod restored;
+mod rotation;
 
 /// A log and its state, driven by verbs.
 #[derive(Debug, Clone)]
@@ -80,6 +81,10 @@ impl Story {
 
     fn chat(&self) -> &ServiceState {
         &self.state.services[&service()]
+    }
+
+    fn chat_mut(&mut self) -> &mut ServiceState {
+        self.state.services.get_mut(&service()).unwrap()
     }
 
     fn slot(&self, name: &str) -> &SlotState {
@@ -443,6 +448,9 @@ fn any_verb() -> impl Strategy<Value = Verb> {
         1 => slot().prop_map(|name| Verb::Migrate { slot: name.parse().unwrap() }),
         2 => slot().prop_map(|slot| recycle(slot, Some("any"))),
         1 => slot().prop_map(|slot| recycle(slot, None)),
+        1 => Just(Verb::RotateKeys),
+        3 => Just(Verb::TurnKeys),
+        1 => (1..9u16).prop_map(|key| Verb::RetireKey { key: KeyId(key), force: None }),
     ]
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Manifest;
-use crate::ids::{BundleId, SlotName};
+use crate::ids::{BundleId, KeyId, SlotName};
 use crate::settings::ServiceSettings;
 use crate::weight::Weight;
 
@@ -70,6 +70,18 @@ pub enum Verb {
         /// The slot.
         slot: SlotName,
     },
+    /// Makes a new key, which signs as soon as every member can verify it.
+    RotateKeys,
+    /// Takes the step that is due with the keys: no operator's verb, the sidecar gives it to itself.
+    TurnKeys,
+    /// Takes a key away: what it signed is refused from then on.
+    RetireKey {
+        /// The key.
+        key: KeyId,
+        /// Whether to do so over a refusal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        force: Option<Force>,
+    },
     /// Frees a slot.
     Recycle {
         /// The slot.
@@ -86,12 +98,15 @@ impl Verb {
             Self::Ramp { force, .. }
             | Self::Switch { force, .. }
             | Self::Rollback { force, .. }
+            | Self::RetireKey { force, .. }
             | Self::Recycle { force, .. } => force.as_ref(),
             Self::Apply { .. }
             | Self::AddBundle { .. }
             | Self::Stage { .. }
             | Self::Abort { .. }
-            | Self::Migrate { .. } => None,
+            | Self::Migrate { .. }
+            | Self::RotateKeys
+            | Self::TurnKeys => None,
         }
     }
 
@@ -106,6 +121,9 @@ impl Verb {
             Self::Switch { .. } => "switch",
             Self::Rollback { .. } => "rollback",
             Self::Migrate { .. } => "migrate",
+            Self::RotateKeys => "rotate_keys",
+            Self::TurnKeys => "turn_keys",
+            Self::RetireKey { .. } => "retire_key",
             Self::Recycle { .. } => "recycle",
         }
     }

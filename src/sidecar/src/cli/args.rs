@@ -13,6 +13,7 @@ use colorfast_core::weight::Weight;
 use colorfast_core::why::HeaderLine;
 
 use crate::api::tokens::{NodePattern, Role, SubjectName, TokenName};
+use crate::cli::keys::KeysCommand;
 use crate::cli::{backup, completions, files, help, why};
 use crate::server::MEMBER_TTL_MIN;
 
@@ -223,6 +224,9 @@ pub enum OperatorCommand {
     /// Take a proxy that is gone for good out of confirmation
     #[command(subcommand)]
     Member(MemberCommand),
+    /// Rotate, retire or list the keys that sign pins
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Make, list or revoke tokens: who may look, give verbs, or be which proxy
     #[command(subcommand)]
     Token(TokenCommand),

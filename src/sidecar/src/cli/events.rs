@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use colorfast_core::ids::{ServiceName, SlotName};
-use colorfast_core::release::{Entry, Event, Left, Restored};
+use colorfast_core::release::{Entry, Event, KeyStep, Left, Restored};
 
 use crate::api;
 use crate::cli::args;
@@ -141,6 +141,15 @@ fn told(event: &Event) -> String {
             format!("to {live}, {}{}", all.join(", "), force(by_force))
         }
         Event::Aborted { slot } | Event::Migrated { slot } => left(slot),
+        Event::KeyMoved { key, step, force: by_force } => {
+            let told = match step {
+                KeyStep::Added => "is added",
+                KeyStep::Signs => "signs",
+                KeyStep::Unused => "signs nowhere any more",
+                KeyStep::Retired => "is retired",
+            };
+            format!("key {key} {told}{}", force(by_force))
+        }
         Event::Recycled { slot, force: by_force } => format!("{slot}{}", force(by_force)),
     }
 }
@@ -231,6 +240,11 @@ mod tests {
             (
                 r#"{"type":"switched","slot":"green","draining":["blue"],"quarantine_until":1,"force":{"reason":"we know"}}"#,
                 "switched to green, blue drains, forced: we know",
+            ),
+            (r#"{"type":"key_moved","key":2,"step":"signs"}"#, "key_moved key 2 signs"),
+            (
+                r#"{"type":"key_moved","key":1,"step":"retired","force":{"reason":"it leaked"}}"#,
+                "key_moved key 1 is retired, forced: it leaked",
             ),
             (r#"{"type":"aborted","slot":{"slot":"green"}}"#, "aborted green drains"),
             (

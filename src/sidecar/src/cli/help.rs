@@ -18,7 +18,7 @@ pub const OUTPUT: &str = "Output";
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Release", &["service", "bundle", "stage", "ramp", "switch", "rollback", "abort", "migrate", "recycle"]),
     ("Look", &["status", "watch", "why", "preview-token", "events", "verify-log", "doctor"]),
-    ("Run", &["serve", "member", "token", "backup", "restore"]),
+    ("Run", &["serve", "member", "keys", "token", "backup", "restore"]),
     ("Install", &["completions", "man"]),
 ];
 
@@ -280,6 +280,28 @@ const PAGES: &[Page] = &[
     Page {
         command: "member forget",
         examples: &[("colorfast member forget edge-1/9f86d081884c7d65", "wait for this proxy no more")],
+        options: LOOK,
+        note: "",
+    },
+    Page {
+        command: "keys rotate",
+        examples: &[(
+            "colorfast keys rotate",
+            "no pin breaks: the old key verifies until all that it signed is over age",
+        )],
+        options: VERB,
+        note: "Returns when every proxy has the new key; the sidecar lets it sign then, and retires the old one in time. \
+            Keys are rotated on a schedule, too: pin.key_rotation_seconds.",
+    },
+    Page {
+        command: "keys retire",
+        examples: &[("colorfast keys retire 1 --force --reason 'it leaked'", "pins that it signed break")],
+        options: VERB,
+        note: CONFIRMED,
+    },
+    Page {
+        command: "keys list",
+        examples: &[("colorfast keys list", "which key signs, and when the others go")],
         options: LOOK,
         note: "",
     },

@@ -10,7 +10,7 @@ use crate::cli::files::{self, Source};
 use crate::cli::locate::{self, Environment};
 use crate::cli::output::{Format, Output};
 use crate::cli::verbs::{self, Manner, Patience};
-use crate::cli::{backup, catalogue, events, preview, status, tokens, watch, why, words};
+use crate::cli::{backup, catalogue, events, keys, preview, status, tokens, watch, why, words};
 
 /// One command of an operator in the making.
 pub struct Operator {
@@ -60,6 +60,10 @@ impl Operator {
                 catalogue::bundle_list(client, output, &self.service().await?).await
             }
             OperatorCommand::Member(MemberCommand::Forget { member }) => self.forget(&member).await,
+            OperatorCommand::Keys(command) => match command.verb() {
+                Some(verb) => self.verb(verb).await,
+                None => keys::list(client, output, &self.service().await?).await,
+            },
             OperatorCommand::Token(command) => tokens::run(client, output, command).await,
             OperatorCommand::Why(args) => {
                 let asked = why::Asked::read(*args)?;

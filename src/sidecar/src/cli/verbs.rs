@@ -248,6 +248,12 @@ fn said(verb: &Verb, VerbResponse { status, .. }: &VerbResponse) -> String {
             format!("rolled back{live}, sessions left behind {}", fate(*pins))
         }
         Verb::Migrate { slot } => format!("migrated {slot}, its sessions {}", fate(Pins::Break)),
+        Verb::RotateKeys => {
+            let newest = status.keys.last().map_or_else(String::new, |newest| format!(" {}", newest.key));
+            format!("added key{newest}, it signs once every proxy has it")
+        }
+        Verb::TurnKeys => "turned keys".to_owned(),
+        Verb::RetireKey { key, .. } => format!("retired key {key}, what it signed is refused"),
         Verb::Recycle { slot, .. } => format!("recycled {slot}, it is idle"),
     }
 }

@@ -104,6 +104,12 @@ kinds! {
         "Wait, or force it with a reason.";
     NOT_ACCOUNTED = "not-accounted", CONFLICT, "The slot may still hold sessions",
         "Migrate it first, or force it with a reason.";
+    ROTATION = "rotation-under-way", CONFLICT, "A rotation of keys is under way",
+        "Wait until every member has acknowledged it: one rotation at a time.";
+    RING_FULL = "ring-full", CONFLICT, "There are too many keys", "Wait until the oldest is retired, or retire it.";
+    NO_KEY = "no-key", NOT_FOUND, "There is no such key", "Name one of `keys` of the service.";
+    KEY_SIGNS = "key-signs", CONFLICT, "The key signs", "Rotate keys first.";
+    KEY_IN_USE = "key-in-use", CONFLICT, "What the key signed may still hold", "Wait, or force it with a reason.";
     SLOT_IN_USE = "slot-in-use", CONFLICT, "A slot in use cannot leave the settings", "Recycle the slot first.";
 }
 
@@ -126,6 +132,11 @@ impl Kind {
         Self::CANNOT_SERVE,
         Self::QUARANTINE,
         Self::NOT_ACCOUNTED,
+        Self::ROTATION,
+        Self::RING_FULL,
+        Self::NO_KEY,
+        Self::KEY_SIGNS,
+        Self::KEY_IN_USE,
         Self::SLOT_IN_USE,
     ];
 
@@ -168,6 +179,11 @@ impl Kind {
             Refusal::CannotServe { .. } => Self::CANNOT_SERVE,
             Refusal::Quarantine { .. } => Self::QUARANTINE,
             Refusal::NotAccounted(_) => Self::NOT_ACCOUNTED,
+            Refusal::RotationUnderWay { .. } => Self::ROTATION,
+            Refusal::RingFull { .. } => Self::RING_FULL,
+            Refusal::NoKey { .. } => Self::NO_KEY,
+            Refusal::KeySigns(_) => Self::KEY_SIGNS,
+            Refusal::KeyInUse { .. } => Self::KEY_IN_USE,
             Refusal::SlotInUse { .. } => Self::SLOT_IN_USE,
         }
     }

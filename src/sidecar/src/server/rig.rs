@@ -113,8 +113,8 @@ impl Rig {
     /// Ends the sidecar without saving what is saved behind.
     pub async fn crash(self) -> TempDir {
         let Self { sidecar, folder } = self;
-        let Sidecar { writer, discovery, control, .. } = sidecar;
-        drop((discovery, control));
+        let Sidecar { writer, discovery, control, errands, .. } = sidecar;
+        drop((discovery, control, errands));
         writer.await.unwrap().unwrap();
         folder
     }

@@ -17,6 +17,7 @@ use super::copies::Backups;
 use super::directory::Directory;
 use super::discovery::{self, Discovery};
 use super::ending::Ending;
+use super::errands::Errands;
 use super::gate::{Api, Gate};
 use super::members::Members;
 use super::observations::Observations;
@@ -41,6 +42,8 @@ pub struct Sidecar {
     /// What members prove themselves by.
     #[cfg(test)]
     pub tickets: Arc<Tickets>,
+    /// What it does by itself.
+    pub errands: Errands,
     /// Ends every request that is held open.
     pub ending: Ending,
     /// What proxies ask.
@@ -77,6 +80,7 @@ impl Sidecar {
         let known = Known { members: members.clone(), observations: observations.clone() };
         let writer = Writer::start(opened, store.clone(), known, directory.clone()).await?;
         let discovery = Discovery::new(directory.clone(), members.clone(), tickets.clone(), ending.clone());
+        let errands = Errands { authority: authority.clone(), directory: directory.clone(), members: members.clone() };
         let control = Control {
             authority,
             directory,
@@ -94,6 +98,7 @@ impl Sidecar {
             control: control::routes(Arc::new(control), gate(Api::Control, control_token)),
             #[cfg(test)]
             tickets: tickets.clone(),
+            errands,
             writer: tokio::spawn(async move { Ok(writer.run(orders).await?) }),
             store,
             members,
@@ -102,8 +107,9 @@ impl Sidecar {
     }
 
     /// What goes on beside requests, until it is aborted.
-    pub fn upkeep(&self) -> [JoinHandle<()>; 3] {
+    pub fn upkeep(&self) -> [JoinHandle<()>; 4] {
         [
+            tokio::spawn(self.errands.clone().run()),
             tokio::spawn(flush_behind(self.store.clone())),
             tokio::spawn(drop_expired(self.store.clone())),
             tokio::spawn(lapse(self.members.clone())),
@@ -114,6 +120,12 @@ impl Sidecar {
     #[cfg(test)]
     pub fn stored(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
         self.store.scan(prefix)
+    }
+
+    /// A secret as it is kept.
+    #[cfg(test)]
+    pub async fn secret(&self, name: &str) -> Vec<u8> {
+        crate::store::Secrets::get(self.store.as_ref(), name).await.unwrap().unwrap().value
     }
 
     /// Saves everything, so that the data folder is one tidy file.

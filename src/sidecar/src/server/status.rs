@@ -8,7 +8,7 @@ use super::directory::Published;
 use super::members::{Members, Record};
 use super::observations::Observations;
 use super::reports::Reports;
-use crate::api::{MemberStatus, RefusedVersion, ServiceStatus, SlotStatus};
+use crate::api::{KeyStatus, MemberStatus, RefusedVersion, ServiceStatus, SlotStatus};
 
 /// The service as published, with its proxies as they are now.
 pub fn of(published: &Published, members: &Members, reports: &Reports, observations: &Observations) -> ServiceStatus {
@@ -36,6 +36,7 @@ pub fn of(published: &Published, members: &Members, reports: &Reports, observati
             })
             .collect(),
         way_back: way_back(state),
+        keys: keys(state),
         members: members.of(&snapshot.service).into_iter().map(member).collect(),
         settings: state.settings.clone(),
     }
@@ -59,6 +60,17 @@ fn member(
             .map(|refused| RefusedVersion { version: refused.version().version, error: refused.error.clone() }),
         instances: instances(record),
     }
+}
+
+fn keys(state: &ServiceState) -> Vec<KeyStatus> {
+    let keys = state.ring.keys.iter();
+    keys.map(|(key, known)| KeyStatus {
+        key: *key,
+        duty: known.duty,
+        since: known.since,
+        retires: state.ring.retires(*key, &state.settings),
+    })
+    .collect()
 }
 
 /// The slot that was live before, where it still runs what it ran then.

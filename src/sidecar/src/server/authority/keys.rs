@@ -1,11 +1,13 @@
-//! Keys of services: drawn before a service is created, read when it is published.
+//! Keys of services: drawn before the log names them, read when a service is published, dropped once it names them no more.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use colorfast_core::ids::{KeyId, ServiceName};
 use colorfast_core::keys::{Ring, Secret, ServiceKeys};
+use colorfast_core::release::RingState;
 use serde::{Deserialize, Serialize};
 
 use crate::store::{Outage, PutError, Secrets};
@@ -64,9 +66,16 @@ impl RunKeys {
 /// Where they cannot be read.
 async fn load(secrets: &dyn Secrets, service: &ServiceName) -> Result<Option<Arc<ServiceKeys>>> {
     let Some(found) = secrets.get(&name(service)).await? else { return Ok(None) };
+    Ok(Some(Arc::new(read(service, &found.value)?)))
+}
+
+fn read(service: &ServiceName, value: &[u8]) -> Result<ServiceKeys> {
     // The parser's own words might repeat a piece of a key.
-    let keys = serde_json::from_slice(&found.value).map_err(|_| anyhow!("the keys of {service} cannot be read"))?;
-    Ok(Some(Arc::new(keys)))
+    serde_json::from_slice(value).map_err(|_| anyhow!("the keys of {service} cannot be read"))
+}
+
+fn gone(service: &ServiceName) -> String {
+    format!("the keys of {service} are gone: restore the data folder as a whole")
 }
 
 /// The keys of a service that is in the log.
@@ -75,7 +84,7 @@ async fn load(secrets: &dyn Secrets, service: &ServiceName) -> Result<Option<Arc
 /// Where they cannot be read, or are gone: its pins would all break without a word.
 pub async fn load_known(secrets: &dyn Secrets, service: &ServiceName) -> Result<Arc<ServiceKeys>> {
     let keys = load(secrets, service).await?;
-    keys.with_context(|| format!("the keys of {service} are gone: restore the data folder as a whole"))
+    keys.with_context(|| gone(service))
 }
 
 /// The keys of a service that is about to be created. What an attempt before it has left behind is used.
@@ -93,6 +102,62 @@ pub async fn load_or_draw(secrets: &dyn Secrets, service: &ServiceName, signing:
         Err(PutError::Moved(_)) => load_known(secrets, service).await,
         Err(PutError::Outage(outage)) => Err(outage.into()),
     }
+}
+
+/// The keys of a service with one of this id among them. What an attempt before it has left behind is used.
+///
+/// # Errors
+/// Where they can be neither read nor written.
+pub async fn add(secrets: &dyn Secrets, service: &ServiceName, key: KeyId) -> Result<Arc<ServiceKeys>> {
+    edit(secrets, service, |keys| {
+        if let Entry::Vacant(place) = keys.ring.entry(key) {
+            place.insert(Secret::new(draw()?));
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The keys of a service without those that `ring` does not name any more, which are kept nowhere from now on.
+///
+/// # Errors
+/// Where they can be neither read nor written.
+pub async fn prune(secrets: &dyn Secrets, service: &ServiceName, ring: &RingState) -> Result<Arc<ServiceKeys>> {
+    edit(secrets, service, |keys| {
+        keys.ring.retain(|key, _| ring.keys.contains_key(key));
+        Ok(())
+    })
+    .await
+}
+
+/// Changes the keys of a service that is in the log; not so where that changes nothing.
+async fn edit(
+    secrets: &dyn Secrets,
+    service: &ServiceName,
+    change: impl Fn(&mut ServiceKeys) -> Result<(), Outage>,
+) -> Result<Arc<ServiceKeys>> {
+    loop {
+        let found = secrets.get(&name(service)).await?;
+        let found = found.with_context(|| gone(service))?;
+        let known = read(service, &found.value)?;
+        let mut keys = known.clone();
+        change(&mut keys)?;
+        if keys == known {
+            return Ok(Arc::new(keys));
+        }
+        match secrets.put_if_version(&name(service), found.version, serde_json::to_vec(&keys)?).await {
+            Ok(_) => return Ok(Arc::new(keys)),
+            Err(PutError::Moved(_)) => {}
+            Err(PutError::Outage(outage)) => return Err(outage.into()),
+        }
+    }
+}
+
+/// Those of `keys` that `ring` names: what a proxy is sent.
+pub fn of_ring(keys: &ServiceKeys, ring: &RingState) -> ServiceKeys {
+    let mut keys = keys.clone();
+    keys.ring.retain(|key, _| ring.keys.contains_key(key));
+    keys
 }
 
 fn draw<const N: usize>() -> Result<[u8; N], Outage> {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use colorfast_core::ids::ServiceName;
 use colorfast_core::keys::ServiceKeys;
 use colorfast_core::plan::Plan;
-use colorfast_core::release::{Circumstances, Entry, Event, Refusal, RequestKey, SCHEMA, State, Verb};
+use colorfast_core::release::{Circumstances, Entry, Event, KeyStep, Refusal, RequestKey, SCHEMA, State, Verb};
 use colorfast_core::time::UnixMillis;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{error, info, warn};
@@ -120,6 +120,7 @@ impl Writer {
             standing: Standing::Level,
         };
         for (service, at) in opened.services {
+            writer.drop_retired(&service).await;
             writer.publish(&service, at, None).await?;
         }
         Ok(writer)
@@ -180,7 +181,11 @@ impl Writer {
             let head = planned.record.head();
             match self.log.append(self.replay.head.clone(), vec![planned.record.clone()]).await {
                 Ok(_) => {
+                    let retires = matches!(planned.entry.event, Event::KeyMoved { step: KeyStep::Retired, .. });
                     self.commit(*planned, Instant::now());
+                    if retires {
+                        self.drop_retired(&order.service).await;
+                    }
                     return self.done(order, head.seq);
                 }
                 Err(AppendError::Moved(_)) => self.standing = Standing::Behind,
@@ -280,6 +285,9 @@ impl Writer {
     /// Keys are there before the service is: what a crash leaves behind is keys that nobody uses yet.
     async fn keys_for(&self, service: &ServiceName, event: &Event) -> Result<Arc<ServiceKeys>, VerbError> {
         let keys = match (self.keys.get(service), event) {
+            (_, Event::KeyMoved { key, step: KeyStep::Added, .. }) => {
+                keys::add(self.secrets.as_ref(), service, *key).await
+            }
             (Some(keys), _) => return Ok(keys.clone()),
             (None, Event::ServiceCreated { signing_key, .. }) => {
                 keys::load_or_draw(self.secrets.as_ref(), service, *signing_key).await
@@ -287,6 +295,15 @@ impl Writer {
             (None, _) => keys::load_known(self.secrets.as_ref(), service).await,
         };
         Ok(keys.map_err(|error| failed("read the keys", format!("{error:#}")))?)
+    }
+
+    /// Drops keys that the log names no more. Where that fails the next start tries again; no proxy is sent them.
+    async fn drop_retired(&mut self, service: &ServiceName) {
+        let Some(state) = self.replay.state.services.get(service) else { return };
+        match keys::prune(self.secrets.as_ref(), service, &state.ring).await {
+            Ok(keys) => drop(self.keys.insert(service.clone(), keys)),
+            Err(error) => warn!(%service, "a retired key is kept still: {error:#}"),
+        }
     }
 
     /// The record is in the log: folds it in and shows what came of it.
@@ -335,7 +352,10 @@ impl Writer {
     }
 
     async fn publish(&mut self, service: &ServiceName, at: UnixMillis, when: Option<Instant>) -> Result<()> {
-        let keys = match self.keys.get(service) {
+        let ring = self.replay.state.services.get(service).map(|state| &state.ring.keys);
+        let has_all =
+            |keys: &&Arc<ServiceKeys>| ring.is_none_or(|ring| ring.keys().all(|key| keys.ring.contains_key(key)));
+        let keys = match self.keys.get(service).filter(has_all) {
             Some(keys) => keys.clone(),
             None => keys::load_known(self.secrets.as_ref(), service).await?,
         };
@@ -349,7 +369,7 @@ impl Writer {
         let state = &self.replay.state;
         let (Some(of), Some(mut snapshot)) = (state.services.get(service), state.snapshot(service)) else { return };
         snapshot.run_ring = Some(self.runs.ring());
-        let keys = self.runs.beside(&keys);
+        let keys = self.runs.beside(&keys::of_ring(&keys, &of.ring));
         self.known.members.append(service, Appended::new(snapshot.version, at, when));
         self.directory.publish(Published { state: of.clone(), snapshot, keys });
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use colorfast_core::bundle::Manifest;
-use colorfast_core::ids::{BundleId, ServiceName, SlotName};
+use colorfast_core::ids::{BundleId, KeyId, ServiceName, SlotName};
 use colorfast_core::release::{Force, Pins, Verb};
 use colorfast_core::settings::ServiceSettings;
 use colorfast_core::weight::Weight;
@@ -140,6 +140,17 @@ struct Recycle {
     force: Option<Force>,
 }
 
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RetireKey {
+    key: KeyId,
+    force: Option<Force>,
+}
+
 /// Reads a request. [`VerbRequest`] writes the same, but a reader that is derived could not name the field.
 pub(super) fn parse(body: &[u8]) -> Result<VerbRequest, ApiError> {
     let mut fields: Map<String, Value> = http::parse(body)?;
@@ -160,8 +171,11 @@ pub(super) fn parse(body: &[u8]) -> Result<VerbRequest, ApiError> {
         "rollback" => read(fields).map(|Rollback { to, pins, force }| Verb::Rollback { to, pins, force }),
         "migrate" => read(fields).map(|OneSlot { slot }| Verb::Migrate { slot }),
         "recycle" => read(fields).map(|Recycle { slot, force }| Verb::Recycle { slot, force }),
+        "rotate_keys" => read(fields).map(|Nothing {}| Verb::RotateKeys),
+        "retire_key" => read(fields).map(|RetireKey { key, force }| Verb::RetireKey { key, force }),
         _ => {
-            let known = "apply, add_bundle, stage, ramp, abort, switch, rollback, migrate, recycle";
+            let known =
+                "apply, add_bundle, stage, ramp, abort, switch, rollback, migrate, recycle, rotate_keys, retire_key";
             Err(ApiError::new(Kind::BODY, format!("verb: {name:?} is none of {known}")).at("verb"))
         }
     }?;

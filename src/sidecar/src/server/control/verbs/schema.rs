@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use super::{Abort, AddBundle, Apply, OneSlot, Ramp, Recycle, Rollback, Stage, Switch};
+use super::{Abort, AddBundle, Apply, Nothing, OneSlot, Ramp, Recycle, RetireKey, Rollback, Stage, Switch};
 
 /// Any verb.
 pub enum VerbDocument {}
@@ -58,6 +58,8 @@ documents! {
     RollbackVerb = "rollback", Rollback, "Steps back: out of a ramp, or to the slot that was live before.";
     MigrateVerb = "migrate", OneSlot, "Makes the last sessions of a draining slot leave it.";
     RecycleVerb = "recycle", Recycle, "Frees a slot.";
+    RotateKeysVerb = "rotate_keys", Nothing, "Makes a new key, which signs as soon as every member can verify it.";
+    RetireKeyVerb = "retire_key", RetireKey, "Takes a key away: what it signed is refused from then on.";
 }
 
 /// The document of a verb: the rest of it, with what every verb has.
@@ -68,6 +70,9 @@ fn whole(mut rest: Schema, verb: &str, does: &str) -> Schema {
         "minimum": 0,
         "maximum": u64::MAX,
     });
+    if rest.get("properties").is_none() {
+        rest.insert("properties".to_owned(), json!({}));
+    }
     if let Some(properties) = rest.get_mut("properties").and_then(Value::as_object_mut) {
         properties.insert("verb".to_owned(), json!({ "type": "string", "const": verb }));
         properties.insert("expected_version".to_owned(), expected);

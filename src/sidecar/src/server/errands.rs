@@ -1,0 +1,81 @@
+//! What the sidecar does though nobody asks for it: keys turn, and deadlines come.
+//!
+//! Each errand is a verb that the sidecar gives to itself, so it is checked, logged and confirmed as any other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use colorfast_core::release::Circumstances;
+use tokio::time::MissedTickBehavior;
+
+use super::authority::{Authority, Order};
+use super::clock;
+use super::directory::{Directory, Published};
+use super::members::{Asked, Members};
+
+/// Who the log says it was.
+const PRINCIPAL: &str = "sidecar";
+/// How often is looked for what is due.
+const PERIOD: Duration = Duration::from_millis(500);
+/// How long nothing is tried after something failed.
+const REST: Duration = Duration::from_secs(10);
+
+/// What errands are found by, and given to.
+#[derive(Debug, Clone)]
+pub struct Errands {
+    /// Where verbs go.
+    pub authority: Authority,
+    /// The services.
+    pub directory: Arc<Directory>,
+    /// Who obeys.
+    pub members: Arc<Members>,
+}
+
+/// How a round went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Round {
+    /// Whatever was due was done.
+    Done,
+    /// Something could not be.
+    Failed,
+}
+
+impl Errands {
+    /// Runs errands until it is aborted.
+    pub async fn run(self) {
+        let mut tick = tokio::time::interval(PERIOD);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if self.once().await == Round::Failed {
+                tokio::time::sleep(REST).await;
+            }
+        }
+    }
+
+    /// Does one thing for each service that has one due.
+    pub async fn once(&self) -> Round {
+        let mut round = Round::Done;
+        for published in self.directory.all() {
+            if let Some(order) = self.due(&published)
+                // The writer has told the operator's log why.
+                && self.authority.order(order).await.is_err()
+            {
+                round = Round::Failed;
+            }
+        }
+        round
+    }
+
+    fn due(&self, published: &Published) -> Option<Order> {
+        let service = &published.snapshot.service;
+        let acknowledgements = &Asked { members: &self.members, service };
+        let at = Circumstances { now: clock::now(), acknowledgements, serving: &() };
+        let verb = published.state.due(&at)?;
+        let (principal, service) = (PRINCIPAL.to_owned(), service.clone());
+        Some(Order { principal, service, expected_version: None, key: None, verb, probed: None })
+    }
+}
+
+#[cfg(test)]
+mod tests;
