@@ -9,6 +9,7 @@
 mod check;
 mod entry;
 mod event;
+mod holding;
 mod phase;
 mod restore;
 mod ring;
@@ -19,6 +20,7 @@ mod verb;
 pub use check::{Acknowledgements, Circumstances, Refusal};
 pub use entry::{Entry, EntryError, GENESIS_HASH, RequestKey, SCHEMA};
 pub use event::{Event, Left, Restored};
+pub use holding::{Held, Holding};
 pub use phase::Phase;
 pub use restore::LostFuture;
 pub use ring::{KeyDuty, KeyState, KeyStep, RingState};

@@ -14,9 +14,11 @@ use crate::ids::{CookieName, HeaderName, ServiceName, SlotName};
 use crate::json::{Error, FromTree, Tree, record, word, words};
 use crate::names;
 
+mod deadline;
 mod rotation;
 mod serving;
 
+pub use deadline::DrainDeadlineSeconds;
 pub use rotation::KeyRotationSeconds;
 pub use serving::{OnSlotDown, Probe, ProbeTimeoutMs};
 
@@ -58,6 +60,9 @@ pub struct ServiceSettings {
     /// How long a slot that was live stays a rollback target at least.
     #[serde(skip_serializing_if = "is_default")]
     pub quarantine_seconds: QuarantineSeconds,
+    /// How long a slot drains before the sidecar makes its last sessions leave; 0: until they end by themselves.
+    #[serde(skip_serializing_if = "is_default")]
+    pub drain_deadline_seconds: DrainDeadlineSeconds,
     /// How long after the first configuration of a proxy its requests wait for a snapshot, at most.
     #[serde(skip_serializing_if = "is_default")]
     pub bootstrap_wait_ms: BootstrapWaitMs,
@@ -98,6 +103,7 @@ impl Default for ServiceSettings {
             headers: Headers::default(),
             part_headers: BTreeMap::new(),
             quarantine_seconds: QuarantineSeconds::default(),
+            drain_deadline_seconds: DrainDeadlineSeconds::default(),
             bootstrap_wait_ms: BootstrapWaitMs::default(),
             on_slot_down: OnSlotDown::default(),
             probe: None,
@@ -395,7 +401,7 @@ impl Default for BootstrapWaitMs {
 /// Longest wait of a fresh proxy's first requests.
 const BOOTSTRAP_WAIT_MAX_MS: u32 = 30_000;
 /// Ten years: longer ages are typing errors, and pins keep their times in 32 bits.
-const AGE_MAX_SECONDS: u32 = 10 * 366 * 24 * 3600;
+pub const AGE_MAX_SECONDS: u32 = 10 * 366 * 24 * 3600;
 
 impl ServiceSettings {
     /// Checks what the types alone do not. `service` is whose settings they are: the pin cookie is named after it.
@@ -434,6 +440,9 @@ impl ServiceSettings {
         }
         if self.quarantine_seconds.0 > AGE_MAX_SECONDS {
             return Err(FieldError::new("quarantine_seconds", format!("is over {AGE_MAX_SECONDS} (ten years)")));
+        }
+        if self.drain_deadline_seconds.0 > AGE_MAX_SECONDS {
+            return Err(FieldError::new("drain_deadline_seconds", format!("is over {AGE_MAX_SECONDS} (ten years)")));
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The control API's documents, shared by the server and the command line.
 
+pub mod runs;
 pub mod tokens;
 
 use std::borrow::Cow;
@@ -147,6 +148,10 @@ impl Progress {
     }
 }
 
+fn is_none(number: &u64) -> bool {
+    *number == 0
+}
+
 fn is_false(value: &bool) -> bool {
     !value
 }
@@ -208,6 +213,15 @@ pub struct SlotStatus {
     /// Until when it is kept as a rollback target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine_until: Option<UnixMillis>,
+    /// When its last sessions are made to leave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_until: Option<UnixMillis>,
+    /// Runs that hold it by leases.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub runs: u64,
+    /// When the last of these leases ends, unless it is renewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs_until: Option<UnixMillis>,
     /// What proxies have seen of its agent, under this assignment; absent where it runs nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving: Option<Serving>,

@@ -21,6 +21,7 @@ mod output;
 mod preview;
 mod progress;
 mod restore;
+mod runs;
 mod status;
 mod tokens;
 mod verbs;

@@ -22,6 +22,7 @@ mod errands;
 mod files;
 mod gate;
 mod http;
+mod leases;
 mod listening;
 mod logging;
 mod members;

@@ -175,8 +175,12 @@ fn rendered_snapshots_are_valid() {
         json!({"verb": "migrate", "slot": "blue"}),
     ];
     for (step, verb) in verbs.into_iter().enumerate() {
-        let at =
-            Circumstances { now: UnixMillis(1_763_000_001_000 + step as u64), acknowledgements: &(), serving: &() };
+        let at = Circumstances {
+            now: UnixMillis(1_763_000_001_000 + step as u64),
+            acknowledgements: &(),
+            serving: &(),
+            holding: &(),
+        };
         let read: Verb = serde_json::from_value(verb.clone()).unwrap();
         let event = state.check(&service, &read, &at).unwrap_or_else(|refusal| panic!("{verb}: {refusal}")).unwrap();
         append(&mut state, Some(service.clone()), at.now, event);

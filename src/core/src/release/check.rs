@@ -4,12 +4,13 @@ use crate::bundle::Bundle;
 use crate::error::FieldError;
 use crate::ids::{AssignmentId, BundleId, KeyId, ServiceName, SlotName};
 use crate::release::event::{Event, Left};
+use crate::release::holding::{Held, Holding};
 use crate::release::phase::Phase;
 use crate::release::ring::{self, KeyDuty};
 use crate::release::serving::Serving;
 use crate::release::state::{ServiceState, SlotState, State};
 use crate::release::verb::{Force, Pins, Verb};
-use crate::settings::ServiceSettings;
+use crate::settings::{AGE_MAX_SECONDS, ServiceSettings};
 use crate::time::UnixMillis;
 use crate::weight::Weight;
 
@@ -22,6 +23,8 @@ pub struct Circumstances<'a> {
     pub acknowledgements: &'a dyn Acknowledgements,
     /// Asked where sessions would go to a slot.
     pub serving: &'a dyn Serving,
+    /// Asked where a slot would be freed.
+    pub holding: &'a dyn Holding,
 }
 
 /// What the members of a service have acknowledged.
@@ -147,6 +150,16 @@ pub enum Refusal {
         /// The end of quarantine.
         until: UnixMillis,
     },
+    /// Runs work in it.
+    #[error("{slot} is held by {}{}: wait, or --force --reason", number(.runs), still(.until))]
+    RunsHold {
+        /// The slot.
+        slot: SlotName,
+        /// How many.
+        runs: u64,
+        /// When the last lease ends, unless it is renewed.
+        until: Option<UnixMillis>,
+    },
     /// It may hold sessions.
     #[error("{0} may still hold sessions, and these are not accounted: migrate it first, or --force --reason")]
     NotAccounted(SlotName),
@@ -197,6 +210,10 @@ pub enum Refusal {
     },
 }
 
+fn number(runs: &u64) -> String {
+    if *runs == 1 { "a run".to_owned() } else { format!("{runs} runs") }
+}
+
 fn key_ids(keys: &[KeyId]) -> String {
     keys.iter().map(KeyId::to_string).collect::<Vec<_>>().join(", ")
 }
@@ -233,6 +250,7 @@ impl Refusal {
             Self::AttestationMismatch { .. } => "attestation-mismatch",
             Self::CannotServe { .. } => "cannot-serve",
             Self::Quarantine { .. } => "quarantine",
+            Self::RunsHold { .. } => "runs-hold",
             Self::NotAccounted(_) => "not-accounted",
             Self::RotationUnderWay { .. } => "rotation-under-way",
             Self::RingFull { .. } => "ring-full",
@@ -275,6 +293,7 @@ impl State {
             Verb::Switch { slot, force } => check.switch(slot, force.as_ref()).map(Some),
             Verb::Rollback { to, pins, force } => check.rollback(to.as_ref(), *pins, force.as_ref()).map(Some),
             Verb::Migrate { slot } => check.migrate(slot).map(Some),
+            Verb::SetDeadline { slot, within_seconds } => check.set_deadline(slot, *within_seconds),
             Verb::RotateKeys => ring::rotate(state).map(Some),
             Verb::TurnKeys => Ok(ring::turn(state, at)),
             Verb::RetireKey { key, force } => ring::retire(state, *key, force.as_ref(), at).map(Some),
@@ -286,7 +305,10 @@ impl State {
 impl ServiceState {
     /// What is to be done now though no operator asks for it: the sidecar gives this verb to itself.
     pub fn due(&self, at: &Circumstances<'_>) -> Option<Verb> {
-        ring::due(self, at)
+        let over = |slot: &&SlotState| slot.drain_until.is_some_and(|until| until <= at.now);
+        let overdue = self.slots.iter().find(|(_, slot)| over(slot));
+        let leaves = overdue.map(|(slot, _)| Verb::Migrate { slot: slot.clone() });
+        leaves.or_else(|| ring::due(self, at))
     }
 }
 
@@ -487,15 +509,33 @@ impl Check<'_> {
         Ok(Event::Migrated { slot: left.unwrap_or(Left { slot: slot.clone(), broken_by: None }) })
     }
 
+    fn set_deadline(&self, name: &SlotName, within: Option<u32>) -> Result<Option<Event>, Refusal> {
+        let slot = self.slot_in(name, "deadline", &[Phase::Draining], "a slot that is draining")?;
+        if within.is_some_and(|seconds| !(1..=AGE_MAX_SECONDS).contains(&seconds)) {
+            let rule = format!("is not within 1 to {AGE_MAX_SECONDS} (ten years): `migrate` makes sessions leave now");
+            return Err(FieldError::new("within_seconds", rule).into());
+        }
+        let until = within.map(|seconds| self.at.now.plus_millis(u64::from(seconds) * 1000));
+        Ok((until != slot.drain_until).then(|| Event::DeadlineSet { slot: name.clone(), until }))
+    }
+
     fn recycle(&self, name: &SlotName, force: Option<&Force>) -> Result<Event, Refusal> {
         let wanted = "a slot that is draining, condemned or staged";
         let slot = self.slot_in(name, "recycle", &[Phase::Draining, Phase::Condemned, Phase::Staged], wanted)?;
-        if slot.phase == Phase::Draining && force.is_none() {
-            if let Some(until) = slot.quarantine_until.filter(|until| *until > self.at.now) {
-                return Err(Refusal::Quarantine { slot: name.clone(), until });
-            }
+        if force.is_some() {
+            return Ok(Event::Recycled { slot: name.clone(), force: force.cloned() });
+        }
+        let drains = slot.phase == Phase::Draining;
+        if let Some(until) = slot.quarantine_until.filter(|until| drains && *until > self.at.now) {
+            return Err(Refusal::Quarantine { slot: name.clone(), until });
+        }
+        let Held { runs, runs_until } = slot.held(name, self.at.holding);
+        if runs > 0 {
+            return Err(Refusal::RunsHold { slot: name.clone(), runs, until: runs_until });
+        }
+        if drains {
             return Err(Refusal::NotAccounted(name.clone()));
         }
-        Ok(Event::Recycled { slot: name.clone(), force: force.cloned() })
+        Ok(Event::Recycled { slot: name.clone(), force: None })
     }
 }

@@ -93,6 +93,13 @@ pub enum Event {
         /// The slot.
         slot: Left,
     },
+    /// A draining slot has another deadline.
+    DeadlineSet {
+        /// The slot.
+        slot: SlotName,
+        /// When its last sessions leave; none where they stay until they end.
+        until: Option<UnixMillis>,
+    },
     /// A key of the service came a step further.
     KeyMoved {
         /// The key.
@@ -150,6 +157,7 @@ impl Event {
             Self::RolledBack { .. } => "rolled_back",
             Self::Aborted { .. } => "aborted",
             Self::Migrated { .. } => "migrated",
+            Self::DeadlineSet { .. } => "deadline_set",
             Self::KeyMoved { .. } => "key_moved",
             Self::Recycled { .. } => "recycled",
         }

@@ -64,6 +64,8 @@ pub struct SlotState {
     pub introduced: u64,
     /// Until when it stays a rollback target.
     pub quarantine_until: Option<UnixMillis>,
+    /// When its last sessions are made to leave, while it drains.
+    pub drain_until: Option<UnixMillis>,
     /// When it came into its phase.
     pub since: UnixMillis,
 }
@@ -240,6 +242,9 @@ impl ServiceState {
                 }
                 self.enter(live, Phase::Live, at)?.quarantine_until = None;
             }
+            Event::DeadlineSet { slot, until } => {
+                self.slots.get_mut(slot).ok_or(NO_SLOT)?.drain_until = *until;
+            }
             Event::KeyMoved { key, step, .. } => self.ring.step(*key, *step, at, seq)?,
             Event::Aborted { slot } | Event::Migrated { slot } => self.leave(slot, seq, at)?,
             Event::Recycled { slot, .. } => {
@@ -265,10 +270,12 @@ impl ServiceState {
     }
 
     fn enter(&mut self, slot: &SlotName, phase: Phase, at: UnixMillis) -> Result<&mut SlotState, &'static str> {
+        let limit = u64::from(self.settings.drain_deadline_seconds.0) * 1000;
         let slot = self.slots.get_mut(slot).ok_or(NO_SLOT)?;
         if slot.phase != phase {
             slot.phase = phase;
             slot.since = at;
+            slot.drain_until = (phase == Phase::Draining && limit > 0).then(|| at.plus_millis(limit));
         }
         Ok(slot)
     }
@@ -326,6 +333,7 @@ impl SlotState {
             assignment: None,
             introduced: 0,
             quarantine_until: None,
+            drain_until: None,
             since,
         }
     }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::bundle::Manifest;
-use crate::ids::{AssignmentId, Epoch, KeyId, ServiceName, SlotName};
+use crate::ids::{AssignmentId, BundleId, Epoch, KeyId, ServiceName, SlotName};
 use crate::plan::Plan;
 use crate::settings::ServiceSettings;
 use crate::time::UnixMillis;
@@ -22,6 +22,7 @@ fn slot(name: &str) -> SlotName {
     name.parse().unwrap()
 }
 
+mod deadlines;
 mod restored;
 mod rotation;
 
@@ -68,7 +69,7 @@ impl Story {
 
     fn tries(&mut self, verb: Verb) -> Result<(), Refusal> {
         self.now = self.now.plus_millis(self.pace);
-        let at = Circumstances { now: self.now, acknowledgements: &(), serving: &() };
+        let at = Circumstances { now: self.now, acknowledgements: &(), serving: &(), holding: &() };
         if let Some(event) = self.state.check(&service(), &verb, &at)? {
             self.append(Some(service()), event);
         }
@@ -301,6 +302,41 @@ fn quarantine_keeps_the_way_back() {
     assert!(matches!(last, Event::Recycled { force: Some(force), .. } if force.reason == "load test ended"));
 }
 
+/// Work without traffic: a slot that runs hold by leases is not freed, in whatever phase, but by a word of force.
+#[test]
+fn runs_hold_their_slot() {
+    /// Leases on one slot, while it runs one bundle.
+    #[derive(Debug)]
+    struct Leases(&'static str, &'static str, u64);
+    impl Holding for Leases {
+        fn of(&self, slot: &SlotName, bundle: &BundleId) -> Held {
+            match (slot.as_str(), bundle.as_str()) == (self.0, self.1) {
+                true => Held { runs: self.2, runs_until: Some(UnixMillis(GENESIS + 1)) },
+                false => Held::default(),
+            }
+        }
+    }
+    for phase in [Phase::Staged, Phase::Draining, Phase::Condemned] {
+        let story = green_in(phase);
+        let tries = |leases: Leases, reason| {
+            let at = Circumstances { now: story.now, acknowledgements: &(), serving: &(), holding: &leases };
+            story.state.check(&service(), &recycle("green", reason), &at)
+        };
+        let refusal = tries(Leases("green", "v2", 2), None).unwrap_err();
+        assert_eq!(refusal.code(), "runs-hold", "{phase}");
+        assert_eq!(
+            refusal.to_string(),
+            "green is held by 2 runs until 1700000000001 (Unix ms): wait, or --force --reason"
+        );
+        assert!(tries(Leases("green", "v2", 1), None).unwrap_err().to_string().contains("by a run until"));
+        assert!(tries(Leases("green", "v2", 2), Some("they hang")).is_ok());
+        for other in [Leases("green", "v1", 2), Leases("blue", "v2", 2), Leases("green", "v2", 0)] {
+            let held = matches!(tries(other, None), Err(Refusal::RunsHold { .. }));
+            assert!(!held, "{phase}: what is held is another slot or bundle");
+        }
+    }
+}
+
 /// Weight goes to no assignment that a member does not know yet; a step back never waits for that.
 #[test]
 fn weight_waits_for_acknowledgement() {
@@ -315,7 +351,7 @@ fn weight_waits_for_acknowledgement() {
     let staged = story.slot("green").introduced;
     assert_eq!(staged, story.chat().version);
     let check = |story: &Story, verb: Verb, known: u64| {
-        let at = Circumstances { now: story.now, acknowledgements: &Behind(known), serving: &() };
+        let at = Circumstances { now: story.now, acknowledgements: &Behind(known), serving: &(), holding: &() };
         story.state.check(&service(), &verb, &at)
     };
     for verb in [ramp("green", 100), switch("green")] {
@@ -368,7 +404,11 @@ fn slots_that_cannot_serve_are_given_no_sessions() {
         let check = |story: &Story, name: &str, verb: Verb| {
             let assignment = story.slot(name).assignment.unwrap();
             let serving = &Seen(slot(name), assignment, observed.clone());
-            story.state.check(&service(), &verb, &Circumstances { now: story.now, acknowledgements: &(), serving })
+            story.state.check(
+                &service(),
+                &verb,
+                &Circumstances { now: story.now, acknowledgements: &(), serving, holding: &() },
+            )
         };
         let staged = Story::two_bundles();
         let mut switched = staged.clone();

@@ -70,6 +70,13 @@ pub enum Verb {
         /// The slot.
         slot: SlotName,
     },
+    /// Sets when the last sessions of a draining slot leave.
+    SetDeadline {
+        /// The slot.
+        slot: SlotName,
+        /// In so many seconds; none: not before they end.
+        within_seconds: Option<u32>,
+    },
     /// Makes a new key, which signs as soon as every member can verify it.
     RotateKeys,
     /// Takes the step that is due with the keys: no operator's verb, the sidecar gives it to itself.
@@ -105,6 +112,7 @@ impl Verb {
             | Self::Stage { .. }
             | Self::Abort { .. }
             | Self::Migrate { .. }
+            | Self::SetDeadline { .. }
             | Self::RotateKeys
             | Self::TurnKeys => None,
         }
@@ -121,6 +129,7 @@ impl Verb {
             Self::Switch { .. } => "switch",
             Self::Rollback { .. } => "rollback",
             Self::Migrate { .. } => "migrate",
+            Self::SetDeadline { .. } => "set_deadline",
             Self::RotateKeys => "rotate_keys",
             Self::TurnKeys => "turn_keys",
             Self::RetireKey { .. } => "retire_key",

@@ -81,6 +81,8 @@ impl fmt::Debug for CreatedToken {
 pub enum Role {
     /// Look.
     Viewer,
+    /// Hold leases for runs.
+    Agent,
     /// Give verbs.
     Operator,
     /// Make and revoke tokens.
@@ -89,12 +91,13 @@ pub enum Role {
 
 impl Role {
     /// Every role, from the least.
-    pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
+    pub const ALL: [Self; 4] = [Self::Viewer, Self::Agent, Self::Operator, Self::Admin];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
+            Self::Agent => "agent",
             Self::Operator => "operator",
             Self::Admin => "admin",
         }
@@ -112,11 +115,11 @@ impl FromStr for Role {
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let known = Self::ALL.into_iter().find(|role| role.as_str() == text);
-        known.ok_or_else(|| ParseError::new(text, "a role: viewer, operator or admin"))
+        known.ok_or_else(|| ParseError::new(text, "a role: viewer, agent, operator or admin"))
     }
 }
 
-/// Declares a validated string of tokens: its type, what it is called in errors, the rule it keeps, and
+/// Declares a validated string of the API: its type, what it is called in errors, the rule it keeps, and
 /// that rule as a pattern.
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident, $wanted:literal, $pattern:literal, $rule:expr) => {
@@ -172,6 +175,8 @@ macro_rules! text {
         }
     };
 }
+
+pub(super) use text;
 
 text! {
     /// The name of a token, and of whoever holds it.
@@ -263,12 +268,12 @@ mod tests {
     /// Each role may do what those before it may, and is read as it is written.
     #[test]
     fn roles_are_ordered() {
-        assert!(Role::Viewer < Role::Operator && Role::Operator < Role::Admin);
+        assert!(Role::ALL.is_sorted());
         for role in Role::ALL {
             assert_eq!(role.to_string().parse(), Ok(role));
             assert_eq!(serde_json::to_value(role).unwrap(), role.as_str());
         }
-        assert!("root".parse::<Role>().unwrap_err().to_string().contains("viewer, operator or admin"));
+        assert!("root".parse::<Role>().unwrap_err().to_string().contains("viewer, agent, operator or admin"));
     }
 
     /// Names that could be taken for something else are refused with the rule.

@@ -14,6 +14,7 @@ use colorfast_core::why::HeaderLine;
 
 use crate::api::tokens::{NodePattern, Role, SubjectName, TokenName};
 use crate::cli::keys::KeysCommand;
+use crate::cli::runs::RunCommand;
 use crate::cli::{backup, completions, files, help, why};
 use crate::server::MEMBER_TTL_MIN;
 
@@ -183,6 +184,14 @@ pub enum OperatorCommand {
         /// The slot
         slot: SlotName,
     },
+    /// Set when the last sessions of a draining slot leave by themselves
+    Deadline {
+        /// The slot
+        slot: SlotName,
+        /// From now, as in 30m, 12h or 3d; none: they stay until they end
+        #[arg(value_name = "TIME", value_parser = deadline)]
+        within: Deadline,
+    },
     /// Free a slot for the next bundle
     Recycle {
         /// The slot
@@ -224,12 +233,42 @@ pub enum OperatorCommand {
     /// Take a proxy that is gone for good out of confirmation
     #[command(subcommand)]
     Member(MemberCommand),
+    /// Hold a slot for a run that works without traffic, end that, or list such runs
+    #[command(subcommand)]
+    Run(RunCommand),
     /// Rotate, retire or list the keys that sign pins
     #[command(subcommand)]
     Keys(KeysCommand),
     /// Make, list or revoke tokens: who may look, give verbs, or be which proxy
     #[command(subcommand)]
     Token(TokenCommand),
+}
+
+/// Until when a slot drains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deadline {
+    /// In so many seconds.
+    Within(u32),
+    /// When its sessions have ended.
+    None,
+}
+
+impl Deadline {
+    /// In how many seconds, where there is one.
+    pub fn seconds(self) -> Option<u32> {
+        match self {
+            Self::Within(seconds) => Some(seconds),
+            Self::None => None,
+        }
+    }
+}
+
+fn deadline(text: &str) -> Result<Deadline, String> {
+    if text == "none" {
+        return Ok(Deadline::None);
+    }
+    let seconds = lifetime(text)?.as_secs();
+    u32::try_from(seconds).map(Deadline::Within).map_err(|_| format!("{text:?} is too long"))
 }
 
 /// What overrides the refusal of a slot that is known not to serve.
@@ -300,7 +339,7 @@ pub enum TokenCommand {
     Create {
         /// Its name: who the log says it was
         name: TokenName,
-        /// For operators: viewer looks, operator gives verbs, admin makes tokens
+        /// At the control API: viewer looks, agent holds leases for runs, operator gives verbs, admin makes tokens
         #[arg(long, value_name = "ROLE")]
         role: Option<Role>,
         /// For proxies: the node id that its holder may be, or a pattern as in 'edge-*'
@@ -435,7 +474,10 @@ pub const CONTROL: &str = "127.0.0.1:18001";
 const DURATION_MAX: Duration = Duration::from_hours(24);
 
 /// Reads a span of time that is not negative.
-fn duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// Where it is none, or longer than a day.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let span = text.parse().ok().and_then(|span: jiff::SignedDuration| Duration::try_from(span).ok());
     span.filter(|span| *span <= DURATION_MAX)
         .ok_or_else(|| format!("{text:?} is not a span of time as in 10s, 500ms or 2m, and a day at most"))
@@ -515,7 +557,7 @@ mod tests {
             ("colorfast completions tcsh", "[possible values: bash, zsh, fish]"),
             ("colorfast man", "<FOLDER>"),
             ("colorfast token create ci", "<--role <ROLE>|--node <PATTERN>>"),
-            ("colorfast token create ci --role root", "is not a role: viewer, operator or admin"),
+            ("colorfast token create ci --role root", "is not a role: viewer, agent, operator or admin"),
             ("colorfast token create ci --role viewer --node x", "cannot be used with"),
             ("colorfast token create a/b --role viewer", "is not a token name"),
             ("colorfast token create ci --role viewer --expires 0d", "as in 90d, 12h or 30m"),

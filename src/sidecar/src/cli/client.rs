@@ -11,6 +11,7 @@ use colorfast_core::why::Explanation;
 use reqwest::{Certificate, Identity, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
+use crate::api::runs::{HoldRun, RunLease, RunName};
 use crate::api::tokens::{CreateToken, CreatedToken, TokenName, TokenStatus};
 use crate::api::{
     Bundles, Confirmation, Events, IDEMPOTENCY_KEY, PreviewToken, PreviewTokenRequest, Problem, ServiceStatus,
@@ -144,6 +145,23 @@ impl Client {
     ) -> Result<PreviewToken, Failure> {
         let url = self.url(&["v1", "services", service.as_str(), "preview-tokens"]);
         read(self.send(self.request(Method::POST, url, Duration::ZERO).json(request)).await?).await
+    }
+
+    /// The runs of a service that hold a lease.
+    pub async fn runs(&self, service: &ServiceName) -> Result<Vec<RunLease>, Failure> {
+        self.get(self.url(&["v1", "services", service.as_str(), "runs"]), Duration::ZERO).await
+    }
+
+    /// Takes a lease for a run, or renews it.
+    pub async fn hold_run(&self, service: &ServiceName, run: &RunName, asked: &HoldRun) -> Result<RunLease, Failure> {
+        let url = self.url(&["v1", "services", service.as_str(), "runs", run.as_str()]);
+        read(self.send(self.request(Method::PUT, url, Duration::ZERO).json(asked)).await?).await
+    }
+
+    /// Ends the lease of a run.
+    pub async fn end_run(&self, service: &ServiceName, run: &RunName) -> Result<(), Failure> {
+        let url = self.url(&["v1", "services", service.as_str(), "runs", run.as_str()]);
+        self.send(self.request(Method::DELETE, url, Duration::ZERO)).await.map(drop)
     }
 
     /// Takes a member out of confirmation.

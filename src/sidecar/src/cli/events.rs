@@ -141,6 +141,10 @@ fn told(event: &Event) -> String {
             format!("to {live}, {}{}", all.join(", "), force(by_force))
         }
         Event::Aborted { slot } | Event::Migrated { slot } => left(slot),
+        Event::DeadlineSet { slot, until } => {
+            let until = until.map_or_else(|| "its sessions end".to_owned(), words::moment);
+            format!("{slot} drains until {until}")
+        }
         Event::KeyMoved { key, step, force: by_force } => {
             let told = match step {
                 KeyStep::Added => "is added",
@@ -240,6 +244,14 @@ mod tests {
             (
                 r#"{"type":"switched","slot":"green","draining":["blue"],"quarantine_until":1,"force":{"reason":"we know"}}"#,
                 "switched to green, blue drains, forced: we know",
+            ),
+            (
+                r#"{"type":"deadline_set","slot":"blue","until":1763719200000}"#,
+                "deadline_set blue drains until 2025-11-21T10:00:00Z",
+            ),
+            (
+                r#"{"type":"deadline_set","slot":"blue","until":null}"#,
+                "deadline_set blue drains until its sessions end",
             ),
             (r#"{"type":"key_moved","key":2,"step":"signs"}"#, "key_moved key 2 signs"),
             (

@@ -16,9 +16,12 @@ pub const OUTPUT: &str = "Output";
 
 /// The commands by what they are used for.
 const GROUPS: [(&str, &[&str]); 4] = [
-    ("Release", &["service", "bundle", "stage", "ramp", "switch", "rollback", "abort", "migrate", "recycle"]),
+    (
+        "Release",
+        &["service", "bundle", "stage", "ramp", "switch", "rollback", "abort", "deadline", "migrate", "recycle"],
+    ),
     ("Look", &["status", "watch", "why", "preview-token", "events", "verify-log", "doctor"]),
-    ("Run", &["serve", "member", "keys", "token", "backup", "restore"]),
+    ("Run", &["serve", "member", "run", "keys", "token", "backup", "restore"]),
     ("Install", &["completions", "man"]),
 ];
 
@@ -172,6 +175,16 @@ const PAGES: &[Page] = &[
         note: CONFIRMED,
     },
     Page {
+        command: "deadline",
+        examples: &[
+            ("colorfast deadline blue 12h", "who is left in blue then leaves at the next request"),
+            ("colorfast deadline blue none", "they end where they are"),
+        ],
+        options: VERB,
+        note: "The sidecar gives the verb `migrate` when the time is over. drain_deadline_seconds sets a deadline for every slot \
+            that begins to drain.",
+    },
+    Page {
         command: "recycle",
         examples: &[
             ("colorfast recycle blue", "blue is idle"),
@@ -280,6 +293,25 @@ const PAGES: &[Page] = &[
     Page {
         command: "member forget",
         examples: &[("colorfast member forget edge-1/9f86d081884c7d65", "wait for this proxy no more")],
+        options: LOOK,
+        note: "",
+    },
+    Page {
+        command: "run hold",
+        examples: &[("colorfast run hold nightly-7 --bundle v1", "for a minute: repeat it well before that")],
+        options: LOOK,
+        note: "The slot that runs the bundle is not recycled while the lease holds. It ends with --ttl, with `run end`, and in \
+            any case when pin.max_age_seconds have passed since it began.",
+    },
+    Page {
+        command: "run end",
+        examples: &[("colorfast run end nightly-7", "it holds nothing any more")],
+        options: LOOK,
+        note: "",
+    },
+    Page {
+        command: "run list",
+        examples: &[("colorfast run list", "which runs hold which slot, and until when")],
         options: LOOK,
         note: "",
     },

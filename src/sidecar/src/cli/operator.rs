@@ -10,7 +10,7 @@ use crate::cli::files::{self, Source};
 use crate::cli::locate::{self, Environment};
 use crate::cli::output::{Format, Output};
 use crate::cli::verbs::{self, Manner, Patience};
-use crate::cli::{backup, catalogue, events, keys, preview, status, tokens, watch, why, words};
+use crate::cli::{backup, catalogue, events, keys, preview, runs, status, tokens, watch, why, words};
 
 /// One command of an operator in the making.
 pub struct Operator {
@@ -60,6 +60,7 @@ impl Operator {
                 catalogue::bundle_list(client, output, &self.service().await?).await
             }
             OperatorCommand::Member(MemberCommand::Forget { member }) => self.forget(&member).await,
+            OperatorCommand::Run(command) => runs::run(client, output, &self.service().await?, command).await,
             OperatorCommand::Keys(command) => match command.verb() {
                 Some(verb) => self.verb(verb).await,
                 None => keys::list(client, output, &self.service().await?).await,
@@ -90,6 +91,9 @@ impl Operator {
                 self.verb(Verb::Rollback { to, pins, force: forcing.given() }).await
             }
             OperatorCommand::Migrate { slot } => self.verb(Verb::Migrate { slot }).await,
+            OperatorCommand::Deadline { slot, within } => {
+                self.verb(Verb::SetDeadline { slot, within_seconds: within.seconds() }).await
+            }
             OperatorCommand::Recycle { slot, force, reason } => {
                 let force = reason.filter(|_| force).map(|reason| Force { reason });
                 self.verb(Verb::Recycle { slot, force }).await

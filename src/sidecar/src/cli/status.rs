@@ -75,7 +75,10 @@ fn slots(status: &ServiceStatus, now: UnixMillis, output: &Output) -> String {
     let mut table = output.table(&["SLOT", "PHASE", "WEIGHT", "BUNDLE", "ASSIGNMENT", "SINCE", "QUARANTINE"]);
     let mut notes = String::new();
     for slot in &status.slots {
-        let SlotStatus { slot, phase, since, weight, bundle, assignment, quarantine_until, serving } = slot;
+        let held = held(slot, now);
+        let SlotStatus {
+            slot, phase, since, weight, bundle, assignment, quarantine_until, drain_until, serving, ..
+        } = slot;
         let none = || output.paint.dim("-");
         table.add_row([
             Cell::new(slot),
@@ -87,11 +90,25 @@ fn slots(status: &ServiceStatus, now: UnixMillis, output: &Output) -> String {
             Cell::new(words::ago(now, *since)),
             Cell::new(quarantine_until.and_then(|until| words::left(now, until)).unwrap_or_else(none)),
         ]);
+        if let Some(held) = held {
+            let _ = writeln!(notes, " {slot} {held}");
+        }
+        if let Some(left) = drain_until.and_then(|until| words::left(now, until)) {
+            let _ = writeln!(notes, " {slot} drains for {left} more, then its last sessions leave");
+        }
         for trouble in serving.iter().flat_map(|serving| troubles(serving, now)) {
             let _ = writeln!(notes, " {slot} {}", output.paint.bad(&trouble));
         }
     }
     format!("{}{notes}", render(&table))
+}
+
+/// Who holds a slot though no request may tell of it.
+fn held(slot: &SlotStatus, now: UnixMillis) -> Option<String> {
+    let until = slot.runs_until.and_then(|until| words::left(now, until));
+    let until = until.map_or_else(String::new, |left| format!(", the last lease for {left} more"));
+    (slot.runs > 0)
+        .then(|| format!("is held by {}{until}", words::count(usize::try_from(slot.runs).unwrap_or(usize::MAX), "run")))
 }
 
 /// What is wrong with a slot, as far as proxies have seen.

@@ -248,6 +248,10 @@ fn said(verb: &Verb, VerbResponse { status, .. }: &VerbResponse) -> String {
             format!("rolled back{live}, sessions left behind {}", fate(*pins))
         }
         Verb::Migrate { slot } => format!("migrated {slot}, its sessions {}", fate(Pins::Break)),
+        Verb::SetDeadline { slot, within_seconds: None } => format!("{slot} drains until its sessions end"),
+        Verb::SetDeadline { slot, within_seconds: Some(seconds) } => {
+            format!("{slot} drains for {seconds} s at most, then its last sessions leave")
+        }
         Verb::RotateKeys => {
             let newest = status.keys.last().map_or_else(String::new, |newest| format!(" {}", newest.key));
             format!("added key{newest}, it signs once every proxy has it")

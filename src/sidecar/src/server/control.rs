@@ -3,6 +3,7 @@
 mod changes;
 mod log;
 mod previews;
+mod runs;
 mod services;
 mod streams;
 mod tokens;
@@ -24,6 +25,7 @@ use super::directory::Directory;
 use super::ending::Ending;
 use super::gate::Gate;
 use super::http;
+use super::leases::Leases;
 use super::members::Members;
 use super::observations::Observations;
 use super::openapi::{About, Api};
@@ -49,6 +51,8 @@ pub struct Control {
     pub reports: Arc<Reports>,
     /// What they have seen of slots.
     pub observations: Arc<Observations>,
+    /// Which runs hold slots.
+    pub leases: Leases,
     /// What happened.
     pub log: Arc<dyn Log>,
     /// Copies of the store.
@@ -84,6 +88,9 @@ pub fn described() -> (Router<Arc<Control>>, Value) {
         .get("/v1/services/{service}/bundles", services::bundles, services::describe_bundles)
         .post("/v1/services/{service}/why", why::why, why::describe_why)
         .post("/v1/services/{service}/preview-tokens", previews::mint, previews::describe_mint)
+        .get("/v1/services/{service}/runs", runs::list, runs::describe_list)
+        .put("/v1/services/{service}/runs/{run}", runs::hold, runs::describe_hold)
+        .delete("/v1/services/{service}/runs/{run}", runs::end, runs::describe_end)
         .delete("/v1/services/{service}/members/{member}", services::forget, services::describe_forget)
         .get("/v1/events", log::events, log::describe_events)
         .get("/v1/events/stream", streams::events, streams::describe_events)

@@ -70,7 +70,7 @@ impl Errands {
     fn due(&self, published: &Published) -> Option<Order> {
         let service = &published.snapshot.service;
         let acknowledgements = &Asked { members: &self.members, service };
-        let at = Circumstances { now: clock::now(), acknowledgements, serving: &() };
+        let at = Circumstances { now: clock::now(), acknowledgements, serving: &(), holding: &() };
         let verb = published.state.due(&at)?;
         let (principal, service) = (PRINCIPAL.to_owned(), service.clone());
         Some(Order { principal, service, expected_version: None, key: None, verb, probed: None })

@@ -130,6 +130,9 @@ impl Gate {
     }
 }
 
+/// The leases of runs.
+const RUNS: &str = "/v1/services/{service}/runs";
+
 /// The least role that may ask for a route of the control API.
 fn needed(method: &Method, route: &str) -> Role {
     let under = |root: &str| route.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -138,6 +141,8 @@ fn needed(method: &Method, route: &str) -> Role {
         Method::GET | Method::HEAD => Role::Viewer,
         // It reads alone, but its question is a document.
         Method::POST if route.ends_with("/why") => Role::Viewer,
+        // A run takes leases for itself, and must not need the right to release.
+        Method::PUT | Method::DELETE if under(RUNS) => Role::Agent,
         _ => Role::Operator,
     }
 }
@@ -198,6 +203,10 @@ mod tests {
             (Method::POST, "/v1/services/{service}/why", Role::Viewer),
             (Method::POST, "/v1/services/{service}/verbs", Role::Operator),
             (Method::DELETE, "/v1/services/{service}/members/{member}", Role::Operator),
+            (Method::GET, "/v1/services/{service}/runs", Role::Viewer),
+            (Method::PUT, "/v1/services/{service}/runs/{run}", Role::Agent),
+            (Method::DELETE, "/v1/services/{service}/runs/{run}", Role::Agent),
+            (Method::POST, "/v1/services/{service}/runs/{run}", Role::Operator),
             (Method::PATCH, "/v1/whatever", Role::Operator),
             (Method::GET, "/v1/tokens", Role::Admin),
             (Method::POST, "/v1/tokens", Role::Admin),

@@ -22,6 +22,7 @@ use super::gate::{self, Gate};
 use super::openapi::Parameter;
 use super::problem::{ApiError, Kind};
 use crate::api::IDEMPOTENCY_KEY;
+use crate::api::runs::RunName;
 use crate::api::tokens::TokenName;
 
 /// How long a client may take to send a body.
@@ -213,6 +214,29 @@ impl Parameter for NamedToken {
         let schema = schemas.subschema_for::<TokenName>();
         json!({ "name": "name", "in": "path", "required": true, "description": "The name of the token.",
             "schema": schema, "example": "ci" })
+    }
+}
+
+/// The run that the path names.
+#[derive(Debug)]
+pub struct NamedRun(pub RunName);
+
+impl<S: Send + Sync> FromRequestParts<S> for NamedRun {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let name = parameter(parts, state, "run").await?;
+        name.parse().map(Self).map_err(|error| ApiError::new(Kind::FIELD, format!("run: {error}")).at("run"))
+    }
+}
+
+impl Parameter for NamedRun {
+    const PROBLEMS: &'static [Kind] = &[Kind::FIELD];
+
+    fn describe(schemas: &mut SchemaGenerator) -> Value {
+        let schema = schemas.subschema_for::<RunName>();
+        json!({ "name": "run", "in": "path", "required": true, "description": "The name that the run has at its agent.",
+            "schema": schema, "example": "nightly-7" })
     }
 }
 

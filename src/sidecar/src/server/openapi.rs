@@ -71,6 +71,15 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         self.operation("post", path, on(MethodFilter::POST, handler), describe)
     }
 
+    /// Adds `PUT path`.
+    pub fn put<H, T>(self, path: &str, handler: H, describe: impl FnOnce(Operation<'_>) -> Operation<'_>) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        self.operation("put", path, on(MethodFilter::PUT, handler), describe)
+    }
+
     /// Adds `DELETE path`.
     pub fn delete<H, T>(self, path: &str, handler: H, describe: impl FnOnce(Operation<'_>) -> Operation<'_>) -> Self
     where

@@ -144,7 +144,7 @@ fn given_sessions(published: &Published, verb: &Verb) -> Option<(SlotName, Assig
         ..State::default()
     };
     let noting = Noting::default();
-    let at = Circumstances { now: clock::now(), acknowledgements: &(), serving: &noting };
+    let at = Circumstances { now: clock::now(), acknowledgements: &(), serving: &noting, holding: &() };
     state.check(service, verb, &at).ok()?;
     noting.0.into_inner()
 }

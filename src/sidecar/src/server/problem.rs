@@ -102,6 +102,10 @@ kinds! {
         "`detail` says what was seen. Mend the upstream, or force it with a reason.";
     QUARANTINE = "quarantine", CONFLICT, "The slot is kept as a rollback target",
         "Wait, or force it with a reason.";
+    BUNDLE_GONE = "bundle-gone", CONFLICT, "No slot runs the bundle of the run", "End the run, or begin it anew.";
+    RUN_OVER_AGE = "run-over-age", CONFLICT, "The run has lasted longer than any may", "End the run.";
+    RUNS_HOLD = "runs-hold", CONFLICT, "Runs hold the slot by leases",
+        "Wait until they end, or force it with a reason.";
     NOT_ACCOUNTED = "not-accounted", CONFLICT, "The slot may still hold sessions",
         "Migrate it first, or force it with a reason.";
     ROTATION = "rotation-under-way", CONFLICT, "A rotation of keys is under way",
@@ -131,6 +135,7 @@ impl Kind {
         Self::ATTESTATION,
         Self::CANNOT_SERVE,
         Self::QUARANTINE,
+        Self::RUNS_HOLD,
         Self::NOT_ACCOUNTED,
         Self::ROTATION,
         Self::RING_FULL,
@@ -178,6 +183,7 @@ impl Kind {
             Refusal::AttestationMismatch { .. } => Self::ATTESTATION,
             Refusal::CannotServe { .. } => Self::CANNOT_SERVE,
             Refusal::Quarantine { .. } => Self::QUARANTINE,
+            Refusal::RunsHold { .. } => Self::RUNS_HOLD,
             Refusal::NotAccounted(_) => Self::NOT_ACCOUNTED,
             Refusal::RotationUnderWay { .. } => Self::ROTATION,
             Refusal::RingFull { .. } => Self::RING_FULL,

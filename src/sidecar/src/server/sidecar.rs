@@ -19,6 +19,7 @@ use super::discovery::{self, Discovery};
 use super::ending::Ending;
 use super::errands::Errands;
 use super::gate::{Api, Gate};
+use super::leases::Leases;
 use super::members::Members;
 use super::observations::Observations;
 use super::reports::Reports;
@@ -77,7 +78,8 @@ impl Sidecar {
             Arc::new(Reports::new(members.clone(), tickets.clone(), store.clone(), observations.clone(), kept));
         let ending = Ending::new();
         let (authority, orders) = Authority::new();
-        let known = Known { members: members.clone(), observations: observations.clone() };
+        let leases = Leases::new(store.clone());
+        let known = Known { members: members.clone(), observations: observations.clone(), leases: leases.clone() };
         let writer = Writer::start(opened, store.clone(), known, directory.clone()).await?;
         let discovery = Discovery::new(directory.clone(), members.clone(), tickets.clone(), ending.clone());
         let errands = Errands { authority: authority.clone(), directory: directory.clone(), members: members.clone() };
@@ -87,6 +89,7 @@ impl Sidecar {
             members: members.clone(),
             reports: reports.clone(),
             observations,
+            leases,
             log: store.clone(),
             backups: Backups::new(store.clone(), folder)?,
             access: access.clone(),

@@ -4,17 +4,18 @@ use colorfast_core::ids::{SlotName, SnapshotVersion};
 use colorfast_core::release::{Phase, ServiceState};
 
 use super::clock;
+use super::control::Control;
 use super::directory::Published;
-use super::members::{Members, Record};
-use super::observations::Observations;
-use super::reports::Reports;
+use super::members::Record;
 use crate::api::{KeyStatus, MemberStatus, RefusedVersion, ServiceStatus, SlotStatus};
 
 /// The service as published, with its proxies as they are now.
-pub fn of(published: &Published, members: &Members, reports: &Reports, observations: &Observations) -> ServiceStatus {
+pub fn of(published: &Published, control: &Control) -> ServiceStatus {
     let now = clock::now();
+    let Control { members, reports, observations, leases, .. } = control;
     let Published { state, snapshot, .. } = published;
     let newest = snapshot.version();
+    let holds = leases.of(&snapshot.service, now);
     let slots = state.settings.slots.iter();
     let slots = slots.filter_map(|name| Some((name, state.slots.get(name)?)));
     let member =
@@ -24,7 +25,8 @@ pub fn of(published: &Published, members: &Members, reports: &Reports, observati
         epoch: snapshot.epoch.0,
         version: snapshot.version,
         slots: slots
-            .map(|(name, slot)| SlotStatus {
+            .map(|(name, slot)| (name, slot, slot.held(name, &holds)))
+            .map(|(name, slot, held)| SlotStatus {
                 slot: name.clone(),
                 phase: slot.phase,
                 since: slot.since,
@@ -32,6 +34,9 @@ pub fn of(published: &Published, members: &Members, reports: &Reports, observati
                 bundle: slot.bundle.clone(),
                 assignment: slot.assignment,
                 quarantine_until: slot.quarantine_until,
+                drain_until: slot.drain_until,
+                runs: held.runs,
+                runs_until: held.runs_until,
                 serving: slot.assignment.map(|assignment| observations.shown(&snapshot.service, name, assignment, now)),
             })
             .collect(),

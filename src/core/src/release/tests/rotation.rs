@@ -16,7 +16,7 @@ impl Acknowledgements for Have {
 impl Story {
     /// Gives itself what is due, at `now` and with members that have acknowledged `have`, and says what it was.
     fn turns(&mut self, have: u64) -> Option<&'static str> {
-        let at = Circumstances { now: self.now, acknowledgements: &Have(have), serving: &() };
+        let at = Circumstances { now: self.now, acknowledgements: &Have(have), serving: &(), holding: &() };
         let verb = self.chat().due(&at)?;
         let event = self.state.check(&service(), &verb, &at).unwrap().expect("what is due changes something");
         self.append(Some(service()), event);

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::server::directory::Directory;
+use crate::server::leases::Leases;
 use crate::server::members::Members;
 use crate::server::observations::Observations;
 use crate::server::rig::{LIMIT, Rig};
@@ -103,7 +104,7 @@ impl Scene {
         let members = Arc::new(Members::new(opened.epoch(), std::time::Duration::from_secs(45), store.clone()));
         let directory = Arc::new(Directory::default());
         let observations = Arc::new(Observations::new(directory.clone(), store.clone()));
-        let known = Known { members, observations };
+        let known = Known { members, observations, leases: Leases::new(store.clone()) };
         let (authority, orders) = Authority::new();
         let writer = Writer::start(opened, store.clone(), known, directory.clone()).await.unwrap();
         Self { authority, directory, log, writer: tokio::spawn(writer.run(orders)), store, _folder: folder }

@@ -20,6 +20,7 @@ use super::replay::Replay;
 use super::{Command, Done, Effect, Occasion, Order, Orders, VerbError, keys};
 use crate::server::clock;
 use crate::server::directory::{Directory, Published};
+use crate::server::leases::Leases;
 use crate::server::members::{Appended, Asked, Members};
 use crate::server::observations::{Observations, Seen};
 use crate::store::{AppendError, LeaseError, Log, Outage, Record, Secrets};
@@ -43,6 +44,8 @@ pub struct Known {
     pub members: Arc<Members>,
     /// What they have seen of slots.
     pub observations: Arc<Observations>,
+    /// Which runs hold slots.
+    pub leases: Leases,
 }
 
 /// The state of the log, and all that it takes to change it.
@@ -279,7 +282,8 @@ impl Writer {
         let service = &order.service;
         let acknowledgements = &Asked { members: &self.known.members, service };
         let serving = &Seen { observations: &self.known.observations, service, probed: order.probed.as_ref() };
-        self.replay.state.check(service, &order.verb, &Circumstances { now: at, acknowledgements, serving })
+        let holding = &self.known.leases.of(service, at);
+        self.replay.state.check(service, &order.verb, &Circumstances { now: at, acknowledgements, serving, holding })
     }
 
     /// Keys are there before the service is: what a crash leaves behind is keys that nobody uses yet.

@@ -34,11 +34,7 @@ pub fn describe_list(operation: Operation<'_>) -> Operation<'_> {
 /// `GET /v1/services`
 pub async fn list(State(control): Shared) -> Json<Vec<ServiceStatus>> {
     let all = control.directory.all();
-    Json(
-        all.iter()
-            .map(|published| status::of(published, &control.members, &control.reports, &control.observations))
-            .collect(),
-    )
+    Json(all.iter().map(|published| status::of(published, &control)).collect())
 }
 
 /// How long `show` is held, and for what.
@@ -84,7 +80,7 @@ pub async fn show(
         () = tokio::time::sleep_until(end) => {}
     }
     let newest = control.published(&service)?.borrow().clone();
-    Ok(Json(status::of(&newest, &control.members, &control.reports, &control.observations)))
+    Ok(Json(status::of(&newest, &control)))
 }
 
 /// How long `confirmation` is held.

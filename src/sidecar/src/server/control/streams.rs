@@ -99,8 +99,7 @@ impl Watching {
         // Marked as seen before it is read: what comes in between is told again rather than missed.
         self.members.borrow_and_update();
         let published = self.published.borrow_and_update().clone();
-        let Control { members, reports, observations, .. } = &*self.control;
-        let status = status::of(&published, members, reports, observations);
+        let status = status::of(&published, &self.control);
         Event::default()
             .event("status")
             .json_data(status)

@@ -64,7 +64,7 @@ pub async fn order(
         version: done.version,
         changed: done.effect == Effect::Changed,
         repeated: done.occasion == Occasion::Earlier,
-        status: status::of(&done.published, &control.members, &control.reports, &control.observations),
+        status: status::of(&done.published, &control),
         confirmation: control.members.confirmation(&service, &appended),
     }))
 }
@@ -142,6 +142,13 @@ struct Recycle {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+struct SetDeadline {
+    slot: SlotName,
+    within_seconds: Option<u32>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct Nothing {}
 
 #[derive(Deserialize, JsonSchema)]
@@ -171,11 +178,13 @@ pub(super) fn parse(body: &[u8]) -> Result<VerbRequest, ApiError> {
         "rollback" => read(fields).map(|Rollback { to, pins, force }| Verb::Rollback { to, pins, force }),
         "migrate" => read(fields).map(|OneSlot { slot }| Verb::Migrate { slot }),
         "recycle" => read(fields).map(|Recycle { slot, force }| Verb::Recycle { slot, force }),
+        "set_deadline" => {
+            read(fields).map(|SetDeadline { slot, within_seconds }| Verb::SetDeadline { slot, within_seconds })
+        }
         "rotate_keys" => read(fields).map(|Nothing {}| Verb::RotateKeys),
         "retire_key" => read(fields).map(|RetireKey { key, force }| Verb::RetireKey { key, force }),
         _ => {
-            let known =
-                "apply, add_bundle, stage, ramp, abort, switch, rollback, migrate, recycle, rotate_keys, retire_key";
+            let known = "apply, add_bundle, stage, ramp, abort, switch, rollback, migrate, recycle, set_deadline, rotate_keys, retire_key";
             Err(ApiError::new(Kind::BODY, format!("verb: {name:?} is none of {known}")).at("verb"))
         }
     }?;

@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use super::{Abort, AddBundle, Apply, Nothing, OneSlot, Ramp, Recycle, RetireKey, Rollback, Stage, Switch};
+use super::{
+    Abort, AddBundle, Apply, Nothing, OneSlot, Ramp, Recycle, RetireKey, Rollback, SetDeadline, Stage, Switch,
+};
 
 /// Any verb.
 pub enum VerbDocument {}
@@ -58,6 +60,7 @@ documents! {
     RollbackVerb = "rollback", Rollback, "Steps back: out of a ramp, or to the slot that was live before.";
     MigrateVerb = "migrate", OneSlot, "Makes the last sessions of a draining slot leave it.";
     RecycleVerb = "recycle", Recycle, "Frees a slot.";
+    SetDeadlineVerb = "set_deadline", SetDeadline, "Sets when the last sessions of a draining slot leave; null: when they end.";
     RotateKeysVerb = "rotate_keys", Nothing, "Makes a new key, which signs as soon as every member can verify it.";
     RetireKeyVerb = "retire_key", RetireKey, "Takes a key away: what it signed is refused from then on.";
 }
