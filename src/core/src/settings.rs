@@ -86,6 +86,7 @@ record!(
         headers,
         part_headers,
         quarantine_seconds,
+        drain_deadline_seconds,
         bootstrap_wait_ms,
         on_slot_down,
         probe
@@ -184,7 +185,17 @@ pub struct PinSettings {
 record!(
     PinSettings,
     Refused,
-    [header, cookie, cookie_name, cookie_path, cookie_same_site, cookie_secure, max_age_seconds, idle_timeout_seconds]
+    [
+        header,
+        cookie,
+        cookie_name,
+        cookie_path,
+        cookie_same_site,
+        cookie_secure,
+        max_age_seconds,
+        idle_timeout_seconds,
+        key_rotation_seconds
+    ]
 );
 
 impl Default for PinSettings {
