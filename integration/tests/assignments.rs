@@ -20,18 +20,18 @@ fn a_broken_pin_stays_refused() {
         ensure!((&*reply.slot, &*reply.decision) == ("green", "pin"), "{reply:?}");
 
         let story = [
-            ("rollback", "blue"),
-            ("recycle green", "blue"),
-            ("stage green g-1", "blue"),
-            ("stage red g-1", "blue"),
-            ("switch green", "green"),
-            ("rollback --keep-pins", "blue"),
-            ("switch red", "red"),
+            ("rollback", "hash"),
+            ("recycle green", "memory"),
+            ("stage green g-1", "memory"),
+            ("stage red g-1", "memory"),
+            ("switch green", "memory"),
+            ("rollback --keep-pins", "memory"),
+            ("switch red", "memory"),
         ];
-        for (nth, (verb, slot)) in story.into_iter().enumerate() {
+        for (nth, (verb, rule)) in story.into_iter().enumerate() {
             mesh.does(verb).await?;
             let (reply, answer) = ask_once(&envoy, &held).await?;
-            ensure!((&*reply.slot, &*reply.decision) == (slot, "hash"), "after {verb}: {reply:?}");
+            ensure!((&*reply.slot, &*reply.decision) == ("blue", rule), "after {verb}: {reply:?}");
             let fresh_pin = answer.header(names::PIN).context("the session begins anew, with a new pin")?;
             ensure!(fresh_pin != pin);
             ensure!(broken(&envoy).await? == nth as u64 + 1, "after {verb} {} were counted", broken(&envoy).await?);

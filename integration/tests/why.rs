@@ -95,7 +95,7 @@ fn a_run_goes_on_where_it_began() {
         ensure!(baggage(&mesh, "blue")? == [ours.clone()], "a true token goes on as it came");
         let forged = format!("{}A", &ours[..ours.len() - 1]);
         let forged = if forged == ours { format!("{}B", &ours[..ours.len() - 1]) } else { forged };
-        let (reply, _) = ask_once(&envoy, &fresh("s-2").header("baggage", &forged)).await?;
+        let (reply, _) = ask_once(&envoy, &fresh("s-3").header("baggage", &forged)).await?;
         ensure!((&*reply.bundle, &*reply.decision) == ("g-1", "hash"), "{reply:?}");
         let handed = baggage(&mesh, "green")?;
         ensure!(handed.len() == 1 && handed[0] != forged, "{handed:?}");

@@ -23,12 +23,14 @@ fn a_request_makes_these_host_calls() {
     let worker = proxy.with(&blue_live(5));
     let pin = worker.send(Request::new().session("alpha")).answered(&[]).get("x-agent-pin").unwrap().to_vec();
     // Metrics are defined at their first use.
+    calls(&worker, Request::new().session("alpha"));
     calls(&worker, Request::new().session("alpha").pin(&pin));
     let pinned = || Request::new().session("alpha").pin(&pin);
     let looked_at: Vec<_> =
         PIN.iter().map(|(call, times)| (*call, times + u64::from(*call == READS_HEADERS))).collect();
     let kinds = [
         ("hash", 0, Request::new().session("beta"), HASH),
+        ("memory", 0, Request::new().session("beta"), MEMORY),
         ("pin", 0, pinned(), PIN),
         ("pin, whose answer is looked at: one in ten milliseconds", 10, pinned(), looked_at.as_slice()),
     ];
@@ -43,13 +45,24 @@ fn a_request_makes_these_host_calls() {
 
 const READS_HEADERS: &str = "proxy_get_header_map_pairs";
 
-/// A new session: it is handed a pin.
+/// A new session: it is looked for, written down, and handed a pin.
 const HASH: &[(&str, u64)] = &[
     ("proxy_get_current_time_nanoseconds", 1),
     (READS_HEADERS, 2),
-    ("proxy_get_shared_data", 2),
+    ("proxy_get_shared_data", 3),
     ("proxy_increment_metric", 2),
     ("proxy_replace_header_map_value", 4),
+    ("proxy_set_property", 1),
+    ("proxy_set_shared_data", 1),
+];
+
+/// A session that the proxy remembers: nothing goes back.
+const MEMORY: &[(&str, u64)] = &[
+    ("proxy_get_current_time_nanoseconds", 1),
+    (READS_HEADERS, 1),
+    ("proxy_get_shared_data", 2),
+    ("proxy_increment_metric", 1),
+    ("proxy_replace_header_map_value", 3),
     ("proxy_set_property", 1),
 ];
 

@@ -147,8 +147,8 @@ fn newer_documents_are_read_with_care() {
         edit(&mut answer["resources"][0]["state"]);
         answer.to_string()
     };
-    worker.poll().answer(200, edited(|state| state["settings"]["memory"] = true.into()));
-    assert!(worker.poll().nack().unwrap().starts_with("state.settings.memory: there is no such field"));
+    worker.poll().answer(200, edited(|state| state["settings"]["colour"] = true.into()));
+    assert!(worker.poll().nack().unwrap().starts_with("state.settings.colour: there is no such field"));
     worker.poll().answer(200, edited(|state| state["advice"] = "be kind".into()));
     assert_eq!((worker.poll().nack(), worker.serves().as_deref()), (None, Some("g-1")));
 }

@@ -14,6 +14,7 @@ mod forged;
 mod garbage;
 mod golden;
 mod leadership;
+mod memory;
 mod part_headers;
 mod poison;
 mod rebuilds;

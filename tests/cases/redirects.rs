@@ -86,7 +86,7 @@ fn a_bundle_that_is_gone_is_not_claimed() {
     snapshot.slots[0].bundle.as_mut().unwrap().id = "b-2".parse().unwrap();
     worker.hear(&snapshot);
     let second = again(&worker, &first);
-    assert_eq!(stamps(&second), (Some("blue".into()), Some("b-2".into()), Some("hash".into())));
+    assert_eq!(stamps(&second), (Some("blue".into()), Some("b-2".into()), Some("memory".into())));
 }
 
 /// Unforgeable: a redirect into another service is that service's to decide, though slots and bundles have the same

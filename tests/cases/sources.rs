@@ -18,16 +18,16 @@ fn the_first_source_that_has_an_id_wins() {
     ];
     let proxy = Proxy::chat();
     let worker = proxy.with(&snapshot);
-    // With half of the weight each, alpha is blue's by its hash, and beta green's.
+    // With half of the weight each, alpha is blue's by its hash, and beta green's; each is remembered, by whichever source.
     type Headers = &'static [(&'static str, &'static str)];
     let cases: [(Headers, &str, &str); 8] = [
         (&[("mcp-session-id", "alpha"), ("cookie", "conversation=beta"), ("x-thread", "beta")], "hash", "blue"),
-        (&[("x-thread", "beta"), ("cookie", "conversation=beta"), ("mcp-session-id", "alpha")], "hash", "blue"),
+        (&[("x-thread", "beta"), ("cookie", "conversation=beta"), ("mcp-session-id", "alpha")], "memory", "blue"),
         (&[("cookie", "theme=dark; conversation=beta"), ("x-thread", "alpha")], "hash", "green"),
-        (&[("cookie", "theme=dark"), ("cookie", "conversation=beta"), ("x-thread", "alpha")], "hash", "green"),
-        (&[("mcp-session-id", ""), ("cookie", "conversation="), ("x-thread", "beta")], "hash", "green"),
-        (&[("mcp-session-id", ""), ("mcp-session-id", "beta")], "hash", "green"),
-        (&[("cookie", "conversations=beta"), ("x-thread", "alpha")], "hash", "blue"),
+        (&[("cookie", "theme=dark"), ("cookie", "conversation=beta"), ("x-thread", "alpha")], "memory", "green"),
+        (&[("mcp-session-id", ""), ("cookie", "conversation="), ("x-thread", "beta")], "memory", "green"),
+        (&[("mcp-session-id", ""), ("mcp-session-id", "beta")], "memory", "green"),
+        (&[("cookie", "conversations=beta"), ("x-thread", "alpha")], "memory", "blue"),
         (&[("x-agent-session", "beta"), ("cookie", "conversation")], "random", ""),
     ];
     for (headers, decision, slot) in cases {

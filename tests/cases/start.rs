@@ -30,7 +30,8 @@ fn first_requests_wait_for_the_snapshot() {
         let proxy = cold(pause);
         let [leader, other] = proxy.workers();
         leader.tick();
-        let requests = [&leader, &other].map(|worker| worker.send(Request::new().session("alpha")));
+        let request = |worker: &Worker, id| worker.send(Request::new().session(id));
+        let requests = [request(&leader, "alpha"), request(&other, "beta")];
         proxy.run(500, [&leader, &other]);
         assert!(requests.iter().all(|request| request.action == Action::Pause && request.waits()), "{pause:?}");
         leader.hear(&green_live(5));

@@ -133,6 +133,11 @@ impl Process {
         self.edit().shared_data.set(Plugin::DEFAULT_VM_ID, key.as_bytes(), value.as_ref(), cas.unwrap_or(0))
     }
 
+    /// Has another VM write a key right after it is read next, as in a race that is lost.
+    pub fn plan_rival(&self, key: &str, value: impl AsRef<[u8]>) {
+        self.edit().shared_data.plan_rival(key.as_bytes(), value.as_ref());
+    }
+
     /// The keys of the shared data of the default `vm_id`, sorted.
     pub fn shared_keys(&self) -> Vec<String> {
         self.read().shared_data.keys(Plugin::DEFAULT_VM_ID)

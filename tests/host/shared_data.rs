@@ -15,12 +15,13 @@ use crate::Status;
 pub struct SharedData {
     keys: BTreeMap<(String, Vec<u8>), (Vec<u8>, u32)>,
     next_cas: u32,
+    rivals: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Default for SharedData {
     fn default() -> Self {
         // Zero means "no number" on the wire, so it is never given out.
-        Self { keys: BTreeMap::new(), next_cas: 1 }
+        Self { keys: BTreeMap::new(), next_cas: 1, rivals: BTreeMap::new() }
     }
 }
 
@@ -46,6 +47,18 @@ impl SharedData {
         self.keys.insert(place, (value.to_vec(), self.next_cas));
         self.next_cas = self.next_cas.checked_add(1).unwrap_or(1);
         Ok(())
+    }
+
+    /// Has a rival write a key right after it is read next: what a race comes to, every time.
+    pub fn plan_rival(&mut self, key: &[u8], value: &[u8]) {
+        self.rivals.insert(key.to_vec(), value.to_vec());
+    }
+
+    /// The key was read: a rival that waits for that writes it now.
+    pub fn was_read(&mut self, vm_id: &str, key: &[u8]) {
+        if let Some(value) = self.rivals.remove(key) {
+            let _ = self.set(vm_id, key, &value, 0);
+        }
     }
 
     /// The keys of one `vm_id`, sorted; those that are not text are shown as near as text comes.
@@ -101,6 +114,21 @@ mod tests {
         assert_eq!(data.set("vm", b"k", b"first", u32::MAX), Ok(()));
         assert_eq!(data.set("vm", b"k", b"second", u32::MAX), Err(Status::CasMismatch));
         assert_eq!(value(&data, "k"), b"first");
+    }
+
+    /// A rival writes between a read and the write that follows it, once.
+    #[test]
+    fn a_rival_writes_after_a_read() {
+        let mut data = SharedData::default();
+        data.set("vm", b"k", b"1", 0).unwrap();
+        data.plan_rival(b"k", b"rival");
+        let (_, cas) = data.get("vm", b"k").unwrap();
+        data.was_read("vm", b"k");
+        assert_eq!(data.set("vm", b"k", b"2", cas), Err(Status::CasMismatch));
+        assert_eq!(value(&data, "k"), b"rival");
+        let (_, cas) = data.get("vm", b"k").unwrap();
+        data.was_read("vm", b"k");
+        assert_eq!(data.set("vm", b"k", b"2", cas), Ok(()));
     }
 
     /// VMs of another id see nothing of it.

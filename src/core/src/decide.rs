@@ -4,6 +4,7 @@
 //! applies wins. A rule that lacks something it could be given says so ([`Step::Needs`]); the caller fetches it, or
 //! says that it is not to be had ([`View::without`]), and calls again on the newest plan. So a step never waits.
 
+mod memory;
 mod observer;
 mod refusal;
 mod tokens;
@@ -17,6 +18,7 @@ pub use self::refusal::{Refusal, Refusals};
 
 use self::tokens::Pinned;
 use crate::ids::{AssignmentId, RunId, Sid};
+use crate::memory::Remembered;
 use crate::plan::{Plan, Secrets, SlotIndex, SlotSet};
 use crate::rendezvous::{self, Key};
 use crate::seen::{Few, Pins};
@@ -41,6 +43,8 @@ pub struct View<'a> {
     pub runs: Few<'a>,
     /// The client's trusted address and user agent, where the settings hash by them.
     pub client: Option<&'a [u8]>,
+    /// What is remembered of the session that it names; none where nothing is, as far as was looked.
+    pub memory: Option<Remembered>,
     /// What an earlier pass of the same request came to, over an internal redirect. The pins have been taken off it.
     pub kept: Option<Chosen>,
     /// The slots whose upstream is unavailable, where the settings have their sessions go on elsewhere.
@@ -56,9 +60,9 @@ pub enum Need {
     Snapshot(Why),
     /// The request's body, for a session id in it.
     Body,
-    /// What this proxy remembers of a session.
+    /// What this proxy remembers under the keyed hash of a session id.
     Memory(Sid),
-    /// What the fleet remembers of a session.
+    /// What the fleet remembers under it.
     Fleet(Sid),
 }
 
@@ -128,6 +132,12 @@ pub struct Decision {
     pub pin: PinAction,
     /// What to do about its run token.
     pub run: RunAction,
+    /// The session that it is of, as far as this decision knows it: none by a preview token or a run token, and where
+    /// nothing can be remembered.
+    pub session: Option<Remembered>,
+    /// The keyed hash of a session id under which `session` is to be written down, unless another one than
+    /// [`View::memory`] stands there by now: then that one is to be decided by. None where memory stays as it is.
+    pub remember: Option<Sid>,
     /// The tokens that were not honoured.
     pub refusals: Refusals,
 }
@@ -223,15 +233,18 @@ pub fn decide(plan: &Plan, view: &View<'_>, now: UnixMillis, draw: u64) -> Step 
 /// The same step, watched.
 pub fn decide_watched(plan: &Plan, view: &View<'_>, now: UnixMillis, draw: u64, watch: &mut impl Observer) -> Step {
     watch.begins();
+    let at = now.seconds();
     if let Some(kept) = view.kept {
         watch.kept(kept);
-        let pin = if kept.reason.begins_a_session() {
-            begin(plan, kept.slot, view.session_id, now.seconds(), draw)
-        } else {
-            PinAction::Keep
-        };
-        let refusals = Refusals::default();
-        return Step::Decided(Decision { chosen: Some(kept), pin, run: RunAction::Keep, refusals });
+        let begun = kept.reason.begins_a_session().then(|| begin(plan, kept.slot, view.session_id, at, draw)).flatten();
+        return Step::Decided(Decision {
+            chosen: Some(kept),
+            pin: begun.map_or(PinAction::Keep, |session| issue(plan, &session, kind_of(view.session_id), at)),
+            run: RunAction::Keep,
+            session: begun,
+            remember: None,
+            refusals: Refusals::default(),
+        });
     }
     let bootstrap = Need::Snapshot(Why::Bootstrap);
     if plan.is_bootstrap() && !view.without.contains(bootstrap) {
@@ -240,49 +253,67 @@ pub fn decide_watched(plan: &Plan, view: &View<'_>, now: UnixMillis, draw: u64, 
     // Where every slot that takes new sessions is down there is nowhere to go, and pins hold on.
     let down = if plan.has_taker_beyond(view.down) { view.down } else { SlotSet::default() };
     let mut refusals = Refusals::default();
-    let mut by_token = None;
-    let mut leave_pins_alone = false;
+    let mut ruled = None;
+    // What is newer than the plan, and not to be had, stays as it is until it is known.
+    let mut leave_alone = false;
     let mut runs = Runs::default();
+    let mut id = None;
     match plan.secrets() {
         None => watch.unkeyed(),
         Some(secrets) => {
-            by_token = preview(plan, secrets, view, now.seconds(), &mut refusals, watch);
+            ruled = preview(plan, secrets, view, at, &mut refusals, watch);
             // Judged whatever was decided: a forged one must not go on to the agent.
-            runs = Runs::judge(plan, secrets, view, now.seconds(), &mut refusals, watch);
-            if let Some(slot) = runs.slot.filter(|_| by_token.is_none()) {
+            runs = Runs::judge(plan, secrets, view, at, &mut refusals, watch);
+            if let Some(slot) = runs.slot.filter(|_| ruled.is_none()) {
                 match down.contains(slot) {
                     true => refusals.count(TokenKind::Run, Refusal::SlotDown),
-                    false => by_token = Some((slot, Reason::Run, PinAction::Keep)),
+                    false => ruled = Some(Ruled::by_token(slot, Reason::Run)),
                 }
             }
-            if by_token.is_none() {
-                match pins(plan, secrets, view, down, now.seconds(), &mut refusals, watch) {
-                    Pinning::Decides(slot, pin) => by_token = Some((slot, Reason::Pin, pin)),
+            if ruled.is_none() {
+                id = view.session_id.map(|id| secrets.sid.sid(id));
+                match pins(plan, secrets, view, id, down, at, &mut refusals, watch) {
+                    Pinning::Decides(by_pin) => ruled = Some(by_pin),
                     Pinning::Needs(need) => return Step::Needs(need),
-                    Pinning::Newer => leave_pins_alone = true,
+                    Pinning::Newer => leave_alone = true,
                     Pinning::None => {}
+                }
+            }
+            id = id.or(runs.id.map(|run| secrets.sid.sid(&run.0.to_be_bytes())));
+            if let (None, Some(id)) = (&ruled, id) {
+                match memory::rule(plan, view, id, down, at, watch) {
+                    memory::Found::Holds(slot, session) => {
+                        ruled = Some(memory::ruled(plan, view, id, slot, session, at, leave_alone));
+                    }
+                    memory::Found::Needs(need) => return Step::Needs(need),
+                    memory::Found::Newer => leave_alone = true,
+                    memory::Found::Nothing => {}
                 }
             }
         }
     }
-    let (chosen, pin) = match by_token {
-        Some((slot, reason, pin)) => (Some(Chosen { slot, reason }), pin),
-        None => {
-            let run = runs.id.map(|run| run.0.to_be_bytes());
-            let (by, key) = key(plan, view, run.as_ref(), draw);
-            let slot = plan.place(key, down);
-            watch.placed(by, key, slot);
-            let reason = if matches!(by, PlacedBy::Session | PlacedBy::Run) { Reason::Hash } else { Reason::Random };
-            let id = view.session_id.or(run.as_ref().map(|run| run.as_slice()));
-            let pin = match slot {
-                Some(slot) if !leave_pins_alone => begin(plan, slot, id, now.seconds(), draw),
-                _ => PinAction::Keep,
-            };
-            (slot.map(|slot| Chosen { slot, reason }), pin)
+    let ruled = ruled.or_else(|| {
+        let run = runs.id.map(|run| run.0.to_be_bytes());
+        let (by, key) = key(plan, view, run.as_ref(), draw);
+        let slot = plan.place(key, down);
+        watch.placed(by, key, slot);
+        let named = matches!(by, PlacedBy::Session | PlacedBy::Run);
+        let session_id = view.session_id.or(run.as_ref().map(|run| run.as_slice()));
+        let session = begin(plan, slot?, session_id, at, draw).filter(|_| !leave_alone);
+        Some(Ruled {
+            chosen: Chosen { slot: slot?, reason: if named { Reason::Hash } else { Reason::Random } },
+            pin: session.map_or(PinAction::Keep, |session| issue(plan, &session, kind_of(session_id), at)),
+            remember: id.filter(|_| session.is_some()),
+            session,
+        })
+    });
+    let run = runs.action(plan, ruled.as_ref().map(|ruled| ruled.chosen), at, draw);
+    Step::Decided(match ruled {
+        Some(Ruled { chosen, pin, session, remember }) => {
+            Decision { chosen: Some(chosen), pin, run, session, remember, refusals }
         }
-    };
-    let run = runs.action(plan, chosen, now.seconds(), draw);
-    Step::Decided(Decision { chosen, pin, run, refusals })
+        None => Decision { chosen: None, pin: PinAction::Keep, run, session: None, remember: None, refusals },
+    })
 }
 
 /// What a request that no token decides for is placed by.
@@ -297,8 +328,20 @@ fn key(plan: &Plan, view: &View<'_>, run: Option<&[u8; 8]>, draw: u64) -> (Place
     }
 }
 
-/// A slot, the rule that chose it, and what becomes of the pin.
-type ByToken = (SlotIndex, Reason, PinAction);
+/// What the rule that applies comes to.
+struct Ruled {
+    chosen: Chosen,
+    pin: PinAction,
+    session: Option<Remembered>,
+    remember: Option<Sid>,
+}
+
+impl Ruled {
+    /// By a token that is no session's.
+    fn by_token(slot: SlotIndex, reason: Reason) -> Self {
+        Self { chosen: Chosen { slot, reason }, pin: PinAction::Keep, session: None, remember: None }
+    }
+}
 
 /// Rule `preview`: mints no pin, and writes nothing.
 fn preview(
@@ -308,11 +351,11 @@ fn preview(
     now: UnixSeconds,
     refusals: &mut Refusals,
     watch: &mut impl Observer,
-) -> Option<ByToken> {
+) -> Option<Ruled> {
     let (claims, judged) = tokens::preview(plan, secrets, view.preview?, now);
     watch.preview(claims.as_ref(), judged);
     match judged {
-        Ok(slot) => Some((slot, Reason::Preview, PinAction::Keep)),
+        Ok(slot) => Some(Ruled::by_token(slot, Reason::Preview)),
         Err(refusal) => {
             refusals.count(TokenKind::Preview, refusal);
             None
@@ -374,33 +417,40 @@ impl Runs {
 
 /// What the pins of a request come to.
 enum Pinning {
-    Decides(SlotIndex, PinAction),
+    Decides(Ruled),
     Needs(Need),
     /// One is newer than the plan, and what is newer is not to be had.
     Newer,
     None,
 }
 
-/// Rule `pin`: the first that holds.
+/// Rule `pin`: the first that holds. `id` stands for the session id of the request.
+#[allow(clippy::too_many_arguments, reason = "one rule of a decision, apart for reading")]
 fn pins(
     plan: &Plan,
     secrets: &Secrets,
     view: &View<'_>,
+    id: Option<Sid>,
     down: SlotSet,
     now: UnixSeconds,
     refusals: &mut Refusals,
     watch: &mut impl Observer,
 ) -> Pinning {
     let mut come_to = Pinning::None;
-    let named = view.session_id.map(|id| secrets.sid.sid(id));
     for (carrier, token) in view.pins.iter() {
-        let (claims, judged) = tokens::pin(plan, secrets, token, named, now);
+        let (claims, judged) = tokens::pin(plan, secrets, token, id, now);
         let refusal = match judged {
-            Pinned::Holds(slot, _) if down.contains(slot) => Refusal::SlotDown,
-            Pinned::Holds(slot, pin) => {
-                watch.pin(carrier, claims.as_ref(), Ok(slot));
-                return Pinning::Decides(slot, pin);
-            }
+            Pinned::Holds(slot, ..) if down.contains(slot) => Refusal::SlotDown,
+            Pinned::Holds(slot, held, pin) => match memory::beside_pin(plan, view, id, &held, pin, now) {
+                Ok(remember) => {
+                    watch.pin(carrier, claims.as_ref(), Ok(slot));
+                    let session = Some(Remembered { seen: now, ..memory::of_pin(&held) });
+                    let chosen = Chosen { slot, reason: Reason::Pin };
+                    return Pinning::Decides(Ruled { chosen, pin, session, remember });
+                }
+                Err(memory::Beside::Needs(need)) => return Pinning::Needs(need),
+                Err(memory::Beside::Another) => Refusal::OtherSession,
+            },
             Pinned::Newer(assignment) => {
                 let need = Need::Snapshot(Why::Newer(assignment));
                 if !view.without.contains(need) {
@@ -417,16 +467,28 @@ fn pins(
     come_to
 }
 
-/// The pin of a session that begins now in `slot`.
-fn begin(plan: &Plan, slot: SlotIndex, session_id: Option<&[u8]>, now: UnixSeconds, draw: u64) -> PinAction {
-    let Some(secrets) = plan.secrets().filter(|_| plan.uses_header() || plan.uses_cookie()) else {
-        return PinAction::Keep;
-    };
-    let Some(assignment) = plan.slot(slot).and_then(|slot| slot.assignment) else { return PinAction::Keep };
-    let (kind, sid) = match session_id {
-        Some(id) => (Kind::Bound, secrets.sid.sid(id)),
+/// The session that begins now in `slot`; none where keys or assignments are missing.
+fn begin(plan: &Plan, slot: SlotIndex, session_id: Option<&[u8]>, now: UnixSeconds, draw: u64) -> Option<Remembered> {
+    let secrets = plan.secrets()?;
+    let assignment = plan.slot(slot)?.assignment?;
+    let sid = match session_id {
+        Some(id) => secrets.sid.sid(id),
         // Apart from the draw that chose the slot, so that a sid says nothing of the split.
-        None => (Kind::Free, Sid(rendezvous::mix(draw ^ 0x9e37_79b9_7f4a_7c15))),
+        None => Sid(rendezvous::mix(draw ^ 0x9e37_79b9_7f4a_7c15)),
     };
-    PinAction::Issue(Claims { kind, sid, assignment, began: now, refreshed: now })
+    Some(Remembered { assignment, sid, began: now, seen: now })
+}
+
+/// The kind of pin of a session that begins with a request that names this id.
+fn kind_of(session_id: Option<&[u8]>) -> Kind {
+    if session_id.is_some() { Kind::Bound } else { Kind::Free }
+}
+
+/// The pin of `session`, where pins travel.
+fn issue(plan: &Plan, session: &Remembered, kind: Kind, now: UnixSeconds) -> PinAction {
+    if !plan.uses_header() && !plan.uses_cookie() {
+        return PinAction::Keep;
+    }
+    let Remembered { assignment, sid, began, .. } = *session;
+    PinAction::Issue(Claims { kind, sid, assignment, began, refreshed: now })
 }

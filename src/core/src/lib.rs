@@ -18,6 +18,7 @@ pub mod error;
 pub mod ids;
 pub mod json;
 pub mod keys;
+pub mod memory;
 pub mod names;
 pub mod plan;
 pub mod plugin;

@@ -106,6 +106,11 @@ pub mod shared {
         of(service, "attempting")
     }
 
+    /// What the keys of the buckets of the table of sessions begin with; a number follows.
+    pub fn memory(service: &ServiceName) -> String {
+        of(service, "memory/")
+    }
+
     /// The newest assignment that a valid pin has named and no snapshot has brought yet.
     pub fn wanted(service: &ServiceName) -> String {
         of(service, "wanted")
@@ -165,6 +170,11 @@ pub mod metric {
     /// Counter: waits by what was waited for and how they ended (`met` or `timeout`).
     pub fn waits(service: &ServiceName, need: &str, end: &str) -> String {
         of(service, format_args!("waits.need.{need}.end.{end}"))
+    }
+
+    /// Counter: sessions that were forgotten since there was no room for them, though they had not ended.
+    pub fn memory_evictions(service: &ServiceName) -> String {
+        of(service, "memory_evictions")
     }
 
     /// Counter: polls that came to nothing: no answer, or none that discovery knows.

@@ -15,10 +15,12 @@ use crate::json::{Error, FromTree, Tree, record, word, words};
 use crate::names;
 
 mod deadline;
+mod memory;
 mod rotation;
 mod serving;
 
 pub use deadline::DrainDeadlineSeconds;
+pub use memory::{MemorySettings, SessionRoom};
 pub use rotation::KeyRotationSeconds;
 pub use serving::{OnSlotDown, Probe, ProbeTimeoutMs};
 
@@ -49,6 +51,9 @@ pub struct ServiceSettings {
     /// Whether run tokens are minted.
     #[serde(skip_serializing_if = "is_default")]
     pub runs: RunSettings,
+    /// How sessions are remembered whose clients echo nothing.
+    #[serde(skip_serializing_if = "is_default")]
+    pub memory: MemorySettings,
     /// Names of the headers that colorfast sets.
     #[serde(skip_serializing_if = "is_default")]
     pub headers: Headers,
@@ -83,6 +88,7 @@ record!(
         sessionless,
         pin,
         runs,
+        memory,
         headers,
         part_headers,
         quarantine_seconds,
@@ -101,6 +107,7 @@ impl Default for ServiceSettings {
             sessionless: Sessionless::default(),
             pin: PinSettings::default(),
             runs: RunSettings::default(),
+            memory: MemorySettings::default(),
             headers: Headers::default(),
             part_headers: BTreeMap::new(),
             quarantine_seconds: QuarantineSeconds::default(),
@@ -437,6 +444,7 @@ impl ServiceSettings {
             ));
         }
         self.pin.validate()?;
+        self.memory.validate()?;
         self.validate_headers()?;
         let pin_cookie = self.cookie_name(service);
         for (index, source) in self.session_sources.iter().enumerate() {

@@ -39,6 +39,7 @@ mod earlier;
 mod host;
 mod leader;
 mod lease;
+mod memory;
 mod metrics;
 mod published;
 mod rebuilds;

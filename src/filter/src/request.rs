@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use colorfast_core::baggage;
 use colorfast_core::decide::{Decision, Need, NeedSet, PinAction, Step, View, Why, decide};
+use colorfast_core::memory::{Remembered, Room};
 use colorfast_core::names::metric;
 use colorfast_core::plan::Plan;
 use colorfast_core::plugin::Direction;
@@ -14,6 +15,7 @@ use colorfast_core::time::UnixMillis;
 use crate::earlier::{self, EarlierPass};
 use crate::host::{self, HeaderMap, Map};
 use crate::leader;
+use crate::memory::{Place, Written};
 use crate::response::{Expected, Issue};
 use crate::service::{Current, Service};
 use crate::stamps;
@@ -134,6 +136,8 @@ impl Request {
             return Settled::Goes(Expected { service: Rc::clone(&self.service), current, slot: None, issue: None });
         }
         let down = current.down(now);
+        // Looked up anew at each try, too: another worker may have met the session since.
+        let (mut place, mut remembered, mut without) = (None, None, self.without);
         let decision = loop {
             let view = View {
                 session_id: seen.session_id,
@@ -143,10 +147,23 @@ impl Request {
                 client: client.as_deref(),
                 down,
                 kept: earlier.kept(),
-                without: self.without,
+                memory: remembered,
+                without,
             };
             match decide(plan, &view, now, self.draw) {
-                Step::Decided(decision) => break decision,
+                Step::Decided(decision) => match self.remember(vm, plan, &decision, place.as_mut(), now) {
+                    // Somebody was faster: the session is where that one put it.
+                    Some(another) => remembered = Some(another),
+                    None => break decision,
+                },
+                Step::Needs(need @ Need::Memory(id)) => {
+                    let found = self.service.memory.look_up(&plan.settings, id);
+                    remembered = found.known();
+                    if remembered.is_none() {
+                        without = without.with(need);
+                    }
+                    place = Some(found);
+                }
                 Step::Needs(need) if Self::may_wait(&self.service, &mut self.waits, vm, plan, need, now) => {
                     return Settled::Waits;
                 }
@@ -155,6 +172,7 @@ impl Request {
                         wait.ended(vm, &self.service, End::Timeout, now);
                     }
                     self.without = self.without.with(need);
+                    without = without.with(need);
                 }
             }
         };
@@ -183,6 +201,24 @@ impl Request {
             PinAction::Keep => None,
         };
         Settled::Goes(Expected { service: Rc::clone(&self.service), current, slot, issue })
+    }
+
+    /// Writes down the session of a decision that asks for it; another one where that stands there by now.
+    fn remember(
+        &self,
+        vm: &Vm,
+        plan: &Plan,
+        decision: &Decision,
+        place: Option<&mut Place>,
+        now: UnixMillis,
+    ) -> Option<Remembered> {
+        let (Some(_), Some(session), Some(place)) = (decision.remember, decision.session, place) else { return None };
+        match place.write(&session, &plan.settings.pin, now.seconds()) {
+            Written::Another(another) => return Some(another),
+            Written::Stands(Room::Made) => vm.metrics.count(&metric::memory_evictions(&self.service.name), 1),
+            Written::Stands(Room::Found) | Written::Refused => {}
+        }
+        None
     }
 
     /// Whether what is needed may still come; the request then waits for it. Each kind of wait has its limit; what this

@@ -17,6 +17,7 @@ use colorfast_core::wire::discovery::DiscoveryResponse;
 
 use crate::cell::SharedCell;
 use crate::host;
+use crate::memory::Memory;
 use crate::metrics::{Metrics, RequestCounters};
 use crate::published::{Published, Rank, Step};
 use crate::rebuilds::{Rebuilds, Rebuilt};
@@ -62,6 +63,8 @@ pub struct Service {
     pub name: ServiceName,
     /// What is seen of its slots.
     pub watches: Watches,
+    /// What is remembered of its sessions.
+    pub memory: Memory,
     keys: Option<ServiceKeys>,
     published: Published,
     rebuilds: Rebuilds,
@@ -94,6 +97,7 @@ impl Service {
         Ok(Self {
             published: Published::of(&name),
             rebuilds: Rebuilds::of(&name),
+            memory: Memory::of(&name),
             name,
             watches,
             keys,

@@ -1,6 +1,7 @@
 //! The rules of a decision, as tables: each row runs against core natively, against the built filter, and through
 //! `why`.
 
+mod memory;
 mod native;
 mod pins;
 mod table;
@@ -31,6 +32,12 @@ fn rules() {
 #[test]
 fn refused_pins() {
     run(include_str!("../../scenarios/refused_pins.yaml"));
+}
+
+/// Kept: a session that was seen before stays where it began, though its client echoes nothing.
+#[test]
+fn remembered() {
+    run(include_str!("../../scenarios/memory.yaml"));
 }
 
 /// Unforgeable: a preview token reaches what no session does, for its time and its service alone, and leaves nothing.

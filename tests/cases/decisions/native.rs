@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use colorfast_core::decide::{Chosen, Decision, Need, PinAction, Reason, RunAction, Step, View, Why, decide};
+use colorfast_core::ids::Sid;
+use colorfast_core::memory::Remembered;
 use colorfast_core::plan::Plan;
 use colorfast_core::seen::{Carrier, Few, Pins};
 use colorfast_core::time::UnixMillis;
 use colorfast_core::token::TokenKind;
 
+use super::memory;
 use super::pins::{self, PinGiven};
 use super::table::{Case, RunsWanted, Wait};
 
@@ -46,7 +49,8 @@ pub fn check(case: &Case) {
     let mut seen = BTreeSet::new();
     for draw in 0..DRAWS {
         let draw = draw.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let (decision, waited, decided) = steps(&plan, view.clone(), draw);
+        let remembered = case.given.remembered(ARRIVED.seconds());
+        let (decision, waited, decided) = steps(&plan, view.clone(), &remembered, draw);
         assert_eq!(waited, case.wanted.waits_for, "{}: waits", case.name);
         seen.extend(compare(case, &plan, &decision, decided));
     }
@@ -55,11 +59,22 @@ pub fn check(case: &Case) {
 }
 
 /// Steps until there is a decision; what was waited for on the way, and when it ended.
-fn steps(plan: &Plan, mut view: View<'_>, draw: u64) -> (Decision, Vec<Wait>, UnixMillis) {
+fn steps(
+    plan: &Plan,
+    mut view: View<'_>,
+    remembered: &[(Sid, Remembered)],
+    draw: u64,
+) -> (Decision, Vec<Wait>, UnixMillis) {
     let (mut waited, mut now) = (Vec::new(), ARRIVED);
     loop {
         match decide(plan, &view, now, draw) {
             Step::Decided(decision) => return (decision, waited, now),
+            Step::Needs(need @ Need::Memory(id)) => {
+                view.memory = remembered.iter().find(|(known, _)| *known == id).map(|(_, session)| *session);
+                if view.memory.is_none() {
+                    view.without = view.without.with(need);
+                }
+            }
             Step::Needs(need) => {
                 let wait = match need {
                     Need::Snapshot(Why::Bootstrap) => Wait::Bootstrap,
@@ -114,6 +129,13 @@ fn compare(case: &Case, plan: &Plan, decision: &Decision, decided: UnixMillis) -
         PinAction::Issue(claims) => Some(claims),
     };
     let assignment = slot.and_then(|slot| slot.assignment).map(|assignment| assignment.0);
+    let known = case.session_id().map(|id| memory::sid(&id));
+    if let (Some(remember), Some(known)) = (decision.remember, known) {
+        assert_eq!(remember, known, "{name}: the id that is remembered");
+    }
+    let before = case.given.remembered(ARRIVED.seconds()).into_iter().find(|(id, _)| Some(*id) == known);
+    let held = if decision.remember.is_some() { decision.session } else { before.map(|(_, session)| session) };
+    memory::compare(case, held, ARRIVED.seconds(), decided.seconds());
     pins::compare(case, claims, ARRIVED.seconds(), decided.seconds(), assignment);
     slot.map(|slot| slot.name.to_string())
 }

@@ -6,12 +6,15 @@
 use std::collections::BTreeMap;
 
 use colorfast_core::decide::Reason;
-use colorfast_core::ids::{AssignmentId, KeyId};
+use colorfast_core::ids::{AssignmentId, KeyId, Sid};
 use colorfast_core::keys::{Ring, ServiceKeys};
+use colorfast_core::memory::Remembered;
 use colorfast_core::settings::ServiceSettings;
 use colorfast_core::snapshot::{SlotSnapshot, Snapshot};
+use colorfast_core::time::UnixSeconds;
 use serde::Deserialize;
 
+use super::memory;
 use super::pins::PinGiven;
 use super::tokens::{PreviewGiven, RunGiven};
 use crate::releases;
@@ -60,6 +63,8 @@ pub struct Given {
     pub ring: Option<Ring>,
     /// Whether the proxy has the keys; it does, unless it is said.
     pub keys: Option<Keys>,
+    /// The sessions that it remembers.
+    pub remembered: Option<Vec<memory::Given>>,
 }
 
 /// Where a snapshot comes from.
@@ -175,6 +180,9 @@ pub struct Wanted {
     /// The pin that is handed out; none where the client keeps what it has.
     #[serde(default)]
     pub pin: Option<PinWanted>,
+    /// What is remembered of the session that the request names; anything, unless it is said.
+    #[serde(default)]
+    pub remembered: Option<memory::Wanted>,
     /// What becomes of the run tokens; they stay, unless it is said.
     #[serde(default)]
     pub runs: RunsWanted,
@@ -309,6 +317,7 @@ impl Given {
         fill(&mut self.newest_assignment, &all.newest_assignment);
         fill(&mut self.ring, &all.ring);
         fill(&mut self.keys, &all.keys);
+        fill(&mut self.remembered, &all.remembered);
     }
 
     /// The keys of the ring: the one that signs, and all.
@@ -320,6 +329,11 @@ impl Given {
     pub fn keys(&self) -> Option<ServiceKeys> {
         let ids: Vec<_> = self.ring().verifying.iter().map(|id| id.0).collect();
         (self.keys != Some(Keys::Unknown)).then(|| releases::keys(&ids))
+    }
+
+    /// What the proxy remembers, by the keyed hash of the id.
+    pub fn remembered(&self, now: UnixSeconds) -> Vec<(Sid, Remembered)> {
+        self.remembered.iter().flatten().map(|given| given.remembered(now)).collect()
     }
 
     /// The snapshot that the proxy decides by.

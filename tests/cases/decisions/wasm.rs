@@ -12,8 +12,8 @@ use colorfast_core::time::UnixSeconds;
 use colorfast_core::token::pin::{Claims, Signer};
 use wasm_host::HeaderMap;
 
-use super::pins;
 use super::table::{Case, Origin, RunsWanted};
+use super::{memory, pins};
 use crate::proxy::{Proxy, Worker};
 use crate::releases::read_run;
 use crate::request::{Request, Sent};
@@ -25,6 +25,7 @@ pub fn check(case: &Case) {
     let (snapshot, keys) = (case.given.snapshot(), case.given.keys());
     let (proxy, worker) = start(case, &snapshot, keys.clone());
     let arrived = seconds(worker.now());
+    memory::put(case, &proxy.process, arrived);
     let sent = send(case, &worker, arrived);
     assert_eq!(sent.waits(), !case.wanted.waits_for.is_empty(), "{name}: whether it waits");
     for wait in &case.wanted.waits_for {
@@ -46,6 +47,7 @@ pub fn check(case: &Case) {
     let cookies = forwarded.all("cookie").concat();
     assert_eq!(String::from_utf8_lossy(&cookies), case.request.cookie.clone().unwrap_or_default(), "{name}: cookies");
     check_baggage(case, arrived, decided, &sent);
+    memory::compare(case, memory::held(case, &proxy.process), arrived, decided);
     let found = keys.and_then(|keys| read(case, &sent.answered(&[]), &keys));
     let assignment = of_slot(&snapshot, sent.slot()).and_then(|slot| slot.0);
     pins::compare(case, found, arrived, decided, assignment.map(|assignment| assignment.0));

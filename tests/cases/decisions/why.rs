@@ -9,8 +9,11 @@ use super::native::ARRIVED;
 use super::table::Case;
 use crate::decisions::table::Bytes;
 
-/// Checks one row. A redirect's second pass cannot be asked about, nor can what is no text.
+/// Checks one row. A redirect's second pass cannot be asked about, nor can what is no text, or what a proxy remembers.
 pub fn check(case: &Case) {
+    if case.given.remembered.is_some() {
+        return;
+    }
     let Some(request) = request(case).filter(|_| case.request.earlier_pass.is_none()) else { return };
     let (name, wanted) = (&case.name, &case.wanted);
     let plan = Plan::compile(&case.given.snapshot(), case.given.keys().as_ref()).unwrap();

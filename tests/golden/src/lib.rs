@@ -4,7 +4,7 @@
 //! the day before, then some request would go to another slot and the number would change.
 #![warn(missing_docs)]
 
-use colorfast_core::decide::{Decision, PinAction, Step, View, decide};
+use colorfast_core::decide::{Decision, Need, PinAction, Step, View, decide};
 use colorfast_core::ids::{AssignmentId, Epoch, KeyId, ServiceName};
 use colorfast_core::keys::{Ring, Secret, ServiceKeys};
 use colorfast_core::plan::Plan;
@@ -48,10 +48,13 @@ pub fn digest(weights: &[u32], requests: std::ops::Range<u64>) -> u64 {
         let length = fill(&mut id, draw);
         // Every fourth request names no session.
         let session_id = (!number.is_multiple_of(4)).then_some(&id[..length]);
-        let view = View { session_id, ..View::default() };
-        match decide(&plan, &view, NOW, draw) {
-            Step::Decided(decision) => fold(digest, &decision),
-            Step::Needs(need) => unreachable!("nothing is lacking, yet it needs {need:?}"),
+        let mut view = View { session_id, ..View::default() };
+        loop {
+            match decide(&plan, &view, NOW, draw) {
+                Step::Decided(decision) => return fold(digest, &decision),
+                Step::Needs(need @ Need::Memory(_)) => view.without = view.without.with(need),
+                Step::Needs(need) => unreachable!("nothing is lacking, yet it needs {need:?}"),
+            }
         }
     })
 }

@@ -28,6 +28,7 @@ fn proxy_get_shared_data(
     let state = guest.state();
     let found =
         state.process.read().shared_data.get(&state.plugin.vm_id, &key).map(|(value, cas)| (value.to_vec(), cas));
+    state.process.edit().shared_data.was_read(&state.plugin.vm_id, &key);
     let (value, cas) = found.ok_or(Status::NotFound)?;
     guest.give(&value, data_at, length_at)?;
     guest.write_u32(cas_at, cas)

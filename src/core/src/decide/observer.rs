@@ -2,6 +2,7 @@
 //! nothing; `why` writes it down.
 
 use crate::decide::{Chosen, Refusal};
+use crate::memory::Remembered;
 use crate::plan::SlotIndex;
 use crate::rendezvous::Key;
 use crate::seen::Carrier;
@@ -27,14 +28,17 @@ pub trait Observer {
     /// A pin, likewise.
     fn pin(&mut self, _: Carrier, _: Option<&pin::Claims>, _: Result<SlotIndex, Refusal>) {}
 
-    /// No token decided: the key was placed by weight.
+    /// What is remembered of the session.
+    fn memory(&mut self, _: &Remembered, _: Result<SlotIndex, Refusal>) {}
+
+    /// Neither a token nor memory decided: the key was placed by weight.
     fn placed(&mut self, _: PlacedBy, _: Key, _: Option<SlotIndex>) {}
 }
 
 /// Nobody watches.
 impl Observer for () {}
 
-/// What a request without a token that holds is placed by.
+/// What a request is placed by for which neither a token nor memory decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlacedBy {
     /// The session id.

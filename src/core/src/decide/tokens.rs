@@ -10,8 +10,8 @@ use crate::token::{pin, preview, run};
 
 /// What a pin is worth.
 pub enum Pinned {
-    /// It decides; what its answer tells the client.
-    Holds(SlotIndex, PinAction),
+    /// It decides: what it says, and what its answer tells the client.
+    Holds(SlotIndex, pin::Claims, PinAction),
     /// It would decide by a snapshot that has not come.
     Newer(AssignmentId),
     /// It decides nothing.
@@ -52,7 +52,7 @@ pub fn pin(
     };
     let stale = idle >= u64::from(settings.idle_timeout_seconds).div_ceil(4) || !secrets.pins.signs_with(key);
     let action = if stale { PinAction::Issue(pin::Claims { refreshed: now, ..claims }) } else { PinAction::Keep };
-    (Some(claims), Pinned::Holds(slot, action))
+    (Some(claims), Pinned::Holds(slot, claims, action))
 }
 
 /// Judges a preview token: it reaches whatever slot runs something.

@@ -78,7 +78,7 @@ fn every_rule_says_one_thing() {
         (Reason::Preview, Verdict::DidNotApply, "no token in x-agent-preview"),
         (Reason::Run, Verdict::DidNotApply, "no agent.run in the baggage"),
         (Reason::Pin, Verdict::DidNotApply, "no pin in x-agent-pin"),
-        (Reason::Memory, Verdict::DidNotApply, "this release does not remember sessions"),
+        (Reason::Memory, Verdict::DidNotApply, "what the proxies remember is not known here"),
         (Reason::Hash, Verdict::Applied, "the session id is placed by weight: blue 100% alone takes new sessions"),
         (Reason::Random, Verdict::NotAsked, "not asked"),
     ];

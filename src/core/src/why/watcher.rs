@@ -4,6 +4,7 @@ use super::spans::span;
 use super::{RuleSaid, Verdict};
 use crate::baggage;
 use crate::decide::{Observer, PlacedBy, Reason, Refusal};
+use crate::memory::Remembered;
 use crate::plan::{Plan, SlotIndex};
 use crate::rendezvous::Key;
 use crate::seen::{Carrier, Seen};
@@ -20,12 +21,22 @@ pub struct Watcher<'p> {
     preview: Vec<String>,
     run: Vec<String>,
     pin: Vec<String>,
+    memory: Option<String>,
     placed: Option<(PlacedBy, Key)>,
 }
 
 impl<'p> Watcher<'p> {
     pub fn new(plan: &'p Plan, now: UnixSeconds) -> Self {
-        Self { plan, now, unkeyed: false, preview: Vec::new(), run: Vec::new(), pin: Vec::new(), placed: None }
+        Self {
+            plan,
+            now,
+            unkeyed: false,
+            preview: Vec::new(),
+            run: Vec::new(),
+            pin: Vec::new(),
+            memory: None,
+            placed: None,
+        }
     }
 
     /// What the request was placed by, where no token decided.
@@ -63,7 +74,14 @@ impl<'p> Watcher<'p> {
             }
             Reason::Run => told(&self.run, format!("no {} in the baggage", baggage::MEMBER)),
             Reason::Pin => told(&self.pin, format!("no pin in {}", self.carriers())),
-            Reason::Memory => "this release does not remember sessions: a client keeps its own by its pin".to_owned(),
+            Reason::Memory if self.unkeyed => "no keys are known, so nothing is remembered".to_owned(),
+            Reason::Memory if seen.session_id.is_none() && !self.is_placed_by_run() => {
+                "the request names no session".to_owned()
+            }
+            Reason::Memory => self.memory.clone().unwrap_or_else(|| {
+                "what the proxies remember is not known here: one that has seen the session keeps it where it began"
+                    .to_owned()
+            }),
             Reason::Hash => match self.placed {
                 Some((PlacedBy::Session, key)) => format!("the session id is placed by weight: {}", self.scores(key)),
                 Some((PlacedBy::Run, key)) => format!("the run's id is placed by weight: {}", self.scores(key)),
@@ -77,6 +95,10 @@ impl<'p> Watcher<'p> {
                 },
             },
         }
+    }
+
+    fn is_placed_by_run(&self) -> bool {
+        self.placed_by() == Some(PlacedBy::Run)
     }
 
     /// Where pins are looked for.
@@ -177,6 +199,21 @@ impl<'p> Watcher<'p> {
             Err(other) => Self::unreadable(other).to_owned(),
         }
     }
+
+    fn memory_said(&self, session: &Remembered, judged: Result<SlotIndex, Refusal>) -> String {
+        let (assignment, began, seen) = (session.assignment, self.ago(session.began), self.ago(session.seen));
+        let holds = format!("the session holds assignment {assignment} (began {began}, seen {seen})");
+        let comes_to = match judged {
+            Ok(slot) => format!("{} is at it", self.name(slot)),
+            Err(Refusal::Broken) => format!("it is broken or gone: {}", self.honoured()),
+            Err(Refusal::Newer) => "it is newer than any of this version".to_owned(),
+            Err(Refusal::Expired) => "it began longer ago than max-age".to_owned(),
+            Err(Refusal::Idle) => "it was idle for too long".to_owned(),
+            Err(Refusal::SlotDown) => "its slot is down".to_owned(),
+            Err(_) => "it is from the future".to_owned(),
+        };
+        format!("{holds}: {comes_to}")
+    }
 }
 
 impl Observer for Watcher<'_> {
@@ -223,6 +260,10 @@ impl Observer for Watcher<'_> {
         };
         let said = self.pin_said(claims, judged);
         self.pin.push(format!("the pin in {carrier}: {said}"));
+    }
+
+    fn memory(&mut self, session: &Remembered, judged: Result<SlotIndex, Refusal>) {
+        self.memory = Some(self.memory_said(session, judged));
     }
 
     fn placed(&mut self, by: PlacedBy, key: Key, _: Option<SlotIndex>) {

@@ -4,11 +4,11 @@ use super::{HostError, check, raw, receive};
 
 /// The number that tells whether a key was written since it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cas(u32);
+pub struct Cas(u32);
 
 impl Cas {
     /// Matches no key that exists; on a missing one the host creates it: put-if-absent.
-    const ABSENT: Self = Self(u32::MAX);
+    pub const ABSENT: Self = Self(u32::MAX);
 }
 
 /// How often a write that lost its race is tried again. Each loss means that somebody else made progress.
@@ -16,10 +16,11 @@ const TRIES: usize = 16;
 
 /// The value of a key; `None` where there is none.
 pub fn shared(key: &str) -> Result<Option<Vec<u8>>, HostError> {
-    Ok(read(key)?.map(|(value, _)| value))
+    Ok(read_shared(key)?.map(|(value, _)| value))
 }
 
-fn read(key: &str) -> Result<Option<(Vec<u8>, Cas)>, HostError> {
+/// The value of a key with its number; `None` where there is none.
+pub fn read_shared(key: &str) -> Result<Option<(Vec<u8>, Cas)>, HostError> {
     let mut cas = 0;
     // SAFETY: all pointers are valid for the call.
     let value =
@@ -31,14 +32,15 @@ fn read(key: &str) -> Result<Option<(Vec<u8>, Cas)>, HostError> {
     }
 }
 
-fn write(key: &str, value: &[u8], cas: Cas) -> Result<(), HostError> {
+/// Writes a key that was not written since it was read; else [`HostError::CAS_MISMATCH`].
+pub fn write_shared(key: &str, value: &[u8], cas: Cas) -> Result<(), HostError> {
     // SAFETY: all pointers are valid for the call.
     check(unsafe { raw::proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas.0) })
 }
 
 /// Writes `value` unless the key has one, and returns the one it then has.
 pub fn put_if_absent(key: &str, value: &[u8]) -> Result<Vec<u8>, HostError> {
-    match write(key, value, Cas::ABSENT) {
+    match write_shared(key, value, Cas::ABSENT) {
         Ok(()) => Ok(value.to_vec()),
         Err(HostError::CAS_MISMATCH) => Ok(shared(key)?.unwrap_or_default()),
         Err(error) => Err(error),
@@ -49,13 +51,13 @@ pub fn put_if_absent(key: &str, value: &[u8]) -> Result<Vec<u8>, HostError> {
 /// `next` answers `None` where the value shall stand; then this answers `false`.
 pub fn update_shared(key: &str, mut next: impl FnMut(Option<&[u8]>) -> Option<Vec<u8>>) -> Result<bool, HostError> {
     for _ in 0..TRIES {
-        let current = read(key)?;
+        let current = read_shared(key)?;
         let (value, cas) = match &current {
             Some((value, cas)) => (Some(value.as_slice()), *cas),
             None => (None, Cas::ABSENT),
         };
         let Some(next) = next(value) else { return Ok(false) };
-        match write(key, &next, cas) {
+        match write_shared(key, &next, cas) {
             Ok(()) => return Ok(true),
             Err(HostError::CAS_MISMATCH) => {}
             Err(error) => return Err(error),

@@ -89,6 +89,9 @@ impl Logged {
             (_, Reason::Pin) => {
                 "it was decided by a pin, and pins stand in no log: above is where the request goes without one".to_owned()
             }
+            (_, Reason::Memory) => "it was decided by what the proxy remembered of the session, which stands in no log: above \
+                                    is where a proxy sends it that does not remember it"
+                .to_owned(),
             (_, Reason::Preview | Reason::Run) => format!(
                 "it was decided by a {} token, which stands in no log: above is where the request goes without one",
                 logged.reason

@@ -1,0 +1,164 @@
+//! The memory of sessions: what is known of an id whose client echoes nothing.
+//!
+//! A proxy keeps it as a table of a fixed number of buckets in shared data, a key each. Which bucket an id belongs to is
+//! said by its keyed hash, so that nobody can fill one on purpose. A bucket holds [`Bucket::WAYS`] records at most, one
+//! behind the other, numbers big-endian:
+//!
+//! ```text
+//!  0         8            16     24      28     32
+//!  ├ id hash ┼ assignment ┼ sid ─┼ began ┼ seen ┤
+//! ```
+//!
+//! Times are Unix seconds in 32 bits. The same records carry sessions to the sidecar.
+
+use crate::ids::{AssignmentId, Sid};
+use crate::settings::PinSettings;
+use crate::time::UnixSeconds;
+
+/// What is remembered of a session under one of its ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remembered {
+    /// The bundle in its slot that the session holds.
+    pub assignment: AssignmentId,
+    /// The session. An id that was learnt inside a session is its alias, and has the sid of the first id.
+    pub sid: Sid,
+    /// When the session began; never changes, bounds max-age.
+    pub began: UnixSeconds,
+    /// When it was seen last, coarsely; bounds idle time.
+    pub seen: UnixSeconds,
+}
+
+impl Remembered {
+    /// Whether the session has ended by its age or by idleness.
+    pub fn is_over(&self, ages: &PinSettings, now: UnixSeconds) -> bool {
+        now.since(self.began) >= ages.max_age_seconds.into() || now.since(self.seen) >= ages.idle_timeout_seconds.into()
+    }
+
+    /// Whether it is time to write down that the session was seen: after a quarter of the idle timeout.
+    pub fn is_stale(&self, ages: &PinSettings, now: UnixSeconds) -> bool {
+        now.since(self.seen) >= u64::from(ages.idle_timeout_seconds).div_ceil(4)
+    }
+
+    /// Whether both say the same of a session, whenever they saw it.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        Self { seen: other.seen, ..*self } == *other
+    }
+}
+
+/// The id hash of a session, and what is remembered under it, as bytes.
+pub type Record = [u8; RECORD];
+
+/// Bytes of a record.
+pub const RECORD: usize = 32;
+
+/// The record of `what` under `id`.
+pub fn record(id: Sid, what: &Remembered) -> Record {
+    let mut bytes = [0; RECORD];
+    let seconds = |time: UnixSeconds| u64::from(u32::try_from(time.0).unwrap_or(u32::MAX));
+    let times = seconds(what.began) << 32 | seconds(what.seen);
+    for (field, number) in bytes.as_chunks_mut::<8>().0.iter_mut().zip([id.0, what.assignment.0, what.sid.0, times]) {
+        *field = number.to_be_bytes();
+    }
+    bytes
+}
+
+/// What [`record`] wrote.
+pub fn read(record: &Record) -> (Sid, Remembered) {
+    let mut numbers = record.as_chunks::<8>().0.iter().map(|field| u64::from_be_bytes(*field));
+    let mut next = || numbers.next().unwrap_or_default();
+    let (id, assignment, sid, times) = (next(), next(), next(), next());
+    let (began, seen) = (UnixSeconds(times >> 32), UnixSeconds(times & u64::from(u32::MAX)));
+    (Sid(id), Remembered { assignment: AssignmentId(assignment), sid: Sid(sid), began, seen })
+}
+
+/// How many buckets there are, a power of two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Buckets(u32);
+
+impl Buckets {
+    /// Enough for `sessions`: half full by then, so that a bucket overflows rarely before the table is full.
+    pub fn for_sessions(sessions: u32) -> Self {
+        Self(sessions.div_ceil(Bucket::WAYS as u32 / 2).clamp(1, 1 << 20).next_power_of_two())
+    }
+
+    /// How many they are.
+    pub fn count(self) -> u32 {
+        self.0
+    }
+
+    /// The number of the bucket that an id belongs to.
+    pub fn of(self, id: Sid) -> u32 {
+        (id.0 as u32) & (self.0 - 1)
+    }
+}
+
+/// One bucket: its records as they stand in shared data.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bucket(Vec<u8>);
+
+/// What it took to write something down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// There was room, or only what had ended was in the way.
+    Found,
+    /// The session that was seen longest ago was forgotten for it.
+    Made,
+}
+
+impl Bucket {
+    /// Most records of a bucket.
+    pub const WAYS: usize = 16;
+
+    /// The bucket of these bytes. What is no whole record, or beyond the last, is left out.
+    pub fn read(mut bytes: Vec<u8>) -> Self {
+        let whole = bytes.len() / RECORD * RECORD;
+        bytes.truncate(whole.min(Self::WAYS * RECORD));
+        Self(bytes)
+    }
+
+    /// The bytes to write.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// What is remembered under `id`.
+    pub fn get(&self, id: Sid) -> Option<Remembered> {
+        let id = id.0.to_be_bytes();
+        self.0.as_chunks::<RECORD>().0.iter().find(|record| record.starts_with(&id)).map(|record| read(record).1)
+    }
+
+    /// Remembers `what` under `id`, in place of what was remembered there. Where the bucket is full, what has ended makes
+    /// way, else the session that was seen longest ago.
+    pub fn put(&mut self, id: Sid, what: &Remembered, ages: &PinSettings, now: UnixSeconds) -> Room {
+        let new = record(id, what);
+        let records = self.0.as_chunks_mut::<RECORD>().0;
+        if let Some(same) = records.iter_mut().find(|record| record.starts_with(&id.0.to_be_bytes())) {
+            *same = new;
+            return Room::Found;
+        }
+        if records.len() < Self::WAYS {
+            self.0.extend_from_slice(&new);
+            return Room::Found;
+        }
+        // Those that have ended come first, by a time before any other.
+        let rank = |record: &Record| match read(record).1 {
+            ended if ended.is_over(ages, now) => 0,
+            alive => alive.seen.0.max(1),
+        };
+        let Some(oldest) = records.iter_mut().min_by_key(|record| rank(record)) else { return Room::Found };
+        let room = if rank(oldest) == 0 { Room::Found } else { Room::Made };
+        *oldest = new;
+        room
+    }
+
+    /// Forgets `id`; tells whether it was there.
+    pub fn forget(&mut self, id: Sid) -> bool {
+        let records = self.0.as_chunks::<RECORD>().0;
+        let Some(at) = records.iter().position(|record| record.starts_with(&id.0.to_be_bytes())) else { return false };
+        self.0.drain(at * RECORD..(at + 1) * RECORD);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! What this proxy remembers of sessions: the table of [`colorfast_core::memory`] in shared data, a key for each bucket.
+//!
+//! A session is looked up with one host call, and written down with one more, by compare-and-swap over the bucket that was
+//! looked up: of two requests that begin the same session at once the first wins, and the other follows it.
+
+use colorfast_core::ids::{ServiceName, Sid};
+use colorfast_core::memory::{Bucket, Buckets, Remembered, Room};
+use colorfast_core::names::shared;
+use colorfast_core::settings::{PinSettings, ServiceSettings};
+use colorfast_core::time::UnixSeconds;
+
+use crate::host::{self, Cas, HostError};
+
+/// How often a write that lost its race is tried again. Each loss means that somebody else made progress.
+const TRIES: usize = 16;
+
+/// The table of one service.
+#[derive(Debug)]
+pub struct Memory {
+    prefix: String,
+}
+
+/// Where a session stands, or would: its bucket as it was looked up.
+#[derive(Debug)]
+pub struct Place {
+    id: Sid,
+    key: String,
+    bucket: Bucket,
+    cas: Cas,
+}
+
+/// What came of writing a session down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It stands there.
+    Stands(Room),
+    /// Somebody else has written this there meanwhile, and that stands.
+    Another(Remembered),
+    /// The host takes nothing: it is remembered by nobody.
+    Refused,
+}
+
+impl Memory {
+    /// The table of `service`.
+    pub fn of(service: &ServiceName) -> Self {
+        Self { prefix: shared::memory(service) }
+    }
+
+    /// Looks up a session by the keyed hash of its id.
+    pub fn look_up(&self, settings: &ServiceSettings, id: Sid) -> Place {
+        let buckets: Buckets = settings.memory.buckets();
+        let mut place = Place { id, key: self.key(buckets.of(id)), bucket: Bucket::default(), cas: Cas::ABSENT };
+        place.read();
+        place
+    }
+
+    /// The key of a bucket, written without the machinery of formats: every session pays for it.
+    fn key(&self, number: u32) -> String {
+        let mut key = String::with_capacity(self.prefix.len() + 8);
+        key.push_str(&self.prefix);
+        let digits = (u32::BITS - number.leading_zeros()).div_ceil(4).max(1);
+        for place in (0..digits).rev() {
+            key.push(char::from_digit((number >> (4 * place)) & 15, 16).unwrap_or('0'));
+        }
+        key
+    }
+}
+
+impl Place {
+    /// What is remembered.
+    pub fn known(&self) -> Option<Remembered> {
+        self.bucket.get(self.id)
+    }
+
+    /// Writes `session` down, unless something else stands there than what was looked up.
+    pub fn write(&mut self, session: &Remembered, ages: &PinSettings, now: UnixSeconds) -> Written {
+        let before = self.known();
+        for _ in 0..TRIES {
+            let room = self.bucket.put(self.id, session, ages, now);
+            match host::write_shared(&self.key, self.bucket.bytes(), self.cas) {
+                Ok(()) => return Written::Stands(room),
+                Err(HostError::CAS_MISMATCH) => self.read(),
+                Err(_) => return Written::Refused,
+            }
+            if let Some(another) = self.known().filter(|now| Some(*now) != before) {
+                return Written::Another(another);
+            }
+        }
+        Written::Refused
+    }
+
+    fn read(&mut self) {
+        let (bytes, cas) = host::read_shared(&self.key).ok().flatten().unwrap_or((Vec::new(), Cas::ABSENT));
+        (self.bucket, self.cas) = (Bucket::read(bytes), cas);
+    }
+}
