@@ -41,6 +41,43 @@ fn the_first_source_that_has_an_id_wins() {
     }
 }
 
+/// Kept: one session has one place, whichever kind of source brings its id and however that encodes it; and the agent
+/// gets what the client sent.
+#[test]
+fn every_kind_of_source_names_the_same_session() {
+    let mut snapshot = split(5, 5_000);
+    snapshot.settings.session_sources = vec![
+        SessionSource::Path("/threads/{session}/runs".parse().unwrap()),
+        SessionSource::Query("thread".parse().unwrap()),
+        SessionSource::Baggage("session.id".parse().unwrap()),
+        SessionSource::Header("x-thread".parse().unwrap()),
+    ];
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&snapshot);
+    let mut slots = Vec::new();
+    for id in 0..16 {
+        let (path, query) = (format!("/threads/t%20{id}/runs?x=1"), format!("/turn?thread=t+{id}&thread=other"));
+        let baggage = format!("tenant=7, session.id=t%20{id};ttl=1");
+        let requests = [
+            Request::new().with("x-thread", format!("t {id}")),
+            Request::new().instead(":path", &path).with("x-thread", "other"),
+            Request::new().instead(":path", &query),
+            Request::new().with("baggage", &baggage),
+        ];
+        let sent = requests.map(|request| (request.headers().clone(), worker.send(request)));
+        let places: Vec<_> = sent.iter().map(|(_, sent)| (sent.slot(), sent.decision().unwrap())).collect();
+        assert!(places.iter().all(|place| *place == places[0] && place.1 == "hash"), "{id}: {places:?}");
+        for (came, sent) in &sent {
+            let went = sent.forwarded();
+            for name in [":path", "baggage", "x-thread"] {
+                assert_eq!(went.all(name), came.all(name), "{id}: {name} is the agent's");
+            }
+        }
+        slots.extend(places[0].0.clone());
+    }
+    assert!(["blue", "green"].iter().all(|slot| slots.iter().any(|found| found == slot)), "{slots:?}");
+}
+
 /// Split: proxies that never heard of each other place every session alike.
 #[test]
 fn proxies_agree_on_every_hashed_session() {

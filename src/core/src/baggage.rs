@@ -1,5 +1,5 @@
-//! W3C baggage (<https://www.w3.org/TR/baggage/>) in header bytes: the one member that is ours is found and cut out;
-//! every other byte stays as it was.
+//! W3C baggage (<https://www.w3.org/TR/baggage/>) in header bytes: members are found by their key, and the one that is
+//! ours is cut out; every other byte stays as it was.
 //!
 //! A line is a list of members parted by commas, which stand nowhere else in it; a member is a key, `=`, a value, and
 //! properties behind semicolons. Several lines are one list. Whatever breaks these rules is somebody else's, and stays.
@@ -13,7 +13,12 @@ pub const MEMBER: &str = "agent.run";
 
 /// The values of all members of ours in one line, without their properties.
 pub fn find(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    line.split(|b| *b == b',').filter_map(value_of)
+    find_key(line, MEMBER.as_bytes())
+}
+
+/// The values of all members called `key` in one line, as they stand there: percent-encoded, without their properties.
+pub fn find_key<'a>(line: &'a [u8], key: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+    line.split(|b| *b == b',').filter_map(move |member| value_under(member, key))
 }
 
 /// The lines without any member of ours; lines that hold nothing else are left out.
@@ -36,7 +41,11 @@ fn without(line: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn value_of(member: &[u8]) -> Option<&[u8]> {
-    let value = member.trim_ascii_start().strip_prefix(MEMBER.as_bytes())?;
+    value_under(member, MEMBER.as_bytes())
+}
+
+fn value_under<'a>(member: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+    let value = member.trim_ascii_start().strip_prefix(key)?;
     let value = value.trim_ascii_start().strip_prefix(b"=")?;
     Some(value.split(|b| *b == b';').next().unwrap_or_default().trim_ascii())
 }

@@ -85,6 +85,10 @@ fn is_name(text: &str) -> bool {
         && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
+fn is_parameter(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
 text_id! {
     /// The name of a service: one agent with its own release state.
     ServiceName, "a service name: a lower-case letter, then up to 31 of a-z 0-9 -", "^[a-z][a-z0-9-]{0,31}$", is_name
@@ -138,10 +142,20 @@ text_id! {
 
 text_id! {
     /// A cookie name (RFC 6265 token, kept to its unambiguous characters).
-    CookieName, "a cookie name: 1 to 64 of A-Z a-z 0-9 . _ -", "^[A-Za-z0-9._-]{1,64}$", |text| {
-        (1..=64).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-    }
+    CookieName, "a cookie name: 1 to 64 of A-Z a-z 0-9 . _ -", "^[A-Za-z0-9._-]{1,64}$", is_parameter
+}
+
+text_id! {
+    /// The name of a query parameter, or the key of a member of W3C baggage.
+    ParameterName, "a parameter name: 1 to 64 of A-Z a-z 0-9 . _ -", "^[A-Za-z0-9._-]{1,64}$", is_parameter
+}
+
+text_id! {
+    /// Where in a path a session id stands.
+    PathTemplate,
+    "a path template: /{session} among at most 8 segments on either side, each * or 1 to 64 of A-Z a-z 0-9 . _ ~ -, as in /threads/{session}/runs",
+    r"^(/(\*|[A-Za-z0-9._~-]{1,64})){0,8}/\{session\}(/(\*|[A-Za-z0-9._~-]{1,64})){0,8}$",
+    crate::path::is_template
 }
 
 /// "This bundle in this slot, this time": given by the log at every stage and every break, always counting up.

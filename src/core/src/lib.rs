@@ -20,6 +20,8 @@ pub mod json;
 pub mod keys;
 pub mod memory;
 pub mod names;
+pub mod path;
+pub mod percent;
 pub mod plan;
 pub mod plugin;
 pub mod release;

@@ -1,11 +1,16 @@
-//! What a request shows of itself: its headers, read in one pass by the settings of a plan. Nothing is copied.
+//! What a request shows of itself: its headers, read in one pass by the settings of a plan. Nothing is copied but what
+//! must be decoded.
 //!
 //! The filter decides by it, and `why` explains by it: one reader, so that both see the same.
+
+use std::borrow::Cow;
 
 use crate::baggage;
 use crate::cookie::{self, Scheme};
 use crate::ids::HeaderName;
 use crate::names::HEADER_CLIENT_SENT;
+use crate::path;
+use crate::percent::{self, Plus};
 use crate::plan::Plan;
 use crate::settings::{ServiceSettings, SessionSource};
 
@@ -13,10 +18,10 @@ use crate::settings::{ServiceSettings, SessionSource};
 const TOKENS_MAX: usize = 4;
 
 /// What the headers of one request show.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Seen<'a> {
-    /// The session id, from the first source that has one.
-    pub session_id: Option<&'a [u8]>,
+    /// The session id, from the first source that has one; where its source encodes, as it was before.
+    pub session_id: Option<Cow<'a, [u8]>>,
     /// The pins, of the carriers that the settings name.
     pub pins: Pins<'a>,
     /// The user agent, empty where there is none.
@@ -126,7 +131,7 @@ impl<'a> Seen<'a> {
             match name {
                 b":scheme" if value == b"https" => seen.scheme = Scheme::Https,
                 b"user-agent" => seen.user_agent = value,
-                b"cookie" => seen.read_cookies(value, plan, &mut source),
+                b"cookie" => seen.read_pin_cookies(value, plan),
                 b"baggage" => baggage::find(value).for_each(|token| seen.runs.add(token)),
                 _ => {}
             }
@@ -140,32 +145,25 @@ impl<'a> Seen<'a> {
                             seen.pins.add(Carrier::Header, value);
                         }
                     }
-                    Role::Session(of) => seen.name_session(*of, value, &mut source),
+                    // An id of an earlier source is the session's, whichever header came first.
+                    Role::Session(of) if of.0 < source.0 => {
+                        if let Some(id) = of.read(plan, value) {
+                            (seen.session_id, source) = (Some(id), *of);
+                        }
+                    }
+                    Role::Session(_) => {}
                 }
             }
         }
         seen
     }
 
-    fn read_cookies(&mut self, line: &'a [u8], plan: &Plan, source: &mut Source) {
+    fn read_pin_cookies(&mut self, line: &'a [u8], plan: &Plan) {
         for token in cookie::find(line, plan.cookie.as_bytes()) {
             self.pin_cookie = Presence::Present;
             if plan.uses_cookie() {
                 self.pins.add(Carrier::Cookie, token);
             }
-        }
-        for (index, of) in plan.settings.session_sources.iter().enumerate() {
-            let SessionSource::Cookie(cookie) = of else { continue };
-            for id in cookie::find(line, cookie.as_str().as_bytes()) {
-                self.name_session(Source(index), id, source);
-            }
-        }
-    }
-
-    /// An id of an earlier source is the session's, whichever header came first.
-    fn name_session(&mut self, source: Source, id: &'a [u8], known: &mut Source) {
-        if !id.is_empty() && source.0 < known.0 {
-            (self.session_id, *known) = (Some(id), source);
         }
     }
 }
@@ -188,6 +186,26 @@ struct Source(usize);
 impl Source {
     /// Weaker than any.
     const NONE: Self = Self(usize::MAX);
+
+    /// The first id of this source in the value of the header that carries it.
+    fn read<'a>(self, plan: &Plan, value: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        let id = match plan.settings.session_sources.get(self.0)? {
+            SessionSource::Header(_) => Cow::Borrowed(value),
+            SessionSource::Cookie(name) => {
+                let mut ids = cookie::find(value, name.as_str().as_bytes());
+                Cow::Borrowed(ids.find(|id| !id.is_empty())?)
+            }
+            SessionSource::Query(name) => {
+                path::parameters(value, name).map(|id| percent::decode(id, Plus::Space)).find(|id| !id.is_empty())?
+            }
+            SessionSource::Path(template) => percent::decode(path::session(value, template)?, Plus::Itself),
+            SessionSource::Baggage(key) => {
+                let mut ids = baggage::find_key(value, key.as_str().as_bytes());
+                percent::decode(ids.find(|id| !id.is_empty())?, Plus::Itself)
+            }
+        };
+        (!id.is_empty()).then_some(id)
+    }
 }
 
 /// What a header is to a service.
@@ -209,9 +227,14 @@ impl Roles {
         let own = |name: &HeaderName, role| (name.as_str().as_bytes().into(), role);
         let stamps = names.stamps().map(|name| own(name, Role::Stamp));
         let copy = (HEADER_CLIENT_SENT.as_bytes().into(), Role::Stamp);
-        let sources = settings.session_sources.iter().enumerate().filter_map(|(index, source)| match source {
-            SessionSource::Header(name) => Some(own(name, Role::Session(Source(index)))),
-            SessionSource::Cookie(_) => None,
+        let sources = settings.session_sources.iter().enumerate().map(|(index, source)| {
+            let carrier = match source {
+                SessionSource::Header(name) => name.as_str(),
+                SessionSource::Cookie(_) => "cookie",
+                SessionSource::Query(_) | SessionSource::Path(_) => ":path",
+                SessionSource::Baggage(_) => baggage::HEADER,
+            };
+            (carrier.as_bytes().into(), Role::Session(Source(index)))
         });
         let tokens = [own(&names.pin, Role::Pin), own(&names.preview, Role::Preview)];
         Self(stamps.into_iter().chain([copy]).chain(tokens).chain(sources).collect())
@@ -258,7 +281,35 @@ mod tests {
             (&[("x-agent-session", "other")], None),
         ];
         for (headers, wanted) in cases {
-            assert_eq!(read(&plan, headers).session_id, wanted.map(str::as_bytes), "{headers:?}");
+            assert_eq!(read(&plan, headers).session_id.as_deref(), wanted.map(str::as_bytes), "{headers:?}");
+        }
+    }
+
+    /// Kept: an id is found in every kind of source, and is the same session whichever of them brings it.
+    #[test]
+    fn every_kind_of_source_is_read() {
+        let plan = plan(|settings| {
+            let json =
+                r#"[{"path":"/threads/{session}/runs"},{"query":"thread"},{"baggage":"session.id"},{"header":"x-id"}]"#;
+            sources(settings, json);
+        });
+        type Pairs<'a> = &'a [(&'a str, &'a str)];
+        let cases: [(Pairs, Option<&str>); 12] = [
+            (&[(":path", "/threads/a%20b/runs/stream?thread=q")], Some("a b")),
+            (&[(":path", "/threads/a+b/runs")], Some("a+b")),
+            (&[(":path", "/threads//runs?thread=q")], Some("q")),
+            (&[(":path", "/runs?x=1&thread=a+b%2Fc")], Some("a b/c")),
+            (&[(":path", "/runs?thread=&thread=second")], Some("second")),
+            (&[(":path", "/runs?thread")], None),
+            (&[(":path", "/thread=q")], None),
+            (&[("baggage", "a=1, session.id=a%20b+c;p=1"), (":path", "/runs?threads=x")], Some("a b+c")),
+            (&[("baggage", "session.id=,xsession.id=2"), ("x-id", "%41")], Some("%41")),
+            (&[("baggage", "session.id=b"), (":path", "/?thread=q")], Some("q")),
+            (&[("baggage", "a=1"), ("baggage", "session.id=second")], Some("second")),
+            (&[(":path", "/runs?thread=%zz%4")], Some("%zz%4")),
+        ];
+        for (headers, wanted) in cases {
+            assert_eq!(read(&plan, headers).session_id.as_deref(), wanted.map(str::as_bytes), "{headers:?}");
         }
     }
 

@@ -18,16 +18,16 @@ mod deadline;
 mod memory;
 mod rotation;
 mod serving;
+mod session_source;
 
 pub use deadline::DrainDeadlineSeconds;
 pub use memory::{MemorySettings, SessionRoom};
 pub use rotation::KeyRotationSeconds;
 pub use serving::{OnSlotDown, Probe, ProbeTimeoutMs};
+pub use session_source::SessionSource;
 
 /// Most slots of one service.
 const SLOTS_MAX: usize = 8;
-/// Most session-id sources of one service.
-const SOURCES_MAX: usize = 8;
 
 /// The settings of one service. Every field has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,28 +116,6 @@ impl Default for ServiceSettings {
             on_slot_down: OnSlotDown::default(),
             probe: None,
         }
-    }
-}
-
-/// One place of a request where its session id may stand.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum SessionSource {
-    /// A request header.
-    Header(HeaderName),
-    /// A cookie of the agent's own.
-    Cookie(CookieName),
-}
-
-impl FromTree for SessionSource {
-    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
-        let (kind, name) = tree.entry()?;
-        let source = match word(kind, &["header", "cookie"])? {
-            0 => HeaderName::from_tree(name).map(Self::Header),
-            _ => CookieName::from_tree(name).map(Self::Cookie),
-        };
-        source.map_err(|error| error.in_field(kind))
     }
 }
 
@@ -436,23 +414,10 @@ impl ServiceSettings {
                 return Err(FieldError::new(format!("slots[{index}]"), format!("{slot} stands twice")));
             }
         }
-        if self.session_sources.len() > SOURCES_MAX {
-            let found = self.session_sources.len();
-            return Err(FieldError::new(
-                "session_sources",
-                format!("has {found} entries, at most {SOURCES_MAX} are allowed"),
-            ));
-        }
         self.pin.validate()?;
         self.memory.validate()?;
         self.validate_headers()?;
-        let pin_cookie = self.cookie_name(service);
-        for (index, source) in self.session_sources.iter().enumerate() {
-            if matches!(source, SessionSource::Cookie(cookie) if cookie.as_str() == pin_cookie) {
-                let rule = format!("{pin_cookie} is the cookie of the pin, which names no session");
-                return Err(FieldError::new(format!("session_sources[{index}].cookie"), rule));
-            }
-        }
+        session_source::validate(&self.session_sources, &self.cookie_name(service))?;
         self.probe.as_ref().map_or(Ok(()), Probe::validate)?;
         if self.bootstrap_wait_ms.0 > BOOTSTRAP_WAIT_MAX_MS {
             return Err(FieldError::new("bootstrap_wait_ms", format!("is over {BOOTSTRAP_WAIT_MAX_MS}")));
@@ -472,7 +437,7 @@ impl ServiceSettings {
         let parts = self.part_headers.iter().map(|(part, name)| (format!("part_headers.{}", part.as_str()), name));
         let sources = self.session_sources.iter().enumerate().filter_map(|(index, source)| match source {
             SessionSource::Header(name) => Some((format!("session_sources[{index}].header"), name)),
-            SessionSource::Cookie(_) => None,
+            _ => None,
         });
         let written: Vec<_> = set.chain(parts).collect();
         if let Some((field, name)) = written.iter().find(|(_, name)| is_reserved(name.as_str())) {
@@ -643,6 +608,12 @@ mod tests {
                 r#"{"session_sources":[{"cookie":"agent-pin-chat"}]}"#,
                 "session_sources[0].cookie: agent-pin-chat is the cookie",
             ),
+            (
+                r#"{"session_sources":[{"header":"x-a"},{"baggage":"agent.run"}]}"#,
+                "session_sources[1].baggage: agent.run is the member",
+            ),
+            (r#"{"session_sources":[{"query":"a&b"}]}"#, "is not a parameter name"),
+            (r#"{"session_sources":[{"path":"/threads/{id}"}]}"#, "is not a path template"),
             (r#"{"headers":{"pin":"X-Pin"}}"#, "is not a header name"),
             (r#"{"session_sources":[{"header":"x-agent-pin"}]}"#, "session_sources[0].header"),
             (r#"{"part_headers":{"prompts":"x-agent-slot"}}"#, "part_headers.prompts: x-agent-slot is already"),

@@ -103,7 +103,10 @@ pub enum Verdict {
 /// What the filter would wait for is taken as not to be had.
 pub fn explain(plan: &Plan, request: &Request, now: UnixMillis) -> Explanation {
     let headers = request.headers_for(plan);
-    let seen = Seen::read(headers.iter().map(|(name, value)| (name.as_slice(), value.as_slice())), plan);
+    let mut seen = Seen::read(headers.iter().map(|(name, value)| (name.as_slice(), value.as_slice())), plan);
+    if let Some(id) = request.session_for(plan) {
+        seen.session_id = Some(id.into());
+    }
     let address = request.client_address.as_ref().map(|address| address.clone().into_bytes());
     let client = address
         .filter(|_| plan.settings.sessionless == Sessionless::Client && seen.session_id.is_none())
@@ -112,7 +115,7 @@ pub fn explain(plan: &Plan, request: &Request, now: UnixMillis) -> Explanation {
     let mut without = NeedSet::default();
     let decision = loop {
         let view = View {
-            session_id: seen.session_id,
+            session_id: seen.session_id.as_deref(),
             pins: seen.pins,
             preview: seen.preview,
             runs: seen.runs,

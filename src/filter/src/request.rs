@@ -140,7 +140,7 @@ impl Request {
         let (mut place, mut remembered, mut without) = (None, None, self.without);
         let decision = loop {
             let view = View {
-                session_id: seen.session_id,
+                session_id: seen.session_id.as_deref(),
                 pins: seen.pins,
                 preview: seen.preview,
                 runs: seen.runs,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::baggage;
 use crate::plan::Plan;
 use crate::seen::Seen;
-use crate::settings::{SessionSource, Sessionless};
+use crate::settings::Sessionless;
 
 /// A request as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,11 +58,6 @@ impl Request {
         for (name, value) in pseudo {
             value.iter().for_each(|value| add(name, value.clone()));
         }
-        match (&self.session, settings.session_sources.first()) {
-            (Some(id), Some(SessionSource::Header(name))) => add(name.as_str(), id.clone()),
-            (Some(id), Some(SessionSource::Cookie(name))) => add("cookie", format!("{name}={id}")),
-            _ => {}
-        }
         for pin in &self.pins {
             if plan.uses_header() {
                 add(settings.headers.pin.as_str(), pin.clone());
@@ -72,6 +67,12 @@ impl Request {
         }
         self.headers.iter().for_each(|header| add(&header.name, header.value.clone()));
         headers
+    }
+
+    /// The session id as the first source would bring it: before those of the headers.
+    pub(super) fn session_for(&self, plan: &Plan) -> Option<&[u8]> {
+        let id = self.session.as_deref().filter(|id| !id.is_empty() && !plan.settings.session_sources.is_empty());
+        id.map(str::as_bytes)
     }
 
     /// What is to be known beside the rules.

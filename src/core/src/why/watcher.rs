@@ -114,6 +114,9 @@ impl<'p> Watcher<'p> {
         let of = |source: &SessionSource| match source {
             SessionSource::Header(name) => name.to_string(),
             SessionSource::Cookie(name) => format!("the cookie {name}"),
+            SessionSource::Query(name) => format!("the query parameter {name}"),
+            SessionSource::Path(template) => format!("the path {template}"),
+            SessionSource::Baggage(key) => format!("the baggage member {key}"),
         };
         let sources: Vec<_> = self.plan.settings.session_sources.iter().map(of).collect();
         if sources.is_empty() { "any source: the settings have none".to_owned() } else { sources.join(" or ") }

@@ -231,7 +231,7 @@ mod tests {
             ("pin:\n  max_age_seconds: 60\n", ":2:3: pin.idle_timeout_seconds: 86400 is over"),
             ("pin:\n  cookie_path: x\n", ":2:16: pin.cookie_path: is not a path"),
             ("session_sources:\n  - header: X-A\n", ":2:13: session_sources[0].header: \"X-A\" is not a header name"),
-            ("session_sources:\n  - query: a\n", ":2:5: session_sources[0]: unknown variant `query`"),
+            ("session_sources:\n  - form: a\n", ":2:5: session_sources[0]: unknown variant `form`"),
             ("headers:\n  pin: cookie\n", ":2:8: headers.pin: cookie has a meaning"),
             ("service: Chat\n", ":1:10: \"Chat\" is not a service name"),
             ("service: a\nservice: b\n", ":2:1: duplicate mapping key: service"),
