@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::Part;
 use crate::error::FieldError;
 use crate::ids::{CookieName, HeaderName, ServiceName, SlotName};
-use crate::json::{Error, FromTree, Tree, record, word, words};
+use crate::json::{Error, FromTree, Tree, record, words};
 use crate::names;
 
 mod deadline;
