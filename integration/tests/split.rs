@@ -40,7 +40,9 @@ fn a_raised_weight_moves_new_sessions_only() {
             ensure!(moved == 0, "{moved} sessions moved that are kept by {rule}");
             ensure!(kept.values().all(|placed| placed.decision == rule), "not all are kept by {rule}");
         }
-        println!("of {SESSIONS} sessions {tenth} went to green at 1,000 and {quarter} at 2,500; none that had begun moved");
+        println!(
+            "of {SESSIONS} sessions {tenth} went to green at 1,000 and {quarter} at 2,500; none that had begun moved"
+        );
         Ok(())
     });
 }

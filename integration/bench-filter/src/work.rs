@@ -126,7 +126,7 @@ impl Work {
     }
 
     fn check_pin(&self) {
-        drop(black_box(self.signer.read(black_box(self.token.as_bytes()))));
+        let _ = black_box(self.signer.read(black_box(self.token.as_bytes())));
     }
 
     /// In the order of the filter; nothing is read of what comes back.
