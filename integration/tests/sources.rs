@@ -75,13 +75,13 @@ fn every_kind_of_source_keeps_its_sessions() {
         let mut sessions = Vec::new();
         for source in Source::ALL {
             for number in 0..SESSIONS {
-                sessions.push(Session::begin(&mut lines[0], source, format!("early {number}")).await?);
+                sessions.push(Session::begin(&mut lines[0], source, format!("{source:?} early {number}")).await?);
             }
         }
         ensure!(sessions.iter().all(|session| session.bundle == "b-1"));
 
         let mut rows = Vec::new();
-        for event in ["ramp green 50", "switch green"] {
+        for event in ["ramp green 50%", "switch green"] {
             mesh.does(event).await?;
             for source in Source::ALL {
                 let mut hops = 0;
@@ -98,7 +98,7 @@ fn every_kind_of_source_keeps_its_sessions() {
         let mut late = Vec::new();
         for source in Source::ALL {
             for number in 0..SESSIONS {
-                late.push(Session::begin(&mut lines[1], source, format!("late {number}")).await?);
+                late.push(Session::begin(&mut lines[1], source, format!("{source:?} late {number}")).await?);
             }
         }
         ensure!(late.iter().all(|session| session.bundle == "g-1"));
@@ -125,7 +125,7 @@ fn every_kind_of_source_keeps_its_sessions() {
         for [one, other] in [[0, 1], [SESSIONS, SESSIONS + 1]] {
             let call = sessions[one].source.call(&sessions[one].id).header(names::PIN, &sessions[other].pin);
             let (reply, _) = ask(&mut lines[0], &call).await?;
-            ensure!(reply.decision == "hash", "a pin of another session decided: {reply:?}");
+            ensure!(reply.decision == "memory", "a pin of another session decided: {reply:?}");
         }
         Ok(())
     });

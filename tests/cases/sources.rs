@@ -52,8 +52,9 @@ fn every_kind_of_source_names_the_same_session() {
         SessionSource::Baggage("session.id".parse().unwrap()),
         SessionSource::Header("x-thread".parse().unwrap()),
     ];
-    let proxy = Proxy::chat();
-    let worker = proxy.with(&snapshot);
+    // A proxy for each, since one alone would remember the session.
+    let proxies = [(); 4].map(|()| Proxy::chat());
+    let workers = proxies.each_ref().map(|proxy| proxy.with(&snapshot));
     let mut slots = Vec::new();
     for id in 0..16 {
         let (path, query) = (format!("/threads/t%20{id}/runs?x=1"), format!("/turn?thread=t+{id}&thread=other"));
@@ -64,7 +65,8 @@ fn every_kind_of_source_names_the_same_session() {
             Request::new().instead(":path", &query),
             Request::new().with("baggage", &baggage),
         ];
-        let sent = requests.map(|request| (request.headers().clone(), worker.send(request)));
+        let sent = requests.into_iter().zip(&workers);
+        let sent: Vec<_> = sent.map(|(request, worker)| (request.headers().clone(), worker.send(request))).collect();
         let places: Vec<_> = sent.iter().map(|(_, sent)| (sent.slot(), sent.decision().unwrap())).collect();
         assert!(places.iter().all(|place| *place == places[0] && place.1 == "hash"), "{id}: {places:?}");
         for (came, sent) in &sent {
