@@ -17,7 +17,9 @@ fn a_pin_is_handed_out_once() {
         let envoy = mesh.envoy("edge-1").await?;
         for protocol in [Protocol::Http1, Protocol::Http2] {
             let mut line = Line::new(envoy.address(), protocol);
-            let answer = line.send(&fresh("s-1")).await?;
+            // New ones each time: a session that the proxy remembers is handed no pin that it has never echoed.
+            let session = |n: u32| format!("{protocol:?}-{n}");
+            let answer = line.send(&fresh(&session(1))).await?;
             let pin = answer.header(names::PIN).context("a new session gets its pin")?;
             ensure!(answer.headers(names::PIN).len() == 1 && pin.len() <= 80, "{pin}");
             let cookie = answer.header("set-cookie").context("and a cookie")?;
@@ -25,13 +27,13 @@ fn a_pin_is_handed_out_once() {
             let named = format!("agent-pin-chat={pin}");
             let wanted = BTreeSet::from([&*named, "Path=/", "Max-Age=604800", "HttpOnly", "SameSite=Lax"]);
             ensure!(parts == wanted, "{cookie}");
-            for held in [fresh("s-1").header(names::PIN, &pin), fresh("s-1").header("cookie", named)] {
+            for held in [fresh(&session(1)).header(names::PIN, &pin), fresh(&session(1)).header("cookie", named)] {
                 let answer = line.send(&held).await?;
                 ensure!(answer.header(names::PIN).is_none() && answer.header("set-cookie").is_none());
             }
-            let public = line.send(&Call::get("/public").header(names::SESSION, "s-2")).await?;
+            let public = line.send(&Call::get("/public").header(names::SESSION, session(2))).await?;
             ensure!(public.header(names::PIN).is_none() && public.header("set-cookie").is_none());
-            let failed = line.send(&Call::get("/status?code=500").header(names::SESSION, "s-3")).await?;
+            let failed = line.send(&Call::get("/status?code=500").header(names::SESSION, session(3))).await?;
             ensure!(failed.status == 500 && failed.header(names::PIN).is_some(), "the session has begun all the same");
         }
         Ok(())
@@ -46,7 +48,7 @@ fn an_event_stream_outlives_a_switch() {
         let envoy = mesh.envoy("edge-1").await?;
         for (protocol, verb) in [(Protocol::Http1, "switch green"), (Protocol::Http2, "rollback --keep-pins")] {
             let mut line = Line::new(envoy.address(), protocol);
-            let call = Call::get("/stream?events=3").header(names::SESSION, "s-1");
+            let call = Call::get("/stream?events=3").header(names::SESSION, format!("s-{protocol:?}"));
             let mut stream = line.stream(&call).await?;
             ensure!(stream.headers.contains_key(names::PIN));
             let agent = if verb == "switch green" { mesh.agent("blue") } else { mesh.agent("green") };

@@ -44,13 +44,22 @@ struct Target {
     process: u32,
     wires: Vec<Wire>,
     request: Vec<u8>,
-    body: &'static str,
+    asks: Asks,
+}
+
+/// Who asks, and what must come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asks {
+    /// The same session again and again, which is answered with this.
+    One(&'static str),
+    /// A new session each time, whose number stands in its id; its hash says who answers.
+    Anew(u64),
 }
 
 impl Target {
-    fn new(subject: Subject, process: u32, address: SocketAddr, request: Vec<u8>, body: &'static str) -> Result<Self> {
+    fn new(subject: Subject, process: u32, address: SocketAddr, request: Vec<u8>, asks: Asks) -> Result<Self> {
         let wires = (0..CONNECTIONS).map(|_| Wire::open(address)).collect::<Result<_>>()?;
-        Ok(Self { subject, process, wires, request, body })
+        Ok(Self { subject, process, wires, request, asks })
     }
 
     /// Sends a request over every connection, so many times, and tells what one has cost in microseconds.
@@ -58,17 +67,25 @@ impl Target {
         let before = cpu::used(self.process)?;
         for _ in 0..times {
             for wire in &mut self.wires {
+                if let Asks::Anew(number) = &mut self.asks {
+                    *number += 1;
+                    rename(&mut self.request, *number)?;
+                }
                 wire.send(&self.request)?;
             }
             for wire in &mut self.wires {
                 let (head, _, body) = wire.receive()?;
+                let right = match self.asks {
+                    Asks::One(wanted) => body == wanted.as_bytes(),
+                    Asks::Anew(_) => SLOTS.iter().any(|(slot, _)| body == slot.as_bytes()),
+                };
                 ensure!(
-                    head.status == 200 && body == self.body.as_bytes(),
-                    "{:?} was answered with {}: {:?}, not with {:?}",
+                    head.status == 200 && right,
+                    "{:?} was answered with {}: {:?} ({:?})",
                     self.subject,
                     head.status,
                     String::from_utf8_lossy(body),
-                    self.body
+                    self.asks
                 );
             }
         }
@@ -121,9 +138,11 @@ impl World {
                 started.push((leg, variant, envoy));
             }
         }
-        let ours = started.iter().find(|(leg, variant, _)| *leg == Leg::Upstream && variant.is_ours());
-        let ours = ours.map(|(.., envoy)| envoy.address()).context("the filter over an agent")?;
-        let (session, pin) = Self::kept_session(&mesh, ours).await?;
+        let ours = |leg| {
+            let ours = started.iter().find(|(of, variant, _)| *of == leg && variant.is_ours());
+            ours.map(|(.., envoy)| envoy.address()).context("the filter on both legs")
+        };
+        let (session, pin) = Self::kept_session(&mesh, ours(Leg::Upstream)?, ours(Leg::Direct)?).await?;
 
         let mut targets = Vec::new();
         for (leg, variant, envoy) in &started {
@@ -136,12 +155,13 @@ impl World {
         let alone = Envoy::start(calls::config(bench_filter)?).await?;
         let process = alone.pid().context("Envoy does not run")?;
         let nothing = request(&session, Some(&pin), "");
-        targets.push(Target::new(Subject::Call(calls::NOTHING, 0), process, alone.address(), nothing, "blue")?);
+        let blue = Asks::One("blue");
+        targets.push(Target::new(Subject::Call(calls::NOTHING, 0), process, alone.address(), nothing, blue)?);
         for call in CALLS {
             for (listener, times) in call.listeners() {
                 let (subject, address) = (Subject::Call(call.repeat, times), alone.listener(&listener)?);
                 let request = request(&session, Some(&pin), &call.headers());
-                targets.push(Target::new(subject, process, address, request, "blue")?);
+                targets.push(Target::new(subject, process, address, request, blue)?);
             }
         }
         let mut envoys: Vec<Envoy> = started.into_iter().map(|(.., envoy)| envoy).collect();
@@ -152,9 +172,10 @@ impl World {
         Ok(Self { _mesh: mesh, _envoys: envoys, targets })
     }
 
-    /// A session that its pin keeps on blue while its hash says green, so that an answer tells which rule has decided.
-    async fn kept_session(mesh: &Mesh, ours: SocketAddr) -> Result<(String, String)> {
-        let mut wire = Wire::open(ours)?;
+    /// A session that its pin keeps on blue while its hash says green, so that an answer tells which rule has decided:
+    /// it begins at one proxy, and what its hash says is asked of another, which does not remember it.
+    async fn kept_session(mesh: &Mesh, ours: SocketAddr, other: SocketAddr) -> Result<(String, String)> {
+        let (mut wire, mut other) = (Wire::open(ours)?, Wire::open(other)?);
         let mut pins = Vec::new();
         for n in 0..SESSIONS {
             let session = format!("bench-session-{n:04}");
@@ -163,7 +184,7 @@ impl World {
         }
         mesh.does("ramp green 50%").await?;
         for (session, pin) in pins {
-            let (_, _, body) = wire.exchange(&request(&session, None, ""))?;
+            let (_, _, body) = other.exchange(&request(&session, None, ""))?;
             if body == b"green" {
                 return Ok((session, pin));
             }
@@ -174,29 +195,29 @@ impl World {
     fn target(leg: Leg, variant: Variant, envoy: &Envoy, session: &str, pin: &str) -> Result<Target> {
         let mut wire = Wire::open(envoy.address())?;
         let plain = request(session, Some(pin), "");
-        let (request, body) = match variant {
-            Variant::Hash => (request(session, None, ""), "green"),
+        let (request, asks) = match variant {
+            Variant::Hash => (request(&format!("{NEW}{:012}", 0), None, ""), Asks::Anew(0)),
             Variant::Stateful if leg == Leg::Upstream => {
                 let (_, head, body) = wire.exchange(&plain)?;
                 let body = if body == b"green" { "green" } else { "blue" };
                 let cookie = wire::header(head, "set-cookie").context("a stateful session sets its cookie")?;
                 let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
                 ensure!(cookie.starts_with(STATEFUL_COOKIE), "{cookie}");
-                (request(session, Some(pin), &format!("cookie: {cookie}\r\n")), body)
+                (request(session, Some(pin), &format!("cookie: {cookie}\r\n")), Asks::One(body))
             }
             Variant::Weighted => {
                 let (_, _, body) = wire.exchange(&plain)?;
                 let body = if body == b"green" { "green" } else { "blue" };
-                (plain, body)
+                (plain, Asks::One(body))
             }
-            _ => (plain, "blue"),
+            _ => (plain, Asks::One("blue")),
         };
         let (_, head, _) = wire.exchange(&request)?;
         let issued = wire::header(head, names::PIN).is_some() || wire::header(head, "set-cookie").is_some();
         let begins = (leg, variant) == (Leg::Upstream, Variant::Hash);
         ensure!(issued == begins, "{variant:?} over {leg:?}: a pin or a cookie was issued: {issued}");
         let subject = if leg == Leg::Direct { Subject::Direct(variant) } else { Subject::Upstream(variant) };
-        Target::new(subject, envoy.pid().context("Envoy does not run")?, envoy.address(), request, body)
+        Target::new(subject, envoy.pid().context("Envoy does not run")?, envoy.address(), request, asks)
     }
 
     fn rounds(&mut self, size: &Size, progress: &Progress) -> Result<Samples> {
@@ -230,6 +251,21 @@ fn request(session: &str, pin: Option<&str>, more: &str) -> Vec<u8> {
     let session = format!("{}: {session}\r\n", names::SESSION);
     let usual = "host: agents.example.com\r\nuser-agent: bench\r\naccept: application/json\r\n";
     format!("GET /turn HTTP/1.1\r\n{usual}{session}{pin}{more}\r\n").into_bytes()
+}
+
+/// What the ids of new sessions begin with; a number of twelve digits follows.
+const NEW: &str = "bench-new-";
+
+/// Writes the number of another session into a request, in place: the load must cost the same for everybody.
+fn rename(request: &mut [u8], number: u64) -> Result<()> {
+    let at = request.windows(NEW.len()).position(|found| found == NEW.as_bytes()).context("a new session")?;
+    let digits = request.get_mut(at + NEW.len()..).and_then(|rest| rest.get_mut(..12)).context("its number")?;
+    let mut left = number;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (left % 10) as u8;
+        left /= 10;
+    }
+    Ok(())
 }
 
 /// A random order: SplitMix64 as the rules have it, and the swaps of Fisher and Yates.

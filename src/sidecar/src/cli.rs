@@ -101,7 +101,7 @@ fn run_sidecar(serve: args::Serve, globals: &Globals, environment: &Environment)
         data_dir: locate::data_dir(globals, environment)?.path,
         discovery: serve.discovery,
         control,
-        member_ttl: serve.member_ttl,
+        limits: server::Limits { member_ttl: serve.member_ttl, auth_failures: serve.auth_failures },
         log_format: match serve.log_format {
             args::LogFormat::Text => server::LogFormat::Text,
             args::LogFormat::Json => server::LogFormat::Json,

@@ -41,10 +41,10 @@ mod tokens;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 pub use copies::{Existing, RestoreError, Restored, inspect, restore};
 pub use run::{MEMBER_TTL_MIN, refuse_in_the_clear, run};
+pub use sidecar::Limits;
 pub use tls::TlsFiles;
 
 /// The OpenAPI document of each address, by the name of its file.
@@ -70,8 +70,8 @@ pub struct Options {
     pub control: SocketAddr,
     /// The certificates of both addresses; none where both speak plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// How long a proxy stays a member after it was heard last.
-    pub member_ttl: Duration,
+    /// What it bears with.
+    pub limits: Limits,
     /// How logs are written.
     pub log_format: LogFormat,
 }

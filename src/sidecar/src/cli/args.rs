@@ -454,6 +454,10 @@ pub struct Serve {
     /// A proxy silent for longer is a member no more
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = member_ttl)]
     pub member_ttl: Duration,
+    /// How often in a row one address may fail to authenticate before it must rest
+    // Where a proxy or a NAT stands in front, many clients are one address.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub auth_failures: u32,
     /// How the log on standard error is written
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,

@@ -50,8 +50,9 @@ pub struct Gate {
 
 impl Gate {
     /// A gate before `api`. `token` opens all of it; what else opens it is in `access`.
-    pub fn new(api: Api, token: Token, access: Arc<Access>) -> Self {
-        Self { api, token, access, failures: Mutex::default() }
+    /// One address may fail `auth_failures` times in a row.
+    pub fn new(api: Api, token: Token, access: Arc<Access>, auth_failures: u32) -> Self {
+        Self { api, token, access, failures: Mutex::new(Failures::new(auth_failures)) }
     }
 
     fn identify(&self, request: &Request) -> Result<Caller, ApiError> {

@@ -14,11 +14,14 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::members::MemberId;
-use super::sidecar::Sidecar;
+use super::sidecar::{Limits, Sidecar};
 use crate::api::{Confirmation, PROBLEM_PREFIX, ServiceStatus, VerbResponse};
 
 /// Long enough for whatever is not meant to happen by itself.
 pub const LIMIT: Duration = Duration::from_secs(20);
+
+/// The limits of every sidecar here.
+pub const LIMITS: Limits = Limits { member_ttl: Duration::from_secs(45), auth_failures: 20 };
 
 /// A sidecar and its data folder.
 pub struct Rig {
@@ -86,7 +89,7 @@ impl Rig {
 
     /// A sidecar on what is in `folder`.
     pub async fn start_in(folder: TempDir) -> Self {
-        let sidecar = Sidecar::start(folder.path(), Duration::from_secs(45)).await.unwrap();
+        let sidecar = Sidecar::start(folder.path(), LIMITS).await.unwrap();
         Self { sidecar, folder }
     }
 

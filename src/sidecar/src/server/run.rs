@@ -30,9 +30,9 @@ pub async fn run(options: Options) -> Result<()> {
     // Dropped last: what was logged is written by then.
     let _logs = logging::start(options.log_format)?;
     ensure!(
-        options.member_ttl >= MEMBER_TTL_MIN,
+        options.limits.member_ttl >= MEMBER_TTL_MIN,
         "a member ttl of {:?} is too short: proxies could not poll as often, {MEMBER_TTL_MIN:?} is the least",
-        options.member_ttl
+        options.limits.member_ttl
     );
     let capacity = Capacity::claim()?;
     let folder = options.data_dir.as_path();
@@ -45,7 +45,7 @@ pub async fn run(options: Options) -> Result<()> {
     let discovery = bind("--discovery", options.discovery, scheme).await?;
     let control = bind("--control", options.control, scheme).await?;
 
-    let mut sidecar = Sidecar::start(folder, options.member_ttl).await?;
+    let mut sidecar = Sidecar::start(folder, options.limits).await?;
     let upkeep = sidecar.upkeep();
     let certificates = tls.clone().map(|tls| tokio::spawn(tls.keep_fresh()));
     let (discovery_at, control_at) = (discovery.local_addr()?, control.local_addr()?);

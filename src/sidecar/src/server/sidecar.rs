@@ -55,12 +55,22 @@ pub struct Sidecar {
     pub writer: JoinHandle<Result<()>>,
 }
 
+/// What an operator may set of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How long a proxy stays a member after it was heard last.
+    pub member_ttl: Duration,
+    /// How often in a row one address may fail to authenticate.
+    pub auth_failures: u32,
+}
+
 impl Sidecar {
     /// Opens what is in `folder`, or makes it.
     ///
     /// # Errors
     /// Where anything in it is not in order.
-    pub async fn start(folder: &Path, member_ttl: Duration) -> Result<Self> {
+    pub async fn start(folder: &Path, limits: Limits) -> Result<Self> {
+        let Limits { member_ttl, auth_failures } = limits;
         let token = |name: &str| Token::load_or_make(folder.join(name));
         let (discovery_token, control_token) = (token(DISCOVERY_TOKEN_FILE)?, token(CONTROL_TOKEN_FILE)?);
         let path = folder.join(STORE_FILE);
@@ -95,7 +105,7 @@ impl Sidecar {
             access: access.clone(),
             ending: ending.clone(),
         };
-        let gate = |api, token| Gate::new(api, token, access.clone());
+        let gate = |api, token| Gate::new(api, token, access.clone(), auth_failures);
         Ok(Self {
             discovery: discovery::routes(Arc::new(discovery), reports, gate(Api::Discovery, discovery_token)),
             control: control::routes(Arc::new(control), gate(Api::Control, control_token)),

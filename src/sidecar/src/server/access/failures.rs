@@ -8,8 +8,6 @@ use tokio::time::Instant;
 
 /// How often failed authentication is told at most.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
-/// How many failures in a row a peer may have.
-const BURST: u32 = 20;
 /// How long a peer must rest for one more.
 const REST: Duration = Duration::from_secs(3);
 /// How many peers are told apart.
@@ -41,8 +39,10 @@ pub struct Failed {
 }
 
 /// The failures of one API. Who has valid credentials is never asked for this: only failures are.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Failures {
+    /// How many failures in a row a peer may have.
+    burst: u32,
     /// When each peer will have rested enough for all of its failures.
     rested: BTreeMap<Peer, Instant>,
     untold: u64,
@@ -50,6 +50,11 @@ pub struct Failures {
 }
 
 impl Failures {
+    /// No failures yet; a peer may have `burst` in a row, at least one.
+    pub fn new(burst: u32) -> Self {
+        Self { burst, rested: BTreeMap::new(), untold: 0, told: None }
+    }
+
     /// One more failure of `address`, now.
     pub fn add(&mut self, address: IpAddr, now: Instant) -> Failed {
         Failed { rest: self.rest(Peer::of(address), now), untold: self.tell(now) }
@@ -57,7 +62,7 @@ impl Failures {
 
     fn rest(&mut self, peer: Peer, now: Instant) -> Option<Duration> {
         let rested = self.rested.get(&peer).map_or(now, |rested| (*rested).max(now));
-        let allowed = REST * (BURST - 1);
+        let allowed = REST * self.burst.saturating_sub(1);
         let excess = rested.duration_since(now).saturating_sub(allowed);
         if !excess.is_zero() {
             return Some(excess);
@@ -94,6 +99,8 @@ impl Failures {
 mod tests {
     use super::*;
 
+    const BURST: u32 = 20;
+
     fn peer(number: u32) -> IpAddr {
         std::net::Ipv4Addr::from(number).into()
     }
@@ -102,7 +109,7 @@ mod tests {
     #[test]
     fn failures_are_told_now_and_then() {
         let start = Instant::now();
-        let mut failures = Failures::default();
+        let mut failures = Failures::new(BURST);
         let mut told = |at| failures.add(peer(1), at).untold;
         assert_eq!(told(start), Some(1));
         for _ in 0..1_000 {
@@ -116,7 +123,7 @@ mod tests {
     #[test]
     fn peers_are_limited_one_by_one() {
         let start = Instant::now();
-        let mut failures = Failures::default();
+        let mut failures = Failures::new(BURST);
         for _ in 0..BURST {
             assert_eq!(failures.add(peer(1), start).rest, None);
         }
@@ -135,7 +142,7 @@ mod tests {
     #[test]
     fn the_table_is_bounded() {
         let start = Instant::now();
-        let mut failures = Failures::default();
+        let mut failures = Failures::new(BURST);
         for _ in 0..BURST {
             failures.add(peer(0), start);
         }

@@ -16,6 +16,8 @@ const TTL: Duration = Duration::from_secs(45);
 struct Scene {
     members: Members,
     ephemera: Arc<dyn Ephemera>,
+    /// When it came to version 1.
+    began: UnixMillis,
     _folder: TempDir,
 }
 
@@ -48,14 +50,15 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let ephemera: Arc<dyn Ephemera> = Arc::new(Sqlite::open(&folder.path().join("store.db")).unwrap());
         let members = Members::new(EPOCH, TTL, ephemera.clone());
-        members.append(&chat(), Appended::new(1, clock::now(), Some(Instant::now())));
-        Self { members, ephemera, _folder: folder }
+        let began = clock::now();
+        members.append(&chat(), Appended::new(1, began, Some(Instant::now())));
+        Self { members, ephemera, began, _folder: folder }
     }
 
-    /// The sidecar starts again, the service being at `version`.
-    fn restart(self, version: u64) -> Self {
+    /// The sidecar starts again, the service being at `version` since `at`.
+    fn restart(self, version: u64, at: UnixMillis) -> Self {
         let members = Members::new(EPOCH, TTL, self.ephemera.clone());
-        members.append(&chat(), Appended::new(version, clock::now(), None));
+        members.append(&chat(), Appended::new(version, at, None));
         Self { members, ..self }
     }
 
@@ -191,7 +194,7 @@ async fn lapsed_members_stay_named() {
     assert_eq!(scene.confirmation(3).outcome, Outcome::Confirmed);
 
     // A restart does not make it confirmed either.
-    let scene = scene.restart(3);
+    let scene = scene.restart(3, clock::now());
     let appended = Appended::new(2, clock::now(), None);
     assert_eq!(scene.members.confirmation(&chat(), &appended).outcome, Outcome::Pending);
 
@@ -276,7 +279,7 @@ async fn refusals_are_named() {
     assert_eq!(scene.members.sends(&chat(), &a, version, "n3"), Sending::Withheld);
 
     // A restarted sidecar still names the refusal, and tries once more.
-    let scene = scene.restart(2);
+    let scene = scene.restart(2, clock::now());
     assert!(matches!(scene.progress(2).as_slice(), [(_, Progress::Refused { .. })]));
     scene.poll(&a, holds(1));
     assert_eq!(scene.members.sends(&chat(), &a, version, "n4"), Sending::Booked);
@@ -296,7 +299,8 @@ async fn members_survive_a_restart() {
     scene.poll(&a, holds(1));
     scene.poll(&b, Heard::default());
     advance(TTL - Duration::from_secs(1)).await;
-    let scene = scene.restart(1);
+    let began = scene.began;
+    let scene = scene.restart(1, began);
     advance(TTL - Duration::from_secs(1)).await;
     scene.members.expire();
     assert_eq!(scene.progress(1), [(a.to_string(), Progress::Acknowledged), (b.to_string(), Progress::Lagging)]);
