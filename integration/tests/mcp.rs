@@ -14,8 +14,9 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tempfile::TempDir;
 
-/// One conversation is held through a switch by the server that began it, and who comes later lands on the new one.
-/// A client that forgets its cookies, alone, loses the thread: it is the pin that keeps it.
+/// One conversation is held through a switch by the server that began it, by its pin or, of a client that forgets its
+/// cookies, by the memory of the proxy; who comes later lands on the new one. Only where pins are broken is the thread
+/// lost.
 #[test]
 fn an_mcp_conversation_is_kept_through_a_switch() {
     scenario(async {
@@ -39,6 +40,10 @@ fn an_mcp_conversation_is_kept_through_a_switch() {
         let newcomer = python.client("new", &envoy, &["--turns", "3"])?.turn(3).await?;
         ensure!(newcomer.bundle == "g-1" && newcomer.kept, "{newcomer:?}");
 
+        let remembered = forgetting.turn(forgetting.last()? + 20).await?;
+        ensure!(remembered.bundle == "b-1" && remembered.kept, "{remembered:?}");
+
+        mesh.does("migrate blue").await?;
         let lost = forgetting.broken().await?;
         ensure!(lost.broken == "Session terminated" && lost.turn > 10, "{lost:?}");
         Ok(())
