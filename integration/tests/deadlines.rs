@@ -2,17 +2,21 @@
 
 use anyhow::{Context, Result, ensure};
 use integration::mesh::{ask_once, fresh};
-use integration::{Envoy, Mesh, names, scenario, wait};
+use integration::{Envoy, EnvoyConfig, Mesh, names, scenario, wait};
 use serde_json::{Value, json};
 
-/// Rainbow: three slots, two of them draining at once. The deadline of one comes and its session leaves at its next
+/// Rainbow, by the routes that are shipped: three slots, two of them draining at once. The deadline of one comes and its session leaves at its next
 /// request; the other, whose deadline was moved, keeps its own. The log says that the sidecar did it.
 #[test]
 fn each_slot_drains_until_its_own_deadline() {
     scenario(async {
         let settings = json!({"drain_deadline_seconds": 3600});
         let mesh = Mesh::with(settings, &[("blue", "b-1"), ("green", "g-1"), ("red", "r-1")]).await?;
-        let envoy = mesh.envoy("edge-1").await?;
+        let mut config = EnvoyConfig::shipped()?.rainbow()?.node_id("edge-1").sidecar(mesh.sidecar.discovery());
+        for slot in ["blue", "green", "red"] {
+            config = config.agent(slot, mesh.agent(slot).address());
+        }
+        let envoy = mesh.join(config.env("COLORFAST_TOKEN", &mesh.sidecar.discovery_token()?)).await?;
         let first = begin(&envoy, "first", "blue").await?;
         mesh.does("switch green").await?;
         let second = begin(&envoy, "second", "green").await?;

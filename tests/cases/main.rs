@@ -3,6 +3,7 @@
 //! A case speaks of a [`proxy::Proxy`], its workers, the [`sidecar`] that the case plays, and [`request`]s; a worker
 //! that makes a host call which Envoy would refuse fails its case.
 
+mod accounts;
 mod atomic;
 mod configuration;
 mod cost;
@@ -13,6 +14,7 @@ mod endurance;
 mod forged;
 mod garbage;
 mod golden;
+mod gone;
 mod leadership;
 mod memory;
 mod part_headers;

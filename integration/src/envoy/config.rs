@@ -212,6 +212,25 @@ impl EnvoyConfig {
         }))
     }
 
+    /// With the three slots of `envoy/rainbow.yaml`: its routes in place of those that are there, its clusters beside.
+    ///
+    /// # Errors
+    /// Where the file is missing or is no YAML.
+    pub fn rainbow(self) -> Result<Self> {
+        let path = paths::workspace().join("envoy/rainbow.yaml");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let shown: Value = serde_saphyr::from_str(&text).with_context(|| format!("{} is no YAML", path.display()))?;
+        let clusters = shown["clusters"].as_array().cloned().context("rainbow.yaml has no clusters")?;
+        let config = self.edit_http(|hcm| {
+            *at(hcm, "/route_config/virtual_hosts/0/routes")? = shown["routes"].clone();
+            Ok(())
+        });
+        Ok(config.edit(|doc| {
+            list(doc, CLUSTERS)?.extend(clusters);
+            Ok(())
+        }))
+    }
+
     /// Where the sidecar's discovery listens.
     #[must_use]
     pub fn sidecar(self, discovery: SocketAddr) -> Self {

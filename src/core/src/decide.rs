@@ -22,7 +22,7 @@ use crate::memory::Remembered;
 use crate::plan::{Plan, Secrets, SlotIndex, SlotSet};
 use crate::rendezvous::{self, Key};
 use crate::seen::{Few, Pins};
-use crate::settings::{RunMint, Sessionless};
+use crate::settings::{OnBundleGone, RunMint, Sessionless};
 use crate::time::{UnixMillis, UnixSeconds};
 use crate::token::pin::{Claims, Kind};
 use crate::token::{TokenKind, run};
@@ -126,20 +126,31 @@ pub enum Step {
 /// What to do with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
+    /// Whether it goes on at all.
+    pub way: Way,
     /// Where it goes; none where no slot is live: no stamp then, and the default route.
     pub chosen: Option<Chosen>,
     /// What to do about its pin.
     pub pin: PinAction,
     /// What to do about its run token.
     pub run: RunAction,
-    /// The session that it is of, as far as this decision knows it: none by a preview token or a run token, and where
-    /// nothing can be remembered.
+    /// The session that it is of, as far as this decision knows it: none by a preview token, and where nothing can be
+    /// remembered. A run token's is the run.
     pub session: Option<Remembered>,
     /// The keyed hash of a session id under which `session` is to be written down, unless another one than
     /// [`View::memory`] stands there by now: then that one is to be decided by. None where memory stays as it is.
     pub remember: Option<Sid>,
     /// The tokens that were not honoured.
     pub refusals: Refusals,
+}
+
+/// Whether a request goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// It does.
+    Goes,
+    /// The bundle of its session is gone, and the settings have it refused for that.
+    Gone,
 }
 
 /// A slot and the rule that chose it.
@@ -238,6 +249,7 @@ pub fn decide_watched(plan: &Plan, view: &View<'_>, now: UnixMillis, draw: u64, 
         watch.kept(kept);
         let begun = kept.reason.begins_a_session().then(|| begin(plan, kept.slot, view.session_id, at, draw)).flatten();
         return Step::Decided(Decision {
+            way: Way::Goes,
             chosen: Some(kept),
             pin: begun.map_or(PinAction::Keep, |session| issue(plan, &session, kind_of(view.session_id), at)),
             run: RunAction::Keep,
@@ -267,7 +279,10 @@ pub fn decide_watched(plan: &Plan, view: &View<'_>, now: UnixMillis, draw: u64, 
             if let Some(slot) = runs.slot.filter(|_| ruled.is_none()) {
                 match down.contains(slot) {
                     true => refusals.count(TokenKind::Run, Refusal::SlotDown),
-                    false => ruled = Some(Ruled::by_token(slot, Reason::Run)),
+                    false => {
+                        let session = runs.session(plan, slot, at);
+                        ruled = Some(Ruled { session, ..Ruled::by_token(slot, Reason::Run) });
+                    }
                 }
             }
             if ruled.is_none() {
@@ -276,6 +291,19 @@ pub fn decide_watched(plan: &Plan, view: &View<'_>, now: UnixMillis, draw: u64, 
                     Pinning::Decides(by_pin) => ruled = Some(by_pin),
                     Pinning::Needs(need) => return Step::Needs(need),
                     Pinning::Newer => leave_alone = true,
+                    Pinning::Gone => {
+                        let (pin, run) = (PinAction::Keep, RunAction::Keep);
+                        let (way, chosen) = (Way::Gone, None);
+                        return Step::Decided(Decision {
+                            way,
+                            chosen,
+                            pin,
+                            run,
+                            session: None,
+                            remember: None,
+                            refusals,
+                        });
+                    }
                     Pinning::None => {}
                 }
             }
@@ -310,9 +338,12 @@ pub fn decide_watched(plan: &Plan, view: &View<'_>, now: UnixMillis, draw: u64, 
     let run = runs.action(plan, ruled.as_ref().map(|ruled| ruled.chosen), at, draw);
     Step::Decided(match ruled {
         Some(Ruled { chosen, pin, session, remember }) => {
-            Decision { chosen: Some(chosen), pin, run, session, remember, refusals }
+            Decision { way: Way::Goes, chosen: Some(chosen), pin, run, session, remember, refusals }
         }
-        None => Decision { chosen: None, pin: PinAction::Keep, run, session: None, remember: None, refusals },
+        None => {
+            let (way, chosen, pin) = (Way::Goes, None, PinAction::Keep);
+            Decision { way, chosen, pin, run, session: None, remember: None, refusals }
+        }
     })
 }
 
@@ -370,6 +401,8 @@ struct Runs {
     slot: Option<SlotIndex>,
     /// The run.
     id: Option<RunId>,
+    /// When it began.
+    began: UnixSeconds,
     /// The place of the token that is good.
     good: Option<usize>,
     count: usize,
@@ -394,11 +427,22 @@ impl Runs {
             let (claims, judged) = tokens::run(plan, signer, token, now);
             watch.run(claims.as_ref(), judged);
             match judged {
-                Ok(slot) => (runs.slot, runs.id, runs.good) = (slot, claims.map(|claims| claims.run), Some(place)),
+                Ok(slot) => {
+                    (runs.slot, runs.good) = (slot, Some(place));
+                    if let Some(claims) = claims {
+                        (runs.id, runs.began) = (Some(claims.run), claims.began);
+                    }
+                }
                 Err(refusal) => refusals.count(TokenKind::Run, refusal),
             }
         }
         runs
+    }
+
+    /// The run as a session of the slot in which it goes on.
+    fn session(&self, plan: &Plan, slot: SlotIndex, now: UnixSeconds) -> Option<Remembered> {
+        let (RunId(run), assignment) = (self.id?, plan.slot(slot)?.assignment?);
+        Some(Remembered { assignment, sid: Sid(run), began: self.began, seen: now })
     }
 
     fn action(&self, plan: &Plan, chosen: Option<Chosen>, now: UnixSeconds, draw: u64) -> RunAction {
@@ -421,6 +465,8 @@ enum Pinning {
     Needs(Need),
     /// One is newer than the plan, and what is newer is not to be had.
     Newer,
+    /// One was broken, and its session is not to begin anew by itself.
+    Gone,
     None,
 }
 
@@ -437,6 +483,7 @@ fn pins(
     watch: &mut impl Observer,
 ) -> Pinning {
     let mut come_to = Pinning::None;
+    let refuses = plan.settings.on_bundle_gone == OnBundleGone::Refuse;
     for (carrier, token) in view.pins.iter() {
         let (claims, judged) = tokens::pin(plan, secrets, token, id, now);
         let refusal = match judged {
@@ -458,6 +505,10 @@ fn pins(
                 }
                 come_to = Pinning::Newer;
                 Refusal::Newer
+            }
+            Pinned::Refused(Refusal::Broken) if refuses && matches!(come_to, Pinning::None) => {
+                come_to = Pinning::Gone;
+                Refusal::Broken
             }
             Pinned::Refused(refusal) => refusal,
         };

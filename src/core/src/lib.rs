@@ -30,6 +30,7 @@ pub mod rendezvous;
 pub mod schema;
 pub mod seen;
 pub mod settings;
+pub mod sketch;
 pub mod snapshot;
 pub mod time;
 pub mod token;

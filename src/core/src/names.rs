@@ -131,6 +131,11 @@ pub mod metric {
         of(service, format_args!("requests.slot.{slot}.decision.{decision}"))
     }
 
+    /// Counter: requests that were answered 409, since the bundle of their session is gone.
+    pub fn gone(service: &ServiceName) -> String {
+        of(service, "requests_gone")
+    }
+
     /// Counter: requests that got no stamp, since no slot was live.
     pub fn unrouted(service: &ServiceName) -> String {
         of(service, "requests_unrouted")

@@ -25,6 +25,8 @@ pub(crate) const HOST: &str = r"^((\*\.)?[a-z0-9._-]+|\[[0-9A-Fa-f:.]+\])$";
 pub(crate) const COOKIE_PATH: &str = "^/[!-:<-~]{0,255}$";
 /// A version that is held: `<epoch>.<version>`, each within 64 bits; empty before the first.
 pub(crate) const HELD: &str = r"^([0-9]{1,19}\.[0-9]{1,19})?$";
+/// Marks of sessions: base64url of three bytes each.
+pub(crate) const MARKS: &str = "^([A-Za-z0-9_-]{4})*$";
 /// A number that a process or an instance drew for itself.
 pub(crate) const DRAWN: &str = "^[0-9a-f]{16}$";
 

@@ -14,16 +14,14 @@ use crate::ids::{CookieName, HeaderName, ServiceName, SlotName};
 use crate::json::{Error, FromTree, Tree, record, words};
 use crate::names;
 
-mod deadline;
+mod ages;
 mod memory;
-mod rotation;
 mod serving;
 mod session_source;
 
-pub use deadline::DrainDeadlineSeconds;
+pub use ages::{DrainDeadlineSeconds, FirstReturnSeconds, KeyRotationSeconds};
 pub use memory::{MemorySettings, SessionRoom};
-pub use rotation::KeyRotationSeconds;
-pub use serving::{OnSlotDown, Probe, ProbeTimeoutMs};
+pub use serving::{OnBundleGone, OnSlotDown, Probe, ProbeTimeoutMs};
 pub use session_source::SessionSource;
 
 /// Most slots of one service.
@@ -74,6 +72,9 @@ pub struct ServiceSettings {
     /// What becomes of the sessions of a slot whose upstream is unavailable.
     #[serde(skip_serializing_if = "is_default")]
     pub on_slot_down: OnSlotDown,
+    /// What becomes of a session whose bundle is gone.
+    #[serde(skip_serializing_if = "is_default")]
+    pub on_bundle_gone: OnBundleGone,
     /// How the sidecar sees for itself that a slot can serve, before a verb gives it sessions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
@@ -95,6 +96,7 @@ record!(
         drain_deadline_seconds,
         bootstrap_wait_ms,
         on_slot_down,
+        on_bundle_gone,
         probe
     ]
 );
@@ -114,6 +116,7 @@ impl Default for ServiceSettings {
             drain_deadline_seconds: DrainDeadlineSeconds::default(),
             bootstrap_wait_ms: BootstrapWaitMs::default(),
             on_slot_down: OnSlotDown::default(),
+            on_bundle_gone: OnBundleGone::default(),
             probe: None,
         }
     }
@@ -162,6 +165,9 @@ pub struct PinSettings {
     /// A pin holds this long from its last refresh; it is re-issued after a quarter of it.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = AGE_MAX_SECONDS)))]
     pub idle_timeout_seconds: u32,
+    /// How long a session that was handed out and has not come back holds its slot.
+    #[serde(skip_serializing_if = "is_default")]
+    pub first_return_seconds: FirstReturnSeconds,
     /// How long a key signs before the sidecar rotates it; 0: it is rotated by command alone.
     #[serde(skip_serializing_if = "is_default")]
     pub key_rotation_seconds: KeyRotationSeconds,
@@ -179,6 +185,7 @@ record!(
         cookie_secure,
         max_age_seconds,
         idle_timeout_seconds,
+        first_return_seconds,
         key_rotation_seconds
     ]
 );
@@ -194,6 +201,7 @@ impl Default for PinSettings {
             cookie_secure: CookieSecure::default(),
             max_age_seconds: 7 * 24 * 3600,
             idle_timeout_seconds: 24 * 3600,
+            first_return_seconds: FirstReturnSeconds::default(),
             key_rotation_seconds: KeyRotationSeconds::default(),
         }
     }
@@ -518,6 +526,11 @@ impl PinSettings {
                 "pin.idle_timeout_seconds",
                 format!("{idle} is over pin.max_age_seconds, which is {max}"),
             ));
+        }
+        if !(1..=AGE_MAX_SECONDS).contains(&self.first_return_seconds.0) {
+            let seconds = self.first_return_seconds.0;
+            let rule = format!("{seconds} is not within 1 to {AGE_MAX_SECONDS} (ten years)");
+            return Err(FieldError::new("pin.first_return_seconds", rule));
         }
         if self.key_rotation_seconds.0 > AGE_MAX_SECONDS {
             return Err(FieldError::new("pin.key_rotation_seconds", format!("is over {AGE_MAX_SECONDS} (ten years)")));

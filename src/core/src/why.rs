@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use self::ask::{HeaderLine, Request};
 
 use self::watcher::Watcher;
-use crate::decide::{NeedSet, PinAction, PlacedBy, Reason, Step, View, decide_watched};
+use crate::decide::{NeedSet, PinAction, PlacedBy, Reason, Step, View, Way, decide_watched};
 use crate::ids::{BundleId, ServiceName, SlotName};
 use crate::plan::Plan;
 use crate::seen::{self, Seen};
@@ -57,6 +57,8 @@ pub enum Outcome {
         /// The rule.
         reason: Reason,
     },
+    /// Back to the client with 409: the bundle of its session is gone.
+    Gone,
     /// To the default route, without a stamp: no slot is live.
     Unrouted,
 }
@@ -133,6 +135,7 @@ pub fn explain(plan: &Plan, request: &Request, now: UnixMillis) -> Explanation {
     };
     let chosen = decision.chosen.and_then(|chosen| Some((plan.slot(chosen.slot)?, chosen.reason)));
     let outcome = match chosen {
+        None if decision.way == Way::Gone => Outcome::Gone,
         None => Outcome::Unrouted,
         Some((_, reason)) if watcher.placed_by() == Some(PlacedBy::Draw) && plan.takers() > 1 => {
             Outcome::Chance { shares: shares(plan), reason }
@@ -151,7 +154,7 @@ pub fn explain(plan: &Plan, request: &Request, now: UnixMillis) -> Explanation {
         service: plan.service.clone(),
         version: plan.version.to_string(),
         at: now,
-        rules: watcher.rules(chosen.map(|(_, reason)| reason), &seen),
+        rules: watcher.rules(decision.way, chosen.map(|(_, reason)| reason), &seen),
         outcome,
         notes,
     }

@@ -16,7 +16,7 @@ pub use metric::{MetricKind, define_metric, increment, record};
 pub use property::{declare_for_request, property, set_property};
 pub use root::{Call, call, plugin_configuration, response_body, response_status};
 pub use shared::{Cas, put_if_absent, read_shared, shared, update_shared, write_shared};
-pub use stream::{now, resume_request, set_effective_context, set_tick_period};
+pub use stream::{answer, now, resume_request, set_effective_context, set_tick_period};
 
 /// A status other than OK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -36,6 +36,7 @@ mod cell;
 #[cfg(feature = "crash")]
 mod crash;
 mod earlier;
+mod gone;
 mod host;
 mod leader;
 mod lease;
@@ -48,6 +49,7 @@ mod request;
 mod response;
 mod root;
 mod service;
+mod sessions;
 mod stamps;
 mod stream;
 mod ticket;

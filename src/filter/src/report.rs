@@ -13,9 +13,12 @@ use colorfast_core::wire::ticket::Ticket;
 use crate::host;
 use crate::ticket;
 use crate::vm::Vm;
+use crate::watch::Watch;
 
 /// How often an instance says hello.
 const HELLO_MS: u64 = 10_000;
+/// How long after one report it is told who holds slots, where that has changed.
+const SESSIONS_MS: u64 = 2_000;
 /// How soon after one report the next may follow, or the same again where it was not answered.
 const PACE_MS: u64 = 1_000;
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,6 +36,7 @@ pub struct Reporter {
     /// The sections of the report of this sequence number; none before it is sent first.
     sections: Option<Sections>,
     report_at: UnixMillis,
+    sessions_at: UnixMillis,
     hello_at: UnixMillis,
 }
 
@@ -56,8 +60,16 @@ struct Sent {
 impl Reporter {
     /// The reporter of a VM instance, by a random number.
     pub fn new(instance: u64) -> Self {
-        let (report_at, hello_at) = (UnixMillis(0), UnixMillis(0));
-        Self { instance: format!("{instance:016x}"), sequence: 1, call: None, sections: None, report_at, hello_at }
+        let never = UnixMillis(0);
+        Self {
+            instance: format!("{instance:016x}"),
+            sequence: 1,
+            call: None,
+            sections: None,
+            report_at: never,
+            sessions_at: never,
+            hello_at: never,
+        }
     }
 
     /// Sends a report where one is due, once there is a ticket to show: before that the process is no member.
@@ -67,7 +79,8 @@ impl Reporter {
             return;
         }
         let says_hello = is_due(self.hello_at, HELLO_MS, now);
-        if self.sections.is_none() && !says_hello && !has_urgent_news(vm) {
+        let tells_sessions = || is_due(self.sessions_at, SESSIONS_MS, now) && watches(vm, Watch::has_sessions);
+        if self.sections.is_none() && !says_hello && !watches(vm, Watch::is_urgent) && !tells_sessions() {
             return;
         }
         let Some(ticket) = vm.tickets.shown() else { return };
@@ -76,6 +89,7 @@ impl Reporter {
         }
         let Some(Sections { says_hello, slots }) = &self.sections else { return };
         self.report_at = now.plus_millis(PACE_MS);
+        self.sessions_at = now.plus_millis(SESSIONS_MS);
         let report = Report {
             node: node.clone(),
             ticket: Some(ticket.clone()),
@@ -119,8 +133,9 @@ impl Reporter {
         let count = vm.services.len();
         let first = usize::try_from(self.sequence).unwrap_or_default().checked_rem(count).unwrap_or_default();
         let services = vm.services.iter().cycle().skip(first).take(count);
-        let news = services
-            .flat_map(|service| service.watches.all().into_iter().filter_map(|watch| watch.take(&service.name)));
+        let mut marks = SlotReport::MARKS_MAX;
+        let watches = services.flat_map(|service| service.watches.all().into_iter().map(move |watch| (service, watch)));
+        let news = watches.filter_map(|(service, watch)| watch.take(&service.name, &mut marks));
         news.take(SlotReport::ENTRIES_MAX).collect()
     }
 }
@@ -131,9 +146,9 @@ fn is_due(at: UnixMillis, period: u64, now: UnixMillis) -> bool {
     now >= at || at > now.plus_millis(period)
 }
 
-/// Whether a slot has something to be told before the next hello.
-fn has_urgent_news(vm: &Vm) -> bool {
-    vm.services.iter().any(|service| service.watches.all().iter().any(|watch| watch.is_urgent()))
+/// Whether some slot is so.
+fn watches(vm: &Vm, is_so: fn(&Watch) -> bool) -> bool {
+    vm.services.iter().any(|service| service.watches.all().iter().any(|watch| is_so(watch)))
 }
 
 fn hello(vm: &Vm) -> Hello {

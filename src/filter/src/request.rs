@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use colorfast_core::baggage;
-use colorfast_core::decide::{Decision, Need, NeedSet, PinAction, Step, View, Why, decide};
+use colorfast_core::decide::{Decision, Need, NeedSet, PinAction, Step, View, Way, Why, decide};
 use colorfast_core::memory::{Remembered, Room};
 use colorfast_core::names::metric;
 use colorfast_core::plan::Plan;
@@ -13,6 +13,7 @@ use colorfast_core::settings::Sessionless;
 use colorfast_core::time::UnixMillis;
 
 use crate::earlier::{self, EarlierPass};
+use crate::gone;
 use crate::host::{self, HeaderMap, Map};
 use crate::leader;
 use crate::memory::{Place, Written};
@@ -72,6 +73,8 @@ pub enum Settled {
     Goes(Expected),
     /// It waits.
     Waits,
+    /// It was answered here.
+    Answered,
 }
 
 impl Request {
@@ -133,7 +136,13 @@ impl Request {
         let earlier = EarlierPass::read(&self.headers, plan, seen.stamps);
         if earlier == EarlierPass::SameChain {
             vm.found_doubled(&self.service.name);
-            return Settled::Goes(Expected { service: Rc::clone(&self.service), current, slot: None, issue: None });
+            return Settled::Goes(Expected {
+                service: Rc::clone(&self.service),
+                current,
+                slot: None,
+                issue: None,
+                flight: None,
+            });
         }
         let down = current.down(now);
         // Looked up anew at each try, too: another worker may have met the session since.
@@ -182,6 +191,10 @@ impl Request {
         if !matches!(earlier, EarlierPass::Kept(_)) {
             self.count(vm, &current, &decision, &seen, earlier);
         }
+        if decision.way == Way::Gone {
+            gone::answer(plan, &seen);
+            return Settled::Answered;
+        }
         earlier::note_pass(&self.headers);
         stamps::carry_run(&self.headers, &seen, plan, &decision.run);
         match decision.chosen.and_then(|chosen| Some((plan.slot(chosen.slot)?, chosen.reason))) {
@@ -193,14 +206,18 @@ impl Request {
             None => stamps::clear(&self.headers, &seen, plan),
         }
         let slot = decision.chosen.map(|chosen| chosen.slot);
-        if let Some(watch) = slot.and_then(|slot| current.watch(slot)) {
+        // Over a redirect a session was counted at its first pass.
+        let session = decision.session.filter(|_| !matches!(earlier, EarlierPass::Kept(_)));
+        let session = session.zip(decision.chosen).map(|(session, chosen)| (session, chosen.reason));
+        let flight = slot.and_then(|slot| current.watch(slot)).map(|watch| {
             watch.sends(now);
-        }
+            watch.begins(session, &plan.settings.pin, now)
+        });
         let issue = match decision.pin {
             PinAction::Issue(claims) => Some(Issue { claims, scheme: seen.scheme }),
             PinAction::Keep => None,
         };
-        Settled::Goes(Expected { service: Rc::clone(&self.service), current, slot, issue })
+        Settled::Goes(Expected { service: Rc::clone(&self.service), current, slot, issue, flight })
     }
 
     /// Writes down the session of a decision that asks for it; another one where that stands there by now.
@@ -268,6 +285,7 @@ impl Request {
         }
         match decision.chosen {
             Some(chosen) => current.counters.count(metrics, &current.plan, chosen.slot, chosen.reason),
+            None if decision.way == Way::Gone => metrics.count(&metric::gone(service), 1),
             None => metrics.count(&metric::unrouted(service), 1),
         }
     }

@@ -10,6 +10,7 @@ use colorfast_core::token::pin::Claims;
 
 use crate::host::{self, HeaderMap, Map};
 use crate::service::{Current, Service};
+use crate::sessions::Flight;
 use crate::vm::Vm;
 use crate::watch::Answer;
 
@@ -24,6 +25,9 @@ pub struct Expected {
     pub slot: Option<SlotIndex>,
     /// The pin that its answer hands out.
     pub issue: Option<Issue>,
+    /// What counts it as a request under way; it ends with the stream.
+    #[allow(dead_code, reason = "it counts by being there")]
+    pub flight: Option<Flight>,
 }
 
 /// A pin that the response hands out.

@@ -8,7 +8,7 @@ use proxy_wasm::types::Action;
 use crate::request::Request;
 use crate::stamps;
 use crate::vm::Vm;
-use crate::waiting::{Progress, Stream as State};
+use crate::waiting::{Flow, Progress, Stream as State};
 
 /// The context of one stream; absent a configuration it lets everything pass.
 #[derive(Debug)]
@@ -30,15 +30,15 @@ impl Stream {
     /// `Continue` releases the stream to its default route. Without it no body callback comes while the stream waits.
     fn advance(&self) -> Action {
         let Some(vm) = &self.vm else { return Action::Continue };
-        let may_go_on = self.state.with(|progress| {
+        let flow = self.state.with(|progress| {
             let waited = matches!(progress, Progress::Waiting(_));
-            let may_go_on = progress.settle(vm);
-            if waited && may_go_on {
+            let flow = progress.settle(vm);
+            if waited && flow != Flow::Waits {
                 vm.waiting.remove(self.context);
             }
-            may_go_on
+            flow
         });
-        if may_go_on == Some(false) { Action::Pause } else { Action::Continue }
+        if flow.is_none_or(|flow| flow == Flow::Goes) { Action::Continue } else { Action::Pause }
     }
 }
 
@@ -49,12 +49,14 @@ impl HttpContext for Stream {
         let Some(vm) = &self.vm else { return Action::Continue };
         let request = Request::read(vm);
         self.state.with(|progress| *progress = request.map_or(Progress::Untouched, Progress::Waiting));
-        let may_go_on = self.state.with(|progress| progress.settle(vm));
-        if may_go_on == Some(false) {
-            vm.waiting.add(self.context, &self.state);
-            return Action::Pause;
+        match self.state.with(|progress| progress.settle(vm)) {
+            Some(Flow::Goes) | None => Action::Continue,
+            Some(Flow::Ends) => Action::Pause,
+            Some(Flow::Waits) => {
+                vm.waiting.add(self.context, &self.state);
+                Action::Pause
+            }
         }
-        Action::Continue
     }
 
     fn on_http_request_body(&mut self, _: usize, _: bool) -> Action {

@@ -22,6 +22,19 @@ pub enum Progress {
     Untouched,
     /// It is decided.
     Settled(Expected),
+    /// It was answered here, and goes nowhere.
+    Answered,
+}
+
+/// What a stream may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on.
+    Goes,
+    /// Wait.
+    Waits,
+    /// Nothing any more: its answer is on the way back.
+    Ends,
 }
 
 /// The progress of one stream, shared by its context and the registry.
@@ -29,14 +42,22 @@ pub type Stream = Rc<SharedCell<Progress>>;
 
 impl Progress {
     /// Settles the stream as far as it can be: the one step that headers, bodies, answers and ticks all take. The
-    /// effective context is the stream's. Returns whether the stream may go on.
-    pub fn settle(&mut self, vm: &Vm) -> bool {
-        let Self::Waiting(request) = self else { return true };
+    /// effective context is the stream's. Returns what the stream may do.
+    pub fn settle(&mut self, vm: &Vm) -> Flow {
+        let request = match self {
+            Self::Waiting(request) => request,
+            Self::Answered => return Flow::Ends,
+            _ => return Flow::Goes,
+        };
         match request.settle(vm) {
-            Settled::Waits => false,
+            Settled::Waits => Flow::Waits,
+            Settled::Answered => {
+                *self = Self::Answered;
+                Flow::Ends
+            }
             Settled::Goes(expected) => {
                 *self = Self::Settled(expected);
-                true
+                Flow::Goes
             }
         }
     }
@@ -70,10 +91,10 @@ impl Waiting {
             if host::set_effective_context(context).is_err() {
                 continue;
             }
-            if stream.with(|progress| progress.settle(vm)) == Some(true) {
-                let _ = host::resume_request();
-            } else {
-                still.insert(context, stream);
+            match stream.with(|progress| progress.settle(vm)) {
+                Some(Flow::Goes) => drop(host::resume_request()),
+                Some(Flow::Ends) => {}
+                Some(Flow::Waits) | None => drop(still.insert(context, stream)),
             }
         }
         self.0.with(|streams| *streams = still);

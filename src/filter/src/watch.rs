@@ -1,16 +1,21 @@
-//! What this VM sees of the agent in a slot: whether it answers, and what it says that it runs.
+//! What this VM sees of a slot: whether its agent answers, what that says it runs, and who holds it.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
+use colorfast_core::decide::Reason;
 use colorfast_core::ids::{AssignmentId, BundleId, ServiceName, SlotName};
+use colorfast_core::memory::Remembered;
 use colorfast_core::names::metric;
 use colorfast_core::plan::Plan;
-use colorfast_core::time::UnixMillis;
+use colorfast_core::settings::PinSettings;
+use colorfast_core::sketch;
+use colorfast_core::time::{UnixMillis, UnixSeconds};
 use colorfast_core::wire::reports::SlotReport;
 
 use crate::cell::SharedCell;
 use crate::metrics::Metrics;
+use crate::sessions::{Flight, InFlight, Sessions};
 
 /// While all is well, answers are looked at no more often than this: looking costs a host call.
 const LOOK_EVERY_MS: u64 = 10;
@@ -35,6 +40,9 @@ pub struct Watch {
     reported: Cell<Mood>,
     looked: Cell<Option<UnixMillis>>,
     health: Cell<Health>,
+    sessions: SharedCell<Sessions>,
+    in_flight: InFlight,
+    told_in_flight: Cell<u32>,
 }
 
 /// The watches of one service: one for each assignment of the newest snapshot.
@@ -48,7 +56,10 @@ impl Watches {
         let before = self.all();
         let watch = |slot: &SlotName, assignment| {
             let known = before.iter().find(|watch| watch.slot == *slot && watch.assignment == assignment);
-            known.map_or_else(|| Rc::new(Watch::new(slot.clone(), assignment)), Rc::clone)
+            // Requests of what ran there before are still under way.
+            let in_flight = || before.iter().find(|watch| watch.slot == *slot).map(|watch| Rc::clone(&watch.in_flight));
+            let new = || Rc::new(Watch::new(slot.clone(), assignment, in_flight().unwrap_or_default()));
+            known.map_or_else(new, Rc::clone)
         };
         let watches: Vec<_> =
             plan.slots().map(|(_, slot)| slot.assignment.map(|assignment| watch(&slot.name, assignment))).collect();
@@ -118,7 +129,7 @@ fn add(cell: &Cell<u32>) {
 
 impl Watch {
     /// A watch on what runs in `slot` as `assignment`.
-    pub fn new(slot: SlotName, assignment: AssignmentId) -> Self {
+    pub fn new(slot: SlotName, assignment: AssignmentId, in_flight: InFlight) -> Self {
         Self {
             slot,
             assignment,
@@ -128,6 +139,9 @@ impl Watch {
             reported: Cell::new(Mood::Unknown),
             looked: Cell::new(None),
             health: Cell::new(Health::Up),
+            sessions: SharedCell::new(Sessions::default()),
+            in_flight,
+            told_in_flight: Cell::new(0),
         }
     }
 
@@ -182,6 +196,20 @@ impl Watch {
         }
     }
 
+    /// Notes that a request begins, of a session that holds the slot by it.
+    pub fn begins(&self, session: Option<(Remembered, Reason)>, settings: &PinSettings, now: UnixMillis) -> Flight {
+        if let Some((session, reason)) = session {
+            self.sessions.with(|sessions| sessions.note(&session, reason, settings, now));
+        }
+        Flight::begin(&self.in_flight)
+    }
+
+    /// Whether who holds the slot has changed since the last report.
+    pub fn has_sessions(&self) -> bool {
+        self.in_flight.get() != self.told_in_flight.get()
+            || self.sessions.with(|sessions| sessions.has_news()) == Some(true)
+    }
+
     /// Whether something was counted that no report has told.
     pub fn has_news(&self) -> bool {
         let Counts { answered, unavailable, matched: _, mismatched: _ } = &self.counts;
@@ -199,11 +227,19 @@ impl Watch {
     }
 
     /// Takes what was counted since the last time, for a report.
-    pub fn take(&self, service: &ServiceName) -> Option<SlotReport> {
-        if !self.has_news() {
+    ///
+    /// Requests that are under way are told each time, since the sidecar forgets them with the instance. `marks` is how
+    /// many sessions the report has room for.
+    pub fn take(&self, service: &ServiceName, marks: &mut usize) -> Option<SlotReport> {
+        let in_flight = self.in_flight.get();
+        if !self.has_news() && !self.has_sessions() && in_flight == 0 {
             return None;
         }
-        self.reported.set(self.mood());
+        if self.has_news() {
+            self.reported.set(self.mood());
+        }
+        self.told_in_flight.set(in_flight);
+        let (held, issued, oldest) = self.sessions.with(|sessions| sessions.take(marks)).unwrap_or_default();
         Some(SlotReport {
             service: service.clone(),
             slot: self.slot.clone(),
@@ -213,6 +249,10 @@ impl Watch {
             matched: self.counts.matched.take(),
             mismatched: self.counts.mismatched.take(),
             found: self.found.with(Option::take).flatten(),
+            in_flight,
+            oldest: if held.is_empty() { UnixSeconds::default() } else { oldest },
+            held: sketch::text(&held),
+            issued: sketch::text(&issued),
         })
     }
 

@@ -216,6 +216,9 @@ pub struct SlotStatus {
     /// When its last sessions are made to leave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_until: Option<UnixMillis>,
+    /// The sessions that it holds, as proxies have reported within the last seconds; absent where it runs nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<Sessions>,
     /// Runs that hold it by leases.
     #[serde(default, skip_serializing_if = "is_none")]
     pub runs: u64,
@@ -225,6 +228,23 @@ pub struct SlotStatus {
     /// What proxies have seen of its agent, under this assignment; absent where it runs nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving: Option<Serving>,
+}
+
+/// The sessions of a slot: at most two in a hundred are miscounted, and none is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Sessions {
+    /// Those that have come back at least once, and are not idle.
+    pub held: u64,
+    /// Those that were handed out and have not come back yet: each holds the slot for `pin.first_return_seconds`.
+    pub issued: u64,
+    /// Requests under way.
+    pub in_flight: u64,
+    /// When the oldest of those held began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<UnixSeconds>,
+    /// When all of them have ended, unless one comes back until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<UnixMillis>,
 }
 
 /// What proxies have seen of the agent in a slot. Numbers are of the answers that they looked at: all while something

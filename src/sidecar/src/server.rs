@@ -11,6 +11,7 @@
 //! One task, the authority, writes the log. Everything else reads what it publishes and waits on watches.
 
 mod access;
+mod accounts;
 mod authority;
 mod clock;
 mod control;
@@ -21,6 +22,7 @@ mod ending;
 mod errands;
 mod files;
 mod gate;
+mod holdings;
 mod http;
 mod leases;
 mod listening;

@@ -2,26 +2,19 @@
 
 use std::fmt;
 
-use crate::ids::{BundleId, SlotName};
+use crate::ids::SlotName;
 use crate::release::state::SlotState;
 use crate::time::UnixMillis;
 
 /// Who holds the slots of a service.
 pub trait Holding: fmt::Debug {
-    /// What holds `slot` while it runs `bundle`.
-    fn of(&self, slot: &SlotName, bundle: &BundleId) -> Held;
-}
-
-impl SlotState {
-    /// What holds this slot, which is called `name`.
-    pub fn held(&self, name: &SlotName, holding: &dyn Holding) -> Held {
-        self.bundle.as_ref().map_or_else(Held::default, |bundle| holding.of(name, bundle))
-    }
+    /// What holds the slot of this name, which is in this state.
+    fn of(&self, slot: &SlotName, state: &SlotState) -> Held;
 }
 
 /// Nobody holds anything.
 impl Holding for () {
-    fn of(&self, _: &SlotName, _: &BundleId) -> Held {
+    fn of(&self, _: &SlotName, _: &SlotState) -> Held {
         Held::default()
     }
 }
@@ -29,6 +22,16 @@ impl Holding for () {
 /// What holds one slot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Held {
+    /// Sessions that have come back at least once and are not idle.
+    pub sessions: u64,
+    /// Sessions that were handed out and may yet come back.
+    pub issued: u64,
+    /// Requests that are under way.
+    pub in_flight: u64,
+    /// When all of these sessions have ended, unless one comes back until then.
+    pub sessions_until: Option<UnixMillis>,
+    /// The members that have not reported lately: they may know of more.
+    pub unheard: Vec<String>,
     /// Runs that hold it by a lease, though no request of theirs may ever come.
     pub runs: u64,
     /// When the last of these leases ends, unless it is renewed.

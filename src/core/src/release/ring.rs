@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::KeyId;
 use crate::keys::Ring;
-use crate::release::check::{Acknowledgements, Circumstances, Refusal};
+use crate::release::check::{Acknowledgements, Circumstances};
 use crate::release::event::Event;
+use crate::release::refusal::Refusal;
 use crate::release::state::ServiceState;
 use crate::release::verb::{Force, Verb};
 use crate::settings::ServiceSettings;

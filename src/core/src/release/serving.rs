@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::ids::{AssignmentId, BundleId, SlotName};
-use crate::release::check::Refusal;
+use crate::release::refusal::Refusal;
 
 /// What members and probes have seen of the upstream of a slot.
 pub trait Serving: fmt::Debug {

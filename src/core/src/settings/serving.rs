@@ -19,6 +19,19 @@ pub enum OnSlotDown {
 
 words!(OnSlotDown, "fail" => Fail, "reassign" => Reassign);
 
+words!(OnBundleGone, "reassign" => Reassign, "refuse" => Refuse);
+/// What becomes of a session whose bundle is gone: its slot was recycled, or its pin was broken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum OnBundleGone {
+    /// It begins anew, on a bundle that takes new sessions.
+    #[default]
+    Reassign,
+    /// Its requests are answered 409, so that the client knows and begins anew by itself.
+    Refuse,
+}
+
 /// How the sidecar sees for itself that a slot can serve: a request through a proxy, with a preview token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -92,6 +92,26 @@ fn every_rule_says_one_thing() {
     assert_eq!(explained.notes, ["the answer of the agent hands out a pin"]);
 }
 
+/// A session whose bundle is gone is refused where the settings say so, by a broken pin alone, and no rule behind is asked.
+#[test]
+fn gone_sessions_are_refused_where_told_so() {
+    let mut plan = plan(0);
+    let (broken, old) = (pin(&plan, 99, 60, 60), pin(&plan, 99, 8 * DAY, 60));
+    let ask = |plan: &Plan, pins: &[&String]| {
+        let pins = pins.iter().map(|pin| (*pin).clone()).collect();
+        explain(plan, &Request { session: Some("alpha".into()), pins, ..Request::default() }, NOW)
+    };
+    assert_ne!(ask(&plan, &[&broken]).outcome, Outcome::Gone);
+    plan.settings.on_bundle_gone = crate::settings::OnBundleGone::Refuse;
+    let gone = ask(&plan, &[&broken]);
+    assert_eq!(gone.outcome, Outcome::Gone);
+    assert!(said(&gone, Reason::Pin).1.contains("which is broken or gone"), "{gone:?}");
+    assert_eq!(said(&gone, Reason::Hash), (Verdict::NotAsked, "not asked"));
+    for pins in [vec![], vec![&old], vec![&broken, &pin(&plan, 101, 60, 60)]] {
+        assert_ne!(ask(&plan, &pins).outcome, Outcome::Gone, "{pins:?}");
+    }
+}
+
 /// A pin that did not decide says why, with the numbers that a person would look up otherwise.
 #[test]
 fn refused_pins_say_why() {

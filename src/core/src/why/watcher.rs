@@ -3,7 +3,7 @@
 use super::spans::span;
 use super::{RuleSaid, Verdict};
 use crate::baggage;
-use crate::decide::{Observer, PlacedBy, Reason, Refusal};
+use crate::decide::{Observer, PlacedBy, Reason, Refusal, Way};
 use crate::memory::Remembered;
 use crate::plan::{Plan, SlotIndex};
 use crate::rendezvous::Key;
@@ -45,7 +45,7 @@ impl<'p> Watcher<'p> {
     }
 
     /// Every rule, with what it said.
-    pub fn rules(self, chosen: Option<Reason>, seen: &Seen<'_>) -> Vec<RuleSaid> {
+    pub fn rules(self, way: Way, chosen: Option<Reason>, seen: &Seen<'_>) -> Vec<RuleSaid> {
         let mut decided = false;
         let rule = |rule: Reason| {
             let verdict = match chosen {
@@ -53,7 +53,8 @@ impl<'p> Watcher<'p> {
                 _ if decided => Verdict::NotAsked,
                 _ => Verdict::DidNotApply,
             };
-            decided |= verdict == Verdict::Applied;
+            // A session whose bundle is gone is refused for its pin: what stands behind is not asked.
+            decided |= verdict == Verdict::Applied || (way == Way::Gone && rule == Reason::Pin);
             let said = if verdict == Verdict::NotAsked { "not asked".to_owned() } else { self.said(rule, seen) };
             RuleSaid { rule, verdict, said }
         };

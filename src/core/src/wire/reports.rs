@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AssignmentId, ServiceName, SlotName};
 use crate::json::record;
+use crate::time::UnixSeconds;
 use crate::wire::discovery::Node;
 use crate::wire::ticket::Ticket;
 
@@ -59,11 +60,35 @@ pub struct SlotReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(length(max = SlotReport::FOUND_MAX), regex(pattern = "^[!-~]*$")))]
     pub found: Option<String>,
+    /// Requests that the instance has in the slot just now.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub in_flight: u32,
+    /// Sessions that have come back, as marks of [`crate::sketch`] in base64url without padding.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = crate::schema::MARKS)))]
+    pub held: String,
+    /// Sessions that were handed out, likewise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = crate::schema::MARKS)))]
+    pub issued: String,
+    /// When the oldest of those that came back began; 0 where none did.
+    #[serde(default, skip_serializing_if = "is_epoch")]
+    pub oldest: UnixSeconds,
+}
+
+fn is_none(number: &u32) -> bool {
+    *number == 0
+}
+
+fn is_epoch(at: &UnixSeconds) -> bool {
+    at.0 == 0
 }
 
 impl SlotReport {
     /// Longest text of an attestation that is told.
     pub const FOUND_MAX: usize = 64;
+    /// Most marks of sessions in one report, those of all entries together.
+    pub const MARKS_MAX: usize = 8_000;
     /// Most entries of one report.
     pub const ENTRIES_MAX: usize = 128;
 }

@@ -27,6 +27,35 @@ pub fn set_effective_context(context: u32) -> Result<(), HostError> {
     check(unsafe { raw::proxy_set_effective_context(context) })
 }
 
+/// Answers the request of the effective context instead of sending it on, once the running callback has returned.
+pub fn answer(status: u32, details: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<(), HostError> {
+    /// Envoy finds the status of gRPC by that of HTTP.
+    const NO_GRPC_STATUS: i32 = -1;
+    let size = |text: &str| u32::try_from(text.len()).unwrap_or_default().to_le_bytes();
+    let mut map = u32::try_from(headers.len()).unwrap_or_default().to_le_bytes().to_vec();
+    for (name, value) in headers {
+        map.extend_from_slice(&size(name));
+        map.extend_from_slice(&size(value));
+    }
+    for text in headers.iter().flat_map(|(name, value)| [name, value]) {
+        map.extend_from_slice(text.as_bytes());
+        map.push(0);
+    }
+    // SAFETY: each pointer is valid for the call, for as many bytes as its size says.
+    check(unsafe {
+        raw::proxy_send_local_response(
+            status,
+            details.as_ptr(),
+            details.len(),
+            body.as_ptr(),
+            body.len(),
+            map.as_ptr(),
+            map.len(),
+            NO_GRPC_STATUS,
+        )
+    })
+}
+
 /// Lets the paused request of the effective context go on, once the running callback has returned.
 pub fn resume_request() -> Result<(), HostError> {
     const REQUEST: u32 = 0;

@@ -191,7 +191,7 @@ fn next_steps(problem: &Problem) -> Vec<String> {
         "way-back-gone" | "no-way-back" => "colorfast status, then colorfast rollback --to SLOT".to_owned(),
         "no-bundle" | "bundle-exists" => "colorfast bundle list".to_owned(),
         "runs-hold" => "colorfast run list, or colorfast recycle SLOT --force --reason TEXT".to_owned(),
-        "quarantine" | "not-accounted" => "colorfast recycle SLOT --force --reason TEXT".to_owned(),
+        "quarantine" | "not-accounted" | "slot-held" => "colorfast recycle SLOT --force --reason TEXT".to_owned(),
         "rotation-under-way" | "ring-full" | "no-key" | "key-signs" => "colorfast keys list".to_owned(),
         "key-in-use" => "colorfast keys retire KEY --force --reason TEXT".to_owned(),
         _ => return Vec::new(),

@@ -72,20 +72,42 @@ fn summary(status: &ServiceStatus, paint: Paint) -> String {
 }
 
 fn slots(status: &ServiceStatus, now: UnixMillis, output: &Output) -> String {
-    let mut table = output.table(&["SLOT", "PHASE", "WEIGHT", "BUNDLE", "ASSIGNMENT", "SINCE", "QUARANTINE"]);
+    let mut table = output.table(&[
+        "SLOT",
+        "PHASE",
+        "WEIGHT",
+        "BUNDLE",
+        "HELD",
+        "ISSUED",
+        "OPEN",
+        "OLDEST",
+        "ASSIGNMENT",
+        "SINCE",
+        "QUARANTINE",
+    ]);
     let mut notes = String::new();
     for slot in &status.slots {
         let held = held(slot, now);
+        let sessions = slot.sessions;
         let SlotStatus {
             slot, phase, since, weight, bundle, assignment, quarantine_until, drain_until, serving, ..
         } = slot;
         let none = || output.paint.dim("-");
+        let number = |number: Option<u64>| {
+            Cell::new(number.map_or_else(none, |number| number.to_string())).set_alignment(CellAlignment::Right)
+        };
+        let oldest = sessions.and_then(|sessions| sessions.oldest);
+        let oldest = oldest.map(|began| UnixMillis(began.0.saturating_mul(1000)));
         table.add_row([
             Cell::new(slot),
             Cell::new(output.paint.phase(*phase)),
             Cell::new(if weight.takes_sessions() { weight.to_string() } else { none() })
                 .set_alignment(CellAlignment::Right),
             Cell::new(bundle.as_ref().map_or_else(none, ToString::to_string)),
+            number(sessions.map(|sessions| sessions.held)),
+            number(sessions.map(|sessions| sessions.issued)),
+            number(sessions.map(|sessions| sessions.in_flight)),
+            Cell::new(oldest.map_or_else(none, |began| words::ago(now, began))),
             Cell::new(assignment.map_or_else(none, |assignment| assignment.to_string())),
             Cell::new(words::ago(now, *since)),
             Cell::new(quarantine_until.and_then(|until| words::left(now, until)).unwrap_or_else(none)),
@@ -94,7 +116,7 @@ fn slots(status: &ServiceStatus, now: UnixMillis, output: &Output) -> String {
             let _ = writeln!(notes, " {slot} {held}");
         }
         if let Some(left) = drain_until.and_then(|until| words::left(now, until)) {
-            let _ = writeln!(notes, " {slot} drains for {left} more, then its last sessions leave");
+            let _ = writeln!(notes, " {slot} drains: {left}, then its last sessions leave");
         }
         for trouble in serving.iter().flat_map(|serving| troubles(serving, now)) {
             let _ = writeln!(notes, " {slot} {}", output.paint.bad(&trouble));
@@ -106,7 +128,7 @@ fn slots(status: &ServiceStatus, now: UnixMillis, output: &Output) -> String {
 /// Who holds a slot though no request may tell of it.
 fn held(slot: &SlotStatus, now: UnixMillis) -> Option<String> {
     let until = slot.runs_until.and_then(|until| words::left(now, until));
-    let until = until.map_or_else(String::new, |left| format!(", the last lease for {left} more"));
+    let until = until.map_or_else(String::new, |left| format!(", the last lease: {left}"));
     (slot.runs > 0)
         .then(|| format!("is held by {}{until}", words::count(usize::try_from(slot.runs).unwrap_or(usize::MAX), "run")))
 }
@@ -190,7 +212,8 @@ mod tests {
             r#"{{"service":"chat","epoch":1763719200000,"version":7,"way_back":"blue","settings":{{}},"members":{members},
             "slots":[
               {{"slot":"blue","phase":"draining","since":1763719380000,"weight":0,"bundle":"2026-10","assignment":1763719200,
-                "quarantine_until":1763722980000}},
+                "quarantine_until":1763722980000,"drain_until":1763726640000,"runs":2,"runs_until":1763719500000,
+                "sessions":{{"held":12,"issued":3,"in_flight":1,"oldest":1763715840,"until":1763805900000}}}},
               {{"slot":"green","phase":"live","since":1763719380000,"weight":9750,"bundle":"2026-11","assignment":1763719201}},
               {{"slot":"red","phase":"candidate","since":1763719380000,"weight":250,"bundle":"2026-12","assignment":1763719202}},
               {{"slot":"grey","phase":"idle","since":1763719200000,"weight":0}}]}}"#
@@ -202,17 +225,19 @@ mod tests {
         page(&status(members), UnixMillis(1_763_719_440_000), &Output::plain())
     }
 
-    /// Slots show phase, weight, bundle, assignment, since and quarantine.
+    /// Slots show phase, weight, bundle, what they hold, assignment, since and quarantine, and until when they drain.
     #[test]
     fn shows_slots() {
         let wanted = "\
 chat v7: green is live with 2026-11, red takes 2.5%, rollback goes to blue, no members
 
- SLOT   PHASE      WEIGHT  BUNDLE   ASSIGNMENT  SINCE      QUARANTINE
- blue   draining        -  2026-10  1763719200  1 min ago  59 min left
- green  live        97.5%  2026-11  1763719201  1 min ago  -
- red    candidate    2.5%  2026-12  1763719202  1 min ago  -
- grey   idle            -  -        -           4 min ago  -
+ SLOT   PHASE      WEIGHT  BUNDLE   HELD  ISSUED  OPEN  OLDEST   ASSIGNMENT  SINCE      QUARANTINE
+ blue   draining        -  2026-10    12       3     1  1 h ago  1763719200  1 min ago  59 min left
+ green  live        97.5%  2026-11     -       -     -  -        1763719201  1 min ago  -
+ red    candidate    2.5%  2026-12     -       -     -  -        1763719202  1 min ago  -
+ grey   idle            -  -           -       -     -  -        -           4 min ago  -
+ blue is held by 2 runs, the last lease: 1 min left
+ blue drains: 2 h left, then its last sessions leave
 
  no proxy is a member now
 ";
@@ -236,7 +261,7 @@ chat v7: green is live with 2026-11, red takes 2.5%, rollback goes to blue, no m
             "last_mismatch":{"found":"2026-09\u001b","at":1763719430000},"last_minute":{"answered":1,"unavailable":2}}"#;
         status.slots[2].serving = Some(serde_json::from_str(ill).unwrap());
         let wanted = "
- grey   idle            -  -        -           4 min ago  -
+ blue drains: 2 h left, then its last sessions leave
  red could not be had for 2 of 3 requests in the last minute
  red runs 2026-09\\u{1b}, as its agent says: 4 of 7 answers, the last 10 s ago
 

@@ -24,8 +24,8 @@ use super::copies::{self, Backups};
 use super::directory::Directory;
 use super::ending::Ending;
 use super::gate::Gate;
+use super::holdings::Holdings;
 use super::http;
-use super::leases::Leases;
 use super::members::Members;
 use super::observations::Observations;
 use super::openapi::{About, Api};
@@ -51,8 +51,8 @@ pub struct Control {
     pub reports: Arc<Reports>,
     /// What they have seen of slots.
     pub observations: Arc<Observations>,
-    /// Which runs hold slots.
-    pub leases: Leases,
+    /// Who holds slots.
+    pub holdings: Holdings,
     /// What happened.
     pub log: Arc<dyn Log>,
     /// Copies of the store.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use colorfast_core::error::FieldError;
 use colorfast_core::ids::{BundleId, ServiceName, SlotName};
-use colorfast_core::release::{Held, Holding, Phase, ServiceState};
+use colorfast_core::release::{Phase, ServiceState, SlotState};
 use colorfast_core::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -139,9 +139,9 @@ impl Leases {
     pub fn of(&self, service: &ServiceName, now: UnixMillis) -> Holds {
         let mut holds = Holds::default();
         for kept in self.held(service, now) {
-            let held = holds.0.entry((kept.slot, kept.bundle)).or_default();
-            held.runs += 1;
-            held.runs_until = held.runs_until.max(Some(kept.expires));
+            let (runs, until) = holds.0.entry((kept.slot, kept.bundle)).or_default();
+            *runs += 1;
+            *until = (*until).max(Some(kept.expires));
         }
         holds
     }
@@ -149,11 +149,13 @@ impl Leases {
 
 /// What holds the slots of one service, by slot and bundle.
 #[derive(Debug, Default)]
-pub struct Holds(BTreeMap<(SlotName, BundleId), Held>);
+pub struct Holds(BTreeMap<(SlotName, BundleId), (u64, Option<UnixMillis>)>);
 
-impl Holding for Holds {
-    fn of(&self, slot: &SlotName, bundle: &BundleId) -> Held {
-        self.0.get(&(slot.clone(), bundle.clone())).cloned().unwrap_or_default()
+impl Holds {
+    /// How many runs hold a slot that is in this state, and until when.
+    pub fn of(&self, slot: &SlotName, state: &SlotState) -> (u64, Option<UnixMillis>) {
+        let held = state.bundle.clone().and_then(|bundle| self.0.get(&(slot.clone(), bundle)));
+        held.copied().unwrap_or_default()
     }
 }
 

@@ -106,8 +106,10 @@ kinds! {
     RUN_OVER_AGE = "run-over-age", CONFLICT, "The run has lasted longer than any may", "End the run.";
     RUNS_HOLD = "runs-hold", CONFLICT, "Runs hold the slot by leases",
         "Wait until they end, or force it with a reason.";
-    NOT_ACCOUNTED = "not-accounted", CONFLICT, "The slot may still hold sessions",
-        "Migrate it first, or force it with a reason.";
+    SLOT_HELD = "slot-held", CONFLICT, "The slot still has sessions or requests",
+        "Wait until they have ended, migrate it, or force it with a reason.";
+    NOT_ACCOUNTED = "not-accounted", CONFLICT, "The slot may still hold sessions that were not reported",
+        "Wait until `members` have reported, forget those that are gone, or force it with a reason.";
     ROTATION = "rotation-under-way", CONFLICT, "A rotation of keys is under way",
         "Wait until every member has acknowledged it: one rotation at a time.";
     RING_FULL = "ring-full", CONFLICT, "There are too many keys", "Wait until the oldest is retired, or retire it.";
@@ -136,6 +138,7 @@ impl Kind {
         Self::CANNOT_SERVE,
         Self::QUARANTINE,
         Self::RUNS_HOLD,
+        Self::SLOT_HELD,
         Self::NOT_ACCOUNTED,
         Self::ROTATION,
         Self::RING_FULL,
@@ -184,7 +187,8 @@ impl Kind {
             Refusal::CannotServe { .. } => Self::CANNOT_SERVE,
             Refusal::Quarantine { .. } => Self::QUARANTINE,
             Refusal::RunsHold { .. } => Self::RUNS_HOLD,
-            Refusal::NotAccounted(_) => Self::NOT_ACCOUNTED,
+            Refusal::SlotHeld { .. } => Self::SLOT_HELD,
+            Refusal::NotAccounted { .. } => Self::NOT_ACCOUNTED,
             Refusal::RotationUnderWay { .. } => Self::ROTATION,
             Refusal::RingFull { .. } => Self::RING_FULL,
             Refusal::NoKey { .. } => Self::NO_KEY,
@@ -256,6 +260,7 @@ impl From<Refusal> for ApiError {
                 error.0.awaited_version = Some(version);
                 error.0.members = members;
             }
+            Refusal::NotAccounted { members, .. } => error.0.members = members,
             _ => {}
         }
         error

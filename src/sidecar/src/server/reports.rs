@@ -7,12 +7,14 @@ use axum::Json;
 use axum::extract::State;
 use colorfast_core::error::FieldError;
 use colorfast_core::ids::{ServiceName, SnapshotVersion};
+use colorfast_core::sketch::Sketch;
 use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::reports::{Hello, Report, ReportAck, SlotReport};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::access::Caller;
+use super::accounts::Accounts;
 use super::clock;
 use super::http::Document;
 use super::members::{MemberId, Members, is_number};
@@ -36,7 +38,7 @@ pub struct Reports {
     members: Arc<Members>,
     tickets: Arc<Tickets>,
     ephemera: Arc<dyn Ephemera>,
-    observations: Arc<Observations>,
+    told: Told,
     ttl: Duration,
 }
 
@@ -49,6 +51,15 @@ struct Instance {
     seen: UnixMillis,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hello: Option<Hello>,
+}
+
+/// Where what reports tell of slots goes.
+#[derive(Debug)]
+pub struct Told {
+    /// What was seen of their agents.
+    pub observations: Arc<Observations>,
+    /// Who holds them.
+    pub accounts: Arc<Accounts>,
 }
 
 /// Whether a report is news.
@@ -64,10 +75,10 @@ impl Reports {
         members: Arc<Members>,
         tickets: Arc<Tickets>,
         ephemera: Arc<dyn Ephemera>,
-        observations: Arc<Observations>,
+        told: Told,
         ttl: Duration,
     ) -> Self {
-        Self { members, tickets, ephemera, observations, ttl }
+        Self { members, tickets, ephemera, told, ttl }
     }
 
     /// Admits a report of a member, cut to the services that it is a member of: what is kept of reports is bounded by
@@ -110,7 +121,11 @@ impl Reports {
             serde_json::to_vec(&instance).map_err(|error| warn!(%error, "cannot keep a report")).ok()
         });
         if applies == Applies::Yes {
-            report.slots.iter().for_each(|seen| self.observations.add(seen, now));
+            let source = format!("{}-{}", member.process(), report.instance);
+            for seen in &report.slots {
+                self.told.observations.add(seen, now);
+                self.told.accounts.add(&source, seen, now);
+            }
         }
         ReportAck { acknowledged }
     }
@@ -212,6 +227,15 @@ fn validate_slots(slots: &[SlotReport]) -> Result<(), FieldError> {
         return Err(FieldError::new("slots", format!("has {found} entries, at most {most} are allowed")));
     }
     let is_word = |text: &str| text.len() <= SlotReport::FOUND_MAX && text.bytes().all(|b| b.is_ascii_graphic());
+    let strange = |marks: &String| Sketch::of_text(marks).is_none();
+    for (index, seen) in slots.iter().enumerate() {
+        for (field, marks) in [("held", &seen.held), ("issued", &seen.issued)] {
+            if strange(marks) {
+                let rule = "is not marks of sessions in base64url without padding";
+                return Err(FieldError::new(format!("slots[{index}].{field}"), rule));
+            }
+        }
+    }
     match slots.iter().position(|seen| !seen.found.as_deref().is_none_or(is_word)) {
         Some(index) => {
             let rule = format!("is not a word: at most {} printable ASCII characters", SlotReport::FOUND_MAX);

@@ -11,6 +11,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
 
 use super::access::Access;
+use super::accounts::Accounts;
 use super::authority::{Authority, Known, Opened, Writer};
 use super::control::{self, Control};
 use super::copies::Backups;
@@ -19,10 +20,11 @@ use super::discovery::{self, Discovery};
 use super::ending::Ending;
 use super::errands::Errands;
 use super::gate::{Api, Gate};
+use super::holdings::Holdings;
 use super::leases::Leases;
 use super::members::Members;
 use super::observations::Observations;
-use super::reports::Reports;
+use super::reports::{Reports, Told};
 use super::tickets::Tickets;
 use super::tokens::Token;
 use super::{clock, files};
@@ -84,12 +86,14 @@ impl Sidecar {
         let observations = Arc::new(Observations::new(directory.clone(), store.clone()));
         // An instance is shown for as long as its proxy is a member, at least.
         let kept = member_ttl * 2;
-        let reports =
-            Arc::new(Reports::new(members.clone(), tickets.clone(), store.clone(), observations.clone(), kept));
+        let accounts = Arc::new(Accounts::new(directory.clone(), store.clone()));
+        let told = Told { observations: observations.clone(), accounts: accounts.clone() };
+        let reports = Arc::new(Reports::new(members.clone(), tickets.clone(), store.clone(), told, kept));
         let ending = Ending::new();
         let (authority, orders) = Authority::new();
         let leases = Leases::new(store.clone());
-        let known = Known { members: members.clone(), observations: observations.clone(), leases: leases.clone() };
+        let holdings = Holdings { leases, accounts, members: members.clone(), reports: reports.clone() };
+        let known = Known { members: members.clone(), observations: observations.clone(), holdings: holdings.clone() };
         let writer = Writer::start(opened, store.clone(), known, directory.clone()).await?;
         let discovery = Discovery::new(directory.clone(), members.clone(), tickets.clone(), ending.clone());
         let errands = Errands { authority: authority.clone(), directory: directory.clone(), members: members.clone() };
@@ -99,7 +103,7 @@ impl Sidecar {
             members: members.clone(),
             reports: reports.clone(),
             observations,
-            leases,
+            holdings,
             log: store.clone(),
             backups: Backups::new(store.clone(), folder)?,
             access: access.clone(),

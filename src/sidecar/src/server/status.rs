@@ -3,19 +3,20 @@
 use colorfast_core::ids::{SlotName, SnapshotVersion};
 use colorfast_core::release::{Phase, ServiceState};
 
+use super::accounts::Account;
 use super::clock;
 use super::control::Control;
 use super::directory::Published;
 use super::members::Record;
-use crate::api::{KeyStatus, MemberStatus, RefusedVersion, ServiceStatus, SlotStatus};
+use crate::api::{KeyStatus, MemberStatus, RefusedVersion, ServiceStatus, Sessions, SlotStatus};
 
 /// The service as published, with its proxies as they are now.
 pub fn of(published: &Published, control: &Control) -> ServiceStatus {
     let now = clock::now();
-    let Control { members, reports, observations, leases, .. } = control;
+    let Control { members, reports, observations, holdings, .. } = control;
     let Published { state, snapshot, .. } = published;
     let newest = snapshot.version();
-    let holds = leases.of(&snapshot.service, now);
+    let holds = holdings.of(&snapshot.service, &state.settings.pin, now);
     let slots = state.settings.slots.iter();
     let slots = slots.filter_map(|name| Some((name, state.slots.get(name)?)));
     let member =
@@ -25,8 +26,8 @@ pub fn of(published: &Published, control: &Control) -> ServiceStatus {
         epoch: snapshot.epoch.0,
         version: snapshot.version,
         slots: slots
-            .map(|(name, slot)| (name, slot, slot.held(name, &holds)))
-            .map(|(name, slot, held)| SlotStatus {
+            .map(|(name, slot)| (name, slot, holds.runs(name, slot)))
+            .map(|(name, slot, (runs, runs_until))| SlotStatus {
                 slot: name.clone(),
                 phase: slot.phase,
                 since: slot.since,
@@ -35,8 +36,9 @@ pub fn of(published: &Published, control: &Control) -> ServiceStatus {
                 assignment: slot.assignment,
                 quarantine_until: slot.quarantine_until,
                 drain_until: slot.drain_until,
-                runs: held.runs,
-                runs_until: held.runs_until,
+                sessions: slot.assignment.map(|_| sessions(holds.account(name, slot))),
+                runs,
+                runs_until,
                 serving: slot.assignment.map(|assignment| observations.shown(&snapshot.service, name, assignment, now)),
             })
             .collect(),
@@ -65,6 +67,11 @@ fn member(
             .map(|refused| RefusedVersion { version: refused.version().version, error: refused.error.clone() }),
         instances: instances(record),
     }
+}
+
+fn sessions(account: Account) -> Sessions {
+    let Account { held, issued, in_flight, oldest, until } = account;
+    Sessions { held, issued, in_flight, oldest, until }
 }
 
 fn keys(state: &ServiceState) -> Vec<KeyStatus> {

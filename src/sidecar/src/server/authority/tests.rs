@@ -13,11 +13,15 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::server::accounts::Accounts;
 use crate::server::directory::Directory;
+use crate::server::holdings::Holdings;
 use crate::server::leases::Leases;
 use crate::server::members::Members;
 use crate::server::observations::Observations;
+use crate::server::reports::{Reports, Told};
 use crate::server::rig::{LIMIT, Rig};
+use crate::server::tickets::Tickets;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Answer, AppendError, Head, LeaseError, Log, Record, Secrets};
 
@@ -104,7 +108,13 @@ impl Scene {
         let members = Arc::new(Members::new(opened.epoch(), std::time::Duration::from_secs(45), store.clone()));
         let directory = Arc::new(Directory::default());
         let observations = Arc::new(Observations::new(directory.clone(), store.clone()));
-        let known = Known { members, observations, leases: Leases::new(store.clone()) };
+        let accounts = Arc::new(Accounts::new(directory.clone(), store.clone()));
+        let tickets = Arc::new(Tickets::load(store.as_ref()).await.unwrap());
+        let told = Told { observations: observations.clone(), accounts: accounts.clone() };
+        let ttl = std::time::Duration::from_secs(90);
+        let reports = Arc::new(Reports::new(members.clone(), tickets, store.clone(), told, ttl));
+        let holdings = Holdings { leases: Leases::new(store.clone()), accounts, members: members.clone(), reports };
+        let known = Known { members, observations, holdings };
         let (authority, orders) = Authority::new();
         let writer = Writer::start(opened, store.clone(), known, directory.clone()).await.unwrap();
         Self { authority, directory, log, writer: tokio::spawn(writer.run(orders)), store, _folder: folder }

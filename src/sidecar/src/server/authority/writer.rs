@@ -20,7 +20,7 @@ use super::replay::Replay;
 use super::{Command, Done, Effect, Occasion, Order, Orders, VerbError, keys};
 use crate::server::clock;
 use crate::server::directory::{Directory, Published};
-use crate::server::leases::Leases;
+use crate::server::holdings::Holdings;
 use crate::server::members::{Appended, Asked, Members};
 use crate::server::observations::{Observations, Seen};
 use crate::store::{AppendError, LeaseError, Log, Outage, Record, Secrets};
@@ -44,8 +44,8 @@ pub struct Known {
     pub members: Arc<Members>,
     /// What they have seen of slots.
     pub observations: Arc<Observations>,
-    /// Which runs hold slots.
-    pub leases: Leases,
+    /// Who holds slots.
+    pub holdings: Holdings,
 }
 
 /// The state of the log, and all that it takes to change it.
@@ -282,7 +282,9 @@ impl Writer {
         let service = &order.service;
         let acknowledgements = &Asked { members: &self.known.members, service };
         let serving = &Seen { observations: &self.known.observations, service, probed: order.probed.as_ref() };
-        let holding = &self.known.leases.of(service, at);
+        let settings = self.replay.state.services.get(service).map(|state| state.settings.pin.clone());
+        let settings = settings.unwrap_or_default();
+        let holding = &self.known.holdings.of(service, &settings, at);
         self.replay.state.check(service, &order.verb, &Circumstances { now: at, acknowledgements, serving, holding })
     }
 

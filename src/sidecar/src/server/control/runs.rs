@@ -32,7 +32,7 @@ pub async fn list(
     Service(service): Service,
 ) -> Result<Json<Vec<RunLease>>, ApiError> {
     let published = control.published(&service)?.borrow().clone();
-    Ok(Json(control.leases.list(&service, &published.state, clock::now())))
+    Ok(Json(control.holdings.leases.list(&service, &published.state, clock::now())))
 }
 
 /// What `hold` is for.
@@ -60,7 +60,7 @@ pub async fn hold(
 ) -> Result<Json<RunLease>, ApiError> {
     let published = control.published(&service)?.borrow().clone();
     let now = clock::now();
-    let lease = control.leases.hold(&service, &published.state, &run, &asked, now)?;
+    let lease = control.holdings.leases.hold(&service, &published.state, &run, &asked, now)?;
     if lease.began == now {
         info!(%service, %run, slot = %lease.slot, bundle = %lease.bundle, "run holds its slot");
     }
@@ -85,7 +85,7 @@ pub async fn end(
     NamedRun(run): NamedRun,
 ) -> Result<StatusCode, ApiError> {
     control.published(&service)?;
-    control.leases.end(&service, &run)?;
+    control.holdings.leases.end(&service, &run)?;
     info!(%service, %run, "run ended");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -21,7 +21,7 @@ use tracing::warn;
 
 use super::Control;
 use super::log::entry;
-use crate::api::ServiceStatus;
+use crate::api::{ServiceStatus, Sessions};
 use crate::server::directory::Published;
 use crate::server::http::{Asked, Service};
 use crate::server::openapi::{Operation, Parameter};
@@ -31,6 +31,8 @@ use crate::store::{Head, Record};
 
 /// A status is sent no more often than this: what changes in between is in the next one.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often is looked whether slots hold other numbers of sessions or runs.
+const RECOUNT: Duration = Duration::from_secs(2);
 /// How often a comment says that the stream lives, while nothing else does.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Entries that are read in one go.
@@ -52,7 +54,8 @@ pub fn describe_watch(operation: Operation<'_>) -> Operation<'_> {
         .named("watchService", "A service, as it changes", "streams")
         .describe(
             "Server-sent events of the type `status`, each with the whole service as `GET /v1/services/{service}` shows \
-             it: one at once, one after every change of the service or its members, at most ten in a second.",
+             it: one at once, one after every change of the service or its members, at most ten in a second, and one \
+             within two seconds after slots hold more or less.",
         )
         .takes::<Service>()
         .streams::<ServiceStatus>("status", STREAM)
@@ -66,7 +69,7 @@ pub async fn watch(
 ) -> Result<Events<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let published = control.published(&service)?;
     let members = control.members.watch(&service);
-    Ok(sse(unfold(Watching { control, published, members, next: None }, |mut watching| async move {
+    Ok(sse(unfold(Watching { control, published, members, next: None, told: Vec::new() }, |mut watching| async move {
         let event = watching.next().await?;
         Some((Ok(event), watching))
     })))
@@ -79,16 +82,31 @@ struct Watching {
     members: watch::Receiver<()>,
     /// When the next status may be sent; none before the first.
     next: Option<Instant>,
+    /// What its slots held in the status that was sent last.
+    told: Vec<(Option<Sessions>, u64)>,
+}
+
+/// What slots hold: it comes and goes without a change of the service.
+fn holdings(status: &ServiceStatus) -> Vec<(Option<Sessions>, u64)> {
+    status.slots.iter().map(|slot| (slot.sessions, slot.runs)).collect()
 }
 
 impl Watching {
     /// The service once it has changed; none where the process ends.
     async fn next(&mut self) -> Option<Event> {
         if let Some(next) = self.next {
-            tokio::select! {
-                changed = self.published.changed() => changed.ok()?,
-                changed = self.members.changed() => changed.ok()?,
-                () = self.control.ending.begun() => return None,
+            loop {
+                tokio::select! {
+                    changed = self.published.changed() => break changed.ok()?,
+                    changed = self.members.changed() => break changed.ok()?,
+                    () = tokio::time::sleep(RECOUNT) => {
+                        let published = self.published.borrow().clone();
+                        if holdings(&status::of(&published, &self.control)) != self.told {
+                            break;
+                        }
+                    }
+                    () = self.control.ending.begun() => return None,
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
@@ -100,6 +118,7 @@ impl Watching {
         self.members.borrow_and_update();
         let published = self.published.borrow_and_update().clone();
         let status = status::of(&published, &self.control);
+        self.told = holdings(&status);
         Event::default()
             .event("status")
             .json_data(status)

@@ -124,8 +124,8 @@ async fn leases_end() {
         leases.hold(&service, &published.state, &run, &asked, at(seconds))
     };
     let runs = |seconds| {
-        let held = leases.of(&service, at(seconds));
-        colorfast_core::release::Holding::of(&held, &"blue".parse().unwrap(), &"v1".parse().unwrap()).runs
+        let (name, held) = ("blue".parse().unwrap(), leases.of(&service, at(seconds)));
+        held.of(&name, &published.state.slots[&name]).0
     };
     assert_eq!(hold(0).unwrap().expires, at(60));
     assert_eq!((runs(59), runs(60)), (1, 0));

@@ -170,6 +170,10 @@ fn the_last_minute_slides() {
         matched: 0,
         mismatched,
         found: Some("v9".to_owned()),
+        in_flight: 0,
+        held: String::new(),
+        issued: String::new(),
+        oldest: colorfast_core::time::UnixSeconds(0),
     };
     let at = |seconds: u64| UnixMillis(1_700_000_000_000 + seconds * 1000);
     let mut sums = Sums::default();

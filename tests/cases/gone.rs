@@ -1,0 +1,81 @@
+//! Sessions whose bundle is gone, where the settings have them refused.
+
+use colorfast_core::settings::{CookieCarrier, OnBundleGone};
+use colorfast_core::snapshot::Snapshot;
+use wasm_host::{Action, HeaderPause};
+
+use crate::proxy::{Proxy, TICK_MS};
+use crate::releases::{BLUE, GREEN, free_pin, rolled_back};
+use crate::request::{Request, Sent};
+
+/// Green was broken; who held it is refused.
+fn refusing(version: u64) -> Snapshot {
+    let mut snapshot = rolled_back(version);
+    snapshot.settings.on_bundle_gone = OnBundleGone::Refuse;
+    snapshot.settings.pin.cookie = CookieCarrier::Always;
+    snapshot
+}
+
+/// Checks that a request was answered with the problem, once, and goes nowhere.
+fn is_refused(sent: &Sent) -> Vec<String> {
+    assert_eq!(sent.action, Action::Pause);
+    let reply = sent.stream.local_reply().expect("it is answered here");
+    assert_eq!(reply.status, 409);
+    assert_eq!(reply.details, "colorfast_bundle_gone");
+    assert_eq!(reply.headers.text("content-type"), Some("application/problem+json"));
+    let problem: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!((&problem["type"], &problem["status"]), (&"urn:colorfast:problem:bundle-gone".into(), &409.into()));
+    assert!(sent.stream.forwarded_request().is_none());
+    reply.headers.all("set-cookie").into_iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect()
+}
+
+/// A broken pin is answered 409 with a problem document, and its cookie taken back; the next request, without it, begins
+/// anew. Whoever holds another assignment, or none, notices nothing.
+#[test]
+fn broken_sessions_are_told() {
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&refusing(6));
+    let (blue, green) = (free_pin(proxy.process.now(), BLUE), free_pin(proxy.process.now(), GREEN));
+    assert_eq!(is_refused(&worker.send(Request::new().pin(&green))), Vec::<String>::new());
+    let cookie = format!("other=1; agent-pin-chat={green}");
+    let ended = is_refused(&worker.send(Request::new().cookie(&cookie)));
+    assert_eq!(ended.len(), 1);
+    assert!(ended[0].starts_with("agent-pin-chat=; Path=/; Max-Age=0; HttpOnly"), "{ended:?}");
+    assert_eq!(proxy.count("requests_gone"), 2);
+    assert_eq!(proxy.count("tokens_refused.kind.pin.cause.broken"), 2);
+    assert_eq!(proxy.count("requests_unrouted"), 0);
+
+    assert_eq!(worker.send(Request::new()).decision().as_deref(), Some("random"));
+    assert_eq!(worker.send(Request::new().pin(&blue)).decision().as_deref(), Some("pin"));
+    let both = worker.send(Request::new().pin(&green).cookie(&format!("agent-pin-chat={blue}")));
+    assert_eq!(both.decision().as_deref(), Some("pin"), "one that holds decides");
+    let forged = worker.send(Request::new().pin(&green[..green.len() - 1]));
+    assert_eq!(forged.decision().as_deref(), Some("random"), "a forged pin tells of no session");
+}
+
+/// The same for a request that waits first, in either manner of waiting: it is answered once, and not resumed.
+#[test]
+fn waiting_requests_are_answered_once() {
+    for pause in [HeaderPause::All, HeaderPause::Headers] {
+        let proxy = Proxy::chat().header_pause(pause);
+        let worker = proxy.worker();
+        worker.tick();
+        let green = free_pin(proxy.process.now(), GREEN);
+        let sent = Sent::headers_before_body(worker.stream(), Request::new().pin(green));
+        assert!(sent.waits());
+        worker.hear(&refusing(6));
+        proxy.run(TICK_MS * 3, [&worker]);
+        is_refused(&sent);
+        assert_eq!(proxy.count("requests_gone"), 1);
+    }
+}
+
+/// Unless it is set, a broken session begins anew by itself.
+#[test]
+fn by_default_sessions_begin_anew() {
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&rolled_back(6));
+    let sent = worker.send(Request::new().pin(free_pin(proxy.process.now(), GREEN)));
+    assert_eq!(sent.decision().as_deref(), Some("random"));
+    assert!(sent.stream.local_reply().is_none());
+}
