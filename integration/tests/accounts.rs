@@ -24,7 +24,8 @@ fn a_slot_is_recycled_when_it_is_empty() {
         let settings = json!({"quarantine_seconds": 0, "pin": pin});
         let mut mesh = Mesh::with(settings, &[("blue", "b-1"), ("green", "g-1")]).await?;
         let envoys = [mesh.envoy("edge-1").await?, mesh.envoy("edge-2").await?];
-        let mut stream = Line::new(envoys[0].address(), Protocol::Http1).stream(&Call::get("/stream")).await?;
+        let mut line = Line::new(envoys[0].address(), Protocol::Http1);
+        let mut stream = line.stream(&Call::get("/stream")).await?;
         stream.next().await?.context("the first event")?;
         for once in 0..ONCE {
             ask_once(envoy(&envoys, once), &fresh(&format!("once-{once}"))).await?;
@@ -70,7 +71,7 @@ fn a_slot_is_recycled_when_it_is_empty() {
         .await?;
         let refused = mesh.cli("recycle blue").await?.ended_with(1)?;
         ensure!(refused.stderr.contains("blue still has 1 request under way: wait"), "{refused:?}");
-        drop(stream);
+        drop((stream, line));
         wait::until_ok("the stream to be gone", SHOWN_WITHIN, || async {
             let found = sessions(&mesh, "blue").await?;
             ensure!(found["in_flight"] == 0, "{found}");
@@ -120,7 +121,7 @@ fn is_about(found: &Value, wanted: u64) -> bool {
 }
 
 fn envoy(envoys: &[Envoy; 2], number: u64) -> &Envoy {
-    if number % 2 == 0 { &envoys[0] } else { &envoys[1] }
+    if number.is_multiple_of(2) { &envoys[0] } else { &envoys[1] }
 }
 
 /// Every session asks each proxy once, with its pin.
