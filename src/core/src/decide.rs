@@ -27,9 +27,6 @@ use crate::time::{UnixMillis, UnixSeconds};
 use crate::token::pin::{Claims, Kind};
 use crate::token::{TokenKind, run};
 
-/// Clocks of proxies differ: a pin from this far in the future is still a pin.
-const SKEW_SECONDS: u64 = 60;
-
 /// What a request shows of itself.
 #[derive(Debug, Clone, Default)]
 pub struct View<'a> {
@@ -142,6 +139,13 @@ pub struct Decision {
     pub remember: Option<Sid>,
     /// The tokens that were not honoured.
     pub refusals: Refusals,
+}
+
+impl Decision {
+    /// No slot, and no session.
+    fn nowhere(way: Way, run: RunAction, refusals: Refusals) -> Self {
+        Self { way, chosen: None, pin: PinAction::Keep, run, session: None, remember: None, refusals }
+    }
 }
 
 /// Whether a request goes on.
@@ -292,17 +296,7 @@ pub fn decide_watched(plan: &Plan, view: &View<'_>, now: UnixMillis, draw: u64, 
                     Pinning::Needs(need) => return Step::Needs(need),
                     Pinning::Newer => leave_alone = true,
                     Pinning::Gone => {
-                        let (pin, run) = (PinAction::Keep, RunAction::Keep);
-                        let (way, chosen) = (Way::Gone, None);
-                        return Step::Decided(Decision {
-                            way,
-                            chosen,
-                            pin,
-                            run,
-                            session: None,
-                            remember: None,
-                            refusals,
-                        });
+                        return Step::Decided(Decision::nowhere(Way::Gone, RunAction::Keep, refusals));
                     }
                     Pinning::None => {}
                 }
@@ -340,10 +334,7 @@ pub fn decide_watched(plan: &Plan, view: &View<'_>, now: UnixMillis, draw: u64, 
         Some(Ruled { chosen, pin, session, remember }) => {
             Decision { way: Way::Goes, chosen: Some(chosen), pin, run, session, remember, refusals }
         }
-        None => {
-            let (way, chosen, pin) = (Way::Goes, None, PinAction::Keep);
-            Decision { way, chosen, pin, run, session: None, remember: None, refusals }
-        }
+        None => Decision::nowhere(Way::Goes, run, refusals),
     })
 }
 

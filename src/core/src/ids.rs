@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ParseError;
-use crate::json::{Error, FromTree, Key, Tree};
+use crate::json::{Error, FromTree, Key, Tree, newtype};
 use crate::time::UnixMillis;
 
 /// Declares a validated string: its type, what it is called in errors, the rule it keeps, and that rule as a pattern.
@@ -164,11 +164,7 @@ text_id! {
 #[serde(transparent)]
 pub struct AssignmentId(pub u64);
 
-impl FromTree for AssignmentId {
-    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
-        u64::from_tree(tree).map(Self)
-    }
-}
+newtype!(AssignmentId, u64);
 
 impl fmt::Display for AssignmentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -182,11 +178,7 @@ impl fmt::Display for AssignmentId {
 #[serde(transparent)]
 pub struct KeyId(pub u16);
 
-impl FromTree for KeyId {
-    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
-        u16::from_tree(tree).map(Self)
-    }
-}
+newtype!(KeyId, u16);
 
 impl Key for KeyId {
     fn from_key(key: &str) -> Result<Self, Error> {
@@ -214,11 +206,7 @@ pub struct RunId(pub u64);
 #[serde(transparent)]
 pub struct Epoch(pub UnixMillis);
 
-impl FromTree for Epoch {
-    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
-        UnixMillis::from_tree(tree).map(Self)
-    }
-}
+newtype!(Epoch, UnixMillis);
 
 impl Epoch {
     /// The epoch of snapshots that stand in a plugin configuration.

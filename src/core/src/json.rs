@@ -12,7 +12,7 @@ mod tree;
 
 pub use error::Error;
 pub use fields::{Fields, FromTree, Key, Unknown, word};
-pub(crate) use fields::{record, words};
+pub(crate) use fields::{newtype, record, words};
 pub use tree::Tree;
 
 use crate::error::FieldError;

@@ -93,7 +93,7 @@ pub struct ServiceKeys {
     pub runs: BTreeMap<KeyId, Secret<32>>,
 }
 
-record!(ServiceKeys, Refused, [sid, ring], [runs], |fields| Self {
+record!(ServiceKeys, Refused, (sid), [ring], [runs], |fields| Self {
     sid: fields.required("sid")?,
     ring: BTreeMap::new(),
     runs: BTreeMap::new()

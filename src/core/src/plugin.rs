@@ -33,7 +33,7 @@ pub struct PluginConfig {
     pub direction: Direction,
 }
 
-record!(PluginConfig, Refused, [], [services, sidecar_cluster, direction], |fields| Self {
+record!(PluginConfig, Refused, (), [], [services, sidecar_cluster, direction], |fields| Self {
     services: Vec::new(),
     sidecar_cluster: String::new(),
     direction: Direction::default()

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use crate::baggage;
 use crate::cookie::{self, Scheme};
+use crate::decide::View;
 use crate::ids::HeaderName;
 use crate::names::HEADER_CLIENT_SENT;
 use crate::path;
@@ -156,6 +157,18 @@ impl<'a> Seen<'a> {
             }
         }
         seen
+    }
+
+    /// What a decision goes by of it. `client` is what stands for the client, where the settings place by that.
+    pub fn view<'v>(&'v self, client: Option<&'v [u8]>) -> View<'v> {
+        View {
+            session_id: self.session_id.as_deref(),
+            pins: self.pins,
+            preview: self.preview,
+            runs: self.runs,
+            client,
+            ..View::default()
+        }
     }
 
     fn read_pin_cookies(&mut self, line: &'a [u8], plan: &Plan) {

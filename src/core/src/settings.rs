@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::Part;
 use crate::error::FieldError;
 use crate::ids::{CookieName, HeaderName, ServiceName, SlotName};
-use crate::json::{Error, FromTree, Tree, record, words};
+use crate::json::{newtype, record, words};
 use crate::names;
 
 mod ages;
@@ -300,11 +300,7 @@ pub struct CookiePath(
     #[cfg_attr(feature = "schema", schemars(regex(pattern = crate::schema::COOKIE_PATH)))] pub String,
 );
 
-impl FromTree for CookiePath {
-    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
-        String::from_tree(tree).map(Self)
-    }
-}
+newtype!(CookiePath, String);
 
 impl Default for CookiePath {
     fn default() -> Self {
@@ -372,11 +368,7 @@ impl Default for Headers {
 #[serde(transparent)]
 pub struct QuarantineSeconds(#[cfg_attr(feature = "schema", schemars(range(max = AGE_MAX_SECONDS)))] pub u32);
 
-impl FromTree for QuarantineSeconds {
-    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
-        u32::from_tree(tree).map(Self)
-    }
-}
+newtype!(QuarantineSeconds, u32);
 
 impl Default for QuarantineSeconds {
     fn default() -> Self {
@@ -390,11 +382,7 @@ impl Default for QuarantineSeconds {
 #[serde(transparent)]
 pub struct BootstrapWaitMs(#[cfg_attr(feature = "schema", schemars(range(max = BOOTSTRAP_WAIT_MAX_MS)))] pub u32);
 
-impl FromTree for BootstrapWaitMs {
-    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
-        u32::from_tree(tree).map(Self)
-    }
-}
+newtype!(BootstrapWaitMs, u32);
 
 impl Default for BootstrapWaitMs {
     fn default() -> Self {

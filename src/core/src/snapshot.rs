@@ -54,7 +54,8 @@ pub struct Snapshot {
 record!(
     Snapshot,
     PassedOver,
-    [format, service, slots],
+    (service),
+    [format, slots],
     [epoch, version, settings, ring, run_ring, newest_assignment],
     |fields| Self::empty(fields.required("service")?)
 );
@@ -82,7 +83,7 @@ pub struct SlotSnapshot {
     pub headers: BTreeMap<HeaderName, String>,
 }
 
-record!(SlotSnapshot, PassedOver, [name, phase], [weight, assignment, bundle, headers], |fields| {
+record!(SlotSnapshot, PassedOver, (name), [phase], [weight, assignment, bundle, headers], |fields| {
     Self::idle(fields.required("name")?)
 });
 
@@ -97,7 +98,7 @@ pub struct BundleRef {
     pub digest: Option<Digest>,
 }
 
-record!(BundleRef, PassedOver, [id], [digest], |fields| Self { id: fields.required("id")?, digest: None });
+record!(BundleRef, PassedOver, (id), [], [digest], |fields| Self { id: fields.required("id")?, digest: None });
 
 /// A resource of discovery: the document and, apart from it, the keys. Only `state` is hashed, shown or rendered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::json::{Error, FromTree, Tree};
+use crate::json::newtype;
+
+/// How far the clocks of proxies may be apart: a token from so far in the future is still a token, and a proxy that is
+/// behind honours one for so much longer.
+pub(crate) const SKEW_SECONDS: u64 = 60;
 
 /// Milliseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -10,11 +14,7 @@ use crate::json::{Error, FromTree, Tree};
 #[serde(transparent)]
 pub struct UnixMillis(pub u64);
 
-impl FromTree for UnixMillis {
-    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
-        u64::from_tree(tree).map(Self)
-    }
-}
+newtype!(UnixMillis, u64);
 
 impl UnixMillis {
     /// The whole seconds of this moment.

@@ -116,17 +116,8 @@ pub fn explain(plan: &Plan, request: &Request, now: UnixMillis) -> Explanation {
     let mut watcher = Watcher::new(plan, now.seconds());
     let mut without = NeedSet::default();
     let decision = loop {
-        let view = View {
-            session_id: seen.session_id.as_deref(),
-            pins: seen.pins,
-            preview: seen.preview,
-            runs: seen.runs,
-            client: client.as_deref(),
-            kept: None,
-            without,
-            // Which slots are down is each worker's own to know.
-            ..View::default()
-        };
+        // Which slots are down is each worker's own to know.
+        let view = View { without, ..seen.view(client.as_deref()) };
         // A draw decides only where the outcome is told as chance.
         match decide_watched(plan, &view, now, 0, &mut watcher) {
             Step::Decided(decision) => break decision,

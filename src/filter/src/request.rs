@@ -148,17 +148,7 @@ impl Request {
         // Looked up anew at each try, too: another worker may have met the session since.
         let (mut place, mut remembered, mut without) = (None, None, self.without);
         let decision = loop {
-            let view = View {
-                session_id: seen.session_id.as_deref(),
-                pins: seen.pins,
-                preview: seen.preview,
-                runs: seen.runs,
-                client: client.as_deref(),
-                down,
-                kept: earlier.kept(),
-                memory: remembered,
-                without,
-            };
+            let view = View { down, kept: earlier.kept(), memory: remembered, without, ..seen.view(client.as_deref()) };
             match decide(plan, &view, now, self.draw) {
                 Step::Decided(decision) => match self.remember(vm, plan, &decision, place.as_mut(), now) {
                     // Somebody was faster: the session is where that one put it.

@@ -1,10 +1,10 @@
 //! Rule `memory`: a session that was seen before, whose client echoes nothing.
 
-use super::{Chosen, Need, Observer, PinAction, Reason, Refusal, Ruled, SKEW_SECONDS, View, Why, issue};
+use super::{Chosen, Need, Observer, PinAction, Reason, Refusal, Ruled, View, Why, issue};
 use crate::ids::{AssignmentId, Sid};
 use crate::memory::Remembered;
 use crate::plan::{Plan, SlotIndex, SlotSet};
-use crate::time::UnixSeconds;
+use crate::time::{SKEW_SECONDS, UnixSeconds};
 use crate::token::pin::{Claims, Kind};
 
 /// What memory says of a session.

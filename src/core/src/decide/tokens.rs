@@ -1,10 +1,10 @@
 //! What a token is worth at a plan and a time: its signature first, then whose it is, then its age, and what it names
 //! last.
 
-use super::{PinAction, Refusal, SKEW_SECONDS};
+use super::{PinAction, Refusal};
 use crate::ids::{AssignmentId, Sid};
 use crate::plan::{Plan, Secrets, SlotIndex};
-use crate::time::UnixSeconds;
+use crate::time::{SKEW_SECONDS, UnixSeconds};
 use crate::token::pin::Kind;
 use crate::token::{pin, preview, run};
 

@@ -115,18 +115,23 @@ pub fn word(found: &str, known: &[&str]) -> Result<usize, Error> {
     })
 }
 
-/// Reads a struct of the fields it names. Those in the first brackets must stand there; the others may. It is filled in
-/// from `start`, field by field: a literal would have a way out, with all that is to be dropped, at each of them.
+/// Reads a struct of the fields it names: those in parentheses are read by `start`, those in the first brackets must
+/// stand there, the others may. It is filled in from `start`, field by field: a literal would have a way out, with all
+/// that is to be dropped, at each of them.
 macro_rules! record {
-    ($type:ty, $unknown:ident, [$($must:ident),*], [$($may:ident),*], |$fields:ident| $start:expr) => {
+    (
+        $type:ty, $unknown:ident, ($($started:ident),*), [$($must:ident),*], [$($may:ident),*],
+        |$fields:ident| $start:expr
+    ) => {
         impl $crate::json::FromTree for $type {
             #[inline(never)]
             fn from_tree(tree: &$crate::json::Tree<'_>) -> Result<Self, $crate::json::Error> {
-                const KNOWN: &[&str] = &[$(stringify!($must),)* $(stringify!($may),)*];
+                const KNOWN: &[&str] =
+                    &[$(stringify!($started),)* $(stringify!($must),)* $(stringify!($may),)*];
                 let $fields = $crate::json::Fields::of(tree, KNOWN, $crate::json::Unknown::$unknown)?;
                 let mut value: Self = $start;
                 // A field that is not named above does not compile.
-                let Self { $($must,)* $($may,)* } = &mut value;
+                let Self { $($started: _,)* $($must,)* $($may,)* } = &mut value;
                 $($fields.must(stringify!($must), $must)?;)*
                 $($fields.may(stringify!($may), $may)?;)*
                 Ok(value)
@@ -134,7 +139,7 @@ macro_rules! record {
         }
     };
     ($type:ty, $unknown:ident, [$($may:ident),*]) => {
-        $crate::json::record!($type, $unknown, [], [$($may),*], |fields| Self::default());
+        $crate::json::record!($type, $unknown, (), [], [$($may),*], |fields| Self::default());
     };
 }
 
@@ -162,7 +167,18 @@ macro_rules! words {
     };
 }
 
-pub(crate) use {record, words};
+/// Reads a struct of one unnamed field as that field.
+macro_rules! newtype {
+    ($type:ty, $inner:ty) => {
+        impl $crate::json::FromTree for $type {
+            fn from_tree(tree: &$crate::json::Tree<'_>) -> Result<Self, $crate::json::Error> {
+                <$inner as $crate::json::FromTree>::from_tree(tree).map(Self)
+            }
+        }
+    };
+}
+
+pub(crate) use {newtype, record, words};
 
 impl<T: FromTree> FromTree for Option<T> {
     fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {

@@ -18,13 +18,11 @@ use crate::release::refusal::Refusal;
 use crate::release::state::ServiceState;
 use crate::release::verb::{Force, Verb};
 use crate::settings::ServiceSettings;
-use crate::time::UnixMillis;
+use crate::time::{SKEW_SECONDS, UnixMillis};
 use crate::token::preview;
 
 /// Most keys of a ring: every proxy keeps the schedule of each.
 const KEYS_MAX: usize = 16;
-/// How far the clocks of proxies may be apart: a proxy that is behind honours a pin for so much longer.
-const SKEW_MILLIS: u64 = 60_000;
 
 /// What a key of a ring does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,7 +103,7 @@ impl RingState {
     pub fn retires(&self, key: KeyId, settings: &ServiceSettings) -> Option<UnixMillis> {
         let former = self.keys.get(&key).filter(|state| state.duty == KeyDuty::Former)?;
         let longest = settings.pin.max_age_seconds.max(preview::TTL_MAX_SECONDS);
-        Some(former.since.plus_millis(u64::from(longest) * 1000).plus_millis(SKEW_MILLIS))
+        Some(former.since.plus_millis((u64::from(longest) + SKEW_SECONDS) * 1000))
     }
 
     fn first(&self, duty: KeyDuty) -> Option<(KeyId, &KeyState)> {

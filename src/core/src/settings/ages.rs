@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::json::{Error, FromTree, Tree};
+use crate::json::newtype;
 
 /// Seconds that a key signs, thirty days unless set; 0: until a command rotates it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,20 +36,8 @@ impl Default for FirstReturnSeconds {
     }
 }
 
-impl FromTree for KeyRotationSeconds {
-    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
-        u32::from_tree(tree).map(Self)
-    }
-}
+newtype!(KeyRotationSeconds, u32);
 
-impl FromTree for DrainDeadlineSeconds {
-    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
-        u32::from_tree(tree).map(Self)
-    }
-}
+newtype!(DrainDeadlineSeconds, u32);
 
-impl FromTree for FirstReturnSeconds {
-    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
-        u32::from_tree(tree).map(Self)
-    }
-}
+newtype!(FirstReturnSeconds, u32);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::FieldError;
-use crate::json::{Error, FromTree, Tree, record};
+use crate::json::{newtype, record};
 use crate::memory::Buckets;
 
 /// Fewest and most sessions that a proxy can be given room for.
@@ -32,11 +32,7 @@ impl Default for SessionRoom {
 
 record!(MemorySettings, Refused, [sessions]);
 
-impl FromTree for SessionRoom {
-    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
-        u32::from_tree(tree).map(Self)
-    }
-}
+newtype!(SessionRoom, u32);
 
 impl MemorySettings {
     pub(super) fn validate(&self) -> Result<(), FieldError> {

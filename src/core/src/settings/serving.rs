@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::FieldError;
-use crate::json::{Error, FromTree, Tree, record, words};
+use crate::json::{newtype, record, words};
 
 /// What becomes of the sessions of a slot whose upstream is unavailable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +60,7 @@ pub struct Probe {
     pub expect_status: Option<u16>,
 }
 
-record!(Probe, Refused, [address], [host, path, timeout_ms, expect_status], |fields| Self {
+record!(Probe, Refused, (), [address], [host, path, timeout_ms, expect_status], |fields| Self {
     address: String::new(),
     host: None,
     path: root(),
@@ -74,11 +74,7 @@ record!(Probe, Refused, [address], [host, path, timeout_ms, expect_status], |fie
 #[serde(transparent)]
 pub struct ProbeTimeoutMs(#[cfg_attr(feature = "schema", schemars(range(min = 1, max = TIMEOUT_MAX_MS)))] pub u32);
 
-impl FromTree for ProbeTimeoutMs {
-    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
-        u32::from_tree(tree).map(Self)
-    }
-}
+newtype!(ProbeTimeoutMs, u32);
 
 impl Default for ProbeTimeoutMs {
     fn default() -> Self {

@@ -89,7 +89,7 @@ pub struct DiscoveryResponse {
     pub nonce: String,
 }
 
-record!(DiscoveryResponse, PassedOver, [version_info, resources, type_url, nonce], [ticket], |fields| Self {
+record!(DiscoveryResponse, PassedOver, (), [version_info, resources, type_url, nonce], [ticket], |fields| Self {
     version_info: String::new(),
     resources: Vec::new(),
     type_url: String::new(),

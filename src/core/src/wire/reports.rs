@@ -150,4 +150,4 @@ pub struct ReportAck {
     pub acknowledged: u64,
 }
 
-record!(ReportAck, PassedOver, [acknowledged], [], |fields| Self { acknowledged: 0 });
+record!(ReportAck, PassedOver, (), [acknowledged], [], |fields| Self { acknowledged: 0 });

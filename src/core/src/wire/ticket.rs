@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::json::{Error, FromTree, Tree};
+use crate::json::newtype;
 
 /// A ticket, opaque to proxies; never shown in debug output.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,11 +15,7 @@ use crate::json::{Error, FromTree, Tree};
 #[serde(transparent)]
 pub struct Ticket(String);
 
-impl FromTree for Ticket {
-    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
-        String::from_tree(tree).map(Self)
-    }
-}
+newtype!(Ticket, String);
 
 impl Ticket {
     /// The ticket of this text.

@@ -113,8 +113,8 @@ impl Accounts {
         Self { directory, ephemera }
     }
 
-    /// Adds what an instance tells, by a name that no other has. What it tells of an assignment that is in no slot now is dropped, so that no more is
-    /// kept than there are slots.
+    /// Adds what an instance tells, by a name that no other has. What it tells of an assignment that is in no slot now is
+    /// dropped, so that no more is kept than there are slots.
     pub fn add(&self, instance: &str, report: &SlotReport, now: UnixMillis) {
         let Some(published) = self.directory.watch(&report.service) else { return };
         let state = published.borrow().state.clone();
@@ -163,10 +163,11 @@ impl Accounts {
         let mut all = held.sketch.clone();
         all.merge(&issued.sketch);
         // Who has come back is in both. What is left of the others is exact where it is nothing.
-        let waiting = if all == held.sketch { 0 } else { all.count().saturating_sub(held.sketch.count()).max(1) };
+        let back = held.sketch.count();
+        let waiting = if all == held.sketch { 0 } else { all.count().saturating_sub(back).max(1) };
         let in_flight = self.ephemera.scan(&place.in_flight("")).into_iter();
         Account {
-            held: held.sketch.count(),
+            held: back,
             issued: waiting,
             in_flight: in_flight
                 .filter_map(|(_, bytes)| Some(u64::from(u32::from_be_bytes(bytes.try_into().ok()?))))

@@ -135,27 +135,38 @@ fn at(kind: Kind, field: &str, said: &impl ToString) -> ApiError {
     }
 }
 
-/// The service that the path names.
-#[derive(Debug)]
-pub struct Service(pub ServiceName);
+/// A part of the path that is a name: its type, the name's type, what it is called in the path, what it is, an example.
+macro_rules! path_name {
+    ($(#[$doc:meta])* $type:ident, $name:ty, $parameter:literal, $is:literal, $example:literal) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $type(pub $name);
 
-impl<S: Send + Sync> FromRequestParts<S> for Service {
-    type Rejection = ApiError;
+        impl<S: Send + Sync> FromRequestParts<S> for $type {
+            type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let name = parameter(parts, state, "service").await?;
-        name.parse().map(Self).map_err(|error| ApiError::new(Kind::FIELD, format!("service: {error}")).at("service"))
-    }
+            async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+                let name = parameter(parts, state, $parameter).await?;
+                let wrong = |error| ApiError::new(Kind::FIELD, format!("{}: {error}", $parameter)).at($parameter);
+                name.parse().map(Self).map_err(wrong)
+            }
+        }
+
+        impl Parameter for $type {
+            const PROBLEMS: &'static [Kind] = &[Kind::FIELD];
+
+            fn describe(schemas: &mut SchemaGenerator) -> Value {
+                let schema = schemas.subschema_for::<$name>();
+                json!({ "name": $parameter, "in": "path", "required": true, "description": $is, "schema": schema,
+                    "example": $example })
+            }
+        }
+    };
 }
 
-impl Parameter for Service {
-    const PROBLEMS: &'static [Kind] = &[Kind::FIELD];
-
-    fn describe(schemas: &mut SchemaGenerator) -> Value {
-        let schema = schemas.subschema_for::<ServiceName>();
-        json!({ "name": "service", "in": "path", "required": true, "description": "The service.", "schema": schema,
-            "example": "chat" })
-    }
+path_name! {
+    /// The service that the path names.
+    Service, ServiceName, "service", "The service.", "chat"
 }
 
 /// The version that the path names.
@@ -194,50 +205,14 @@ impl<S: Send + Sync> FromRequestParts<S> for MemberName {
     }
 }
 
-/// The token that the path names.
-#[derive(Debug)]
-pub struct NamedToken(pub TokenName);
-
-impl<S: Send + Sync> FromRequestParts<S> for NamedToken {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let name = parameter(parts, state, "name").await?;
-        name.parse().map(Self).map_err(|error| ApiError::new(Kind::FIELD, format!("name: {error}")).at("name"))
-    }
+path_name! {
+    /// The token that the path names.
+    NamedToken, TokenName, "name", "The name of the token.", "ci"
 }
 
-impl Parameter for NamedToken {
-    const PROBLEMS: &'static [Kind] = &[Kind::FIELD];
-
-    fn describe(schemas: &mut SchemaGenerator) -> Value {
-        let schema = schemas.subschema_for::<TokenName>();
-        json!({ "name": "name", "in": "path", "required": true, "description": "The name of the token.",
-            "schema": schema, "example": "ci" })
-    }
-}
-
-/// The run that the path names.
-#[derive(Debug)]
-pub struct NamedRun(pub RunName);
-
-impl<S: Send + Sync> FromRequestParts<S> for NamedRun {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let name = parameter(parts, state, "run").await?;
-        name.parse().map(Self).map_err(|error| ApiError::new(Kind::FIELD, format!("run: {error}")).at("run"))
-    }
-}
-
-impl Parameter for NamedRun {
-    const PROBLEMS: &'static [Kind] = &[Kind::FIELD];
-
-    fn describe(schemas: &mut SchemaGenerator) -> Value {
-        let schema = schemas.subschema_for::<RunName>();
-        json!({ "name": "run", "in": "path", "required": true, "description": "The name that the run has at its agent.",
-            "schema": schema, "example": "nightly-7" })
-    }
+path_name! {
+    /// The run that the path names.
+    NamedRun, RunName, "run", "The name that the run has at its agent.", "nightly-7"
 }
 
 impl Parameter for MemberName {
