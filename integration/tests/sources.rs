@@ -17,10 +17,11 @@ enum Source {
     Query,
     Path,
     Baggage,
+    Body,
 }
 
 impl Source {
-    const ALL: [Self; 5] = [Self::Header, Self::Cookie, Self::Query, Self::Path, Self::Baggage];
+    const ALL: [Self; 6] = [Self::Header, Self::Cookie, Self::Query, Self::Path, Self::Baggage, Self::Body];
 
     /// A request that names its session there; ids hold a space, which most sources encode.
     fn call(self, id: &str) -> Call {
@@ -31,6 +32,10 @@ impl Source {
             Self::Query => Call::get(&format!("/who?x=1&thread={}", id.replace(' ', "+"))),
             Self::Path => Call::get(&format!("/threads/{encoded}/runs/wait?x=1")),
             Self::Baggage => Call::get("/who").header("baggage", format!("tenant=7,session.id={encoded};ttl=1")),
+            Self::Body => {
+                let body = json!({"turn": 1, "conversation": id}).to_string();
+                Call::post("/turn", body).header("content-type", "application/json")
+            }
         }
     }
 }
@@ -66,7 +71,7 @@ fn every_kind_of_source_keeps_its_sessions() {
     scenario(async {
         let settings = json!({"session_sources": [
             {"path": "/threads/{session}/runs"}, {"query": "thread"}, {"baggage": "session.id"},
-            {"cookie": "thread"}, {"header": "x-thread"},
+            {"cookie": "thread"}, {"body": "/conversation"}, {"header": "x-thread"},
         ]});
         let mesh = Mesh::with(settings, &[("blue", "b-1"), ("green", "g-1")]).await?;
         let envoys = [mesh.envoy("edge-1").await?, mesh.envoy("edge-2").await?];

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod atomic;
+mod bodies;
 mod configuration;
 mod cost;
 mod decisions;

@@ -21,7 +21,7 @@ use crate::ids::{AssignmentId, RunId, Sid};
 use crate::memory::Remembered;
 use crate::plan::{Plan, Secrets, SlotIndex, SlotSet};
 use crate::rendezvous::{self, Key};
-use crate::seen::{Few, Pins};
+use crate::seen::{Few, Pins, Presence};
 use crate::settings::{OnBundleGone, RunMint, Sessionless};
 use crate::time::{UnixMillis, UnixSeconds};
 use crate::token::pin::{Claims, Kind};
@@ -46,8 +46,16 @@ pub struct View<'a> {
     pub kept: Option<Chosen>,
     /// The slots whose upstream is unavailable, where the settings have their sessions go on elsewhere.
     pub down: SlotSet,
+    /// Whether there is a body that may name the session, and has not been read far enough.
+    pub unread_body: Presence,
     /// What the caller could not fetch.
     pub without: NeedSet,
+}
+
+impl View<'_> {
+    fn lacks_body(&self) -> bool {
+        self.unread_body.is_present() && !self.without.contains(Need::Body)
+    }
 }
 
 /// What a decision may lack.
@@ -289,6 +297,9 @@ pub fn decide_watched(plan: &Plan, view: &View<'_>, now: UnixMillis, draw: u64, 
                     }
                 }
             }
+            if ruled.is_none() && view.lacks_body() {
+                return Step::Needs(Need::Body);
+            }
             if ruled.is_none() {
                 id = view.session_id.map(|id| secrets.sid.sid(id));
                 match pins(plan, secrets, view, id, down, at, &mut refusals, watch) {
@@ -313,6 +324,9 @@ pub fn decide_watched(plan: &Plan, view: &View<'_>, now: UnixMillis, draw: u64, 
                 }
             }
         }
+    }
+    if ruled.is_none() && view.lacks_body() {
+        return Step::Needs(Need::Body);
     }
     let ruled = ruled.or_else(|| {
         let run = runs.id.map(|run| run.0.to_be_bytes());

@@ -85,6 +85,16 @@ fn is_name(text: &str) -> bool {
         && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
+fn is_pointer(text: &str) -> bool {
+    let is_token = |token: &str| {
+        let length = token.len() - token.matches('~').count();
+        let escapes = token.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+        (1..=64).contains(&length) && escapes && token.bytes().all(|b| (0x20..0x7f).contains(&b))
+    };
+    let tokens = text.strip_prefix('/').map(|tokens| tokens.split('/'));
+    tokens.is_some_and(|mut tokens| tokens.clone().count() <= 8 && tokens.all(is_token))
+}
+
 fn is_parameter(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
@@ -156,6 +166,14 @@ text_id! {
     "a path template: /{session} among at most 8 segments on either side, each * or 1 to 64 of A-Z a-z 0-9 . _ ~ -, as in /threads/{session}/runs",
     r"^(/(\*|[A-Za-z0-9._~-]{1,64})){0,8}/\{session\}(/(\*|[A-Za-z0-9._~-]{1,64})){0,8}$",
     crate::path::is_template
+}
+
+text_id! {
+    /// Where in a JSON document something stands (RFC 6901), within bounds.
+    JsonPointer,
+    "a JSON pointer of 1 to 8 keys or indexes, as in /metadata/thread_id, each of at most 64 printable ASCII characters",
+    "^(/([ -.0-}]|~[01]){1,64}){1,8}$",
+    is_pointer
 }
 
 /// "This bundle in this slot, this time": given by the log at every stage and every break, always counting up.

@@ -26,6 +26,7 @@ pub mod plan;
 pub mod plugin;
 pub mod release;
 pub mod rendezvous;
+pub mod scan;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod seen;

@@ -172,6 +172,11 @@ pub mod metric {
         of(service, format_args!("upstream_unavailable.slot.{slot}"))
     }
 
+    /// Counter: requests whose body was to name their session, by what came of it.
+    pub fn session_bodies(service: &ServiceName, result: &str) -> String {
+        of(service, format_args!("session_bodies.result.{result}"))
+    }
+
     /// Counter: waits by what was waited for and how they ended (`met` or `timeout`).
     pub fn waits(service: &ServiceName, need: &str, end: &str) -> String {
         of(service, format_args!("waits.need.{need}.end.{end}"))

@@ -9,6 +9,7 @@ use crate::ids::{AssignmentId, BundleId, Epoch, KeyId, ServiceName, SlotName, Sn
 use crate::keys::{Ring, Secret, ServiceKeys, SidHasher};
 use crate::release::Phase;
 use crate::rendezvous::{self, Key, Place};
+use crate::scan::{self, Pointer};
 use crate::seen::Roles;
 use crate::settings::{HeaderCarrier, ServiceSettings};
 use crate::snapshot::{BundleRef, SlotSnapshot, Snapshot};
@@ -49,6 +50,8 @@ pub struct Plan {
     /// The settings of that snapshot.
     pub settings: ServiceSettings,
     pub(crate) roles: Roles,
+    /// The sources of session ids that stand in bodies, by their place in the settings.
+    pub(crate) pointers: Vec<(usize, Pointer)>,
     /// Name of the pin cookie. Taken off requests also where pins do not travel in it any more.
     pub cookie: String,
     slots: Vec<SlotPlan>,
@@ -107,6 +110,7 @@ impl Plan {
             service: snapshot.service.clone(),
             version: snapshot.version(),
             roles: Roles::new(&snapshot.settings),
+            pointers: scan::pointers(&snapshot.settings),
             cookie: snapshot.settings.cookie_name(&snapshot.service),
             settings: snapshot.settings.clone(),
             places: takers.iter().map(|(_, slot)| Place::new(&snapshot.service, &slot.name, slot.weight)).collect(),

@@ -40,6 +40,22 @@ pub struct Seen<'a> {
     pub preview: Option<&'a [u8]>,
     /// The run tokens in the baggage.
     pub runs: Few<'a>,
+    /// What the body has to say of the session id.
+    pub body: BodyRole,
+    source: Source,
+}
+
+/// What a request's body has to say of its session id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyRole {
+    /// Nothing: no source looks there, or one before those that do has an id.
+    None,
+    /// A source looks there, and the body is JSON.
+    Json,
+    /// A source looks there, but the body is compressed.
+    Encoded,
+    /// A source looks there, but the body is no JSON.
+    Other,
 }
 
 /// Whether a request has something.
@@ -126,13 +142,17 @@ impl<'a> Seen<'a> {
             pin_cookie: Presence::Absent,
             preview: None,
             runs: Few::default(),
+            body: BodyRole::None,
+            source: Source::NONE,
         };
-        let mut source = Source::NONE;
+        let mut body = BodyRole::Other;
         for (name, value) in headers {
             match name {
                 b":scheme" if value == b"https" => seen.scheme = Scheme::Https,
                 b"user-agent" => seen.user_agent = value,
                 b"cookie" => seen.read_pin_cookies(value, plan),
+                b"content-type" if body == BodyRole::Other && is_json(value) => body = BodyRole::Json,
+                b"content-encoding" if value != b"identity" => body = BodyRole::Encoded,
                 b"baggage" => baggage::find(value).for_each(|token| seen.runs.add(token)),
                 _ => {}
             }
@@ -147,14 +167,17 @@ impl<'a> Seen<'a> {
                         }
                     }
                     // An id of an earlier source is the session's, whichever header came first.
-                    Role::Session(of) if of.0 < source.0 => {
+                    Role::Session(of) if of.0 < seen.source.0 => {
                         if let Some(id) = of.read(plan, value) {
-                            (seen.session_id, source) = (Some(id), *of);
+                            (seen.session_id, seen.source) = (Some(id), *of);
                         }
                     }
                     Role::Session(_) => {}
                 }
             }
+        }
+        if plan.pointers.first().is_some_and(|(first, _)| *first < seen.source.0) {
+            seen.body = body;
         }
         seen
     }
@@ -169,6 +192,11 @@ impl<'a> Seen<'a> {
             client,
             ..View::default()
         }
+    }
+
+    /// Whether a source by its place in the settings comes before the one that has named the session.
+    pub(crate) fn is_before(&self, source: usize) -> bool {
+        source < self.source.0
     }
 
     fn read_pin_cookies(&mut self, line: &'a [u8], plan: &Plan) {
@@ -190,6 +218,12 @@ pub fn client(mut address: Vec<u8>, user_agent: &[u8]) -> Vec<u8> {
     address.push(0);
     address.extend_from_slice(user_agent);
     address
+}
+
+/// Whether a content type is JSON: `application/json`, or one whose name says so.
+fn is_json(content_type: &[u8]) -> bool {
+    let name = content_type.split(|b| *b == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
+    name == b"application/json" || name.ends_with(b"+json")
 }
 
 /// A source of session ids, by its place in the settings: the lower, the stronger.
@@ -216,6 +250,7 @@ impl Source {
                 let mut ids = baggage::find_key(value, key.as_str().as_bytes());
                 percent::decode(ids.find(|id| !id.is_empty())?, Plus::Itself)
             }
+            SessionSource::Body(_) => return None,
         };
         (!id.is_empty()).then_some(id)
     }
@@ -240,14 +275,15 @@ impl Roles {
         let own = |name: &HeaderName, role| (name.as_str().as_bytes().into(), role);
         let stamps = names.stamps().map(|name| own(name, Role::Stamp));
         let copy = (HEADER_CLIENT_SENT.as_bytes().into(), Role::Stamp);
-        let sources = settings.session_sources.iter().enumerate().map(|(index, source)| {
+        let sources = settings.session_sources.iter().enumerate().filter_map(|(index, source)| {
             let carrier = match source {
                 SessionSource::Header(name) => name.as_str(),
                 SessionSource::Cookie(_) => "cookie",
                 SessionSource::Query(_) | SessionSource::Path(_) => ":path",
                 SessionSource::Baggage(_) => baggage::HEADER,
+                SessionSource::Body(_) => return None,
             };
-            (carrier.as_bytes().into(), Role::Session(Source(index)))
+            Some((carrier.as_bytes().into(), Role::Session(Source(index))))
         });
         let tokens = [own(&names.pin, Role::Pin), own(&names.preview, Role::Preview)];
         Self(stamps.into_iter().chain([copy]).chain(tokens).chain(sources).collect())
@@ -324,6 +360,29 @@ mod tests {
         for (headers, wanted) in cases {
             assert_eq!(read(&plan, headers).session_id.as_deref(), wanted.map(str::as_bytes), "{headers:?}");
         }
+    }
+
+    /// Cheap: a body matters only where a source of it comes before the first that has an id, and is JSON in the clear.
+    #[test]
+    fn bodies_matter_where_they_may_name_the_session() {
+        let without = plan(|_| {});
+        let plan = plan(|settings| sources(settings, r#"[{"header":"x-a"},{"body":"/id"},{"header":"x-c"}]"#));
+        type Pairs<'a> = &'a [(&'a str, &'a str)];
+        let json = ("content-type", "application/json");
+        let cases: [(Pairs, BodyRole); 8] = [
+            (&[json], BodyRole::Json),
+            (&[("content-type", "Application/Problem+JSON; charset=utf-8"), ("x-c", "c")], BodyRole::Json),
+            (&[json, ("x-a", "a")], BodyRole::None),
+            (&[json, ("x-a", "")], BodyRole::Json),
+            (&[], BodyRole::Other),
+            (&[("content-type", "application/jsonl")], BodyRole::Other),
+            (&[("content-encoding", "gzip"), json], BodyRole::Encoded),
+            (&[json, ("content-encoding", "identity")], BodyRole::Json),
+        ];
+        for (headers, wanted) in cases {
+            assert_eq!(read(&plan, headers).body, wanted, "{headers:?}");
+        }
+        assert_eq!(read(&without, &[json]).body, BodyRole::None);
     }
 
     /// Kept: pins come from the carriers of the settings, the header's first; of the others only the presence counts.

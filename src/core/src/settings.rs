@@ -22,7 +22,7 @@ mod session_source;
 pub use ages::{DrainDeadlineSeconds, FirstReturnSeconds, KeyRotationSeconds};
 pub use memory::{MemorySettings, SessionRoom};
 pub use serving::{OnBundleGone, OnSlotDown, Probe, ProbeTimeoutMs};
-pub use session_source::SessionSource;
+pub use session_source::{BodySettings, SessionSource};
 
 /// Most slots of one service.
 const SLOTS_MAX: usize = 8;
@@ -40,6 +40,9 @@ pub struct ServiceSettings {
     #[serde(skip_serializing_if = "is_default_sources")]
     #[cfg_attr(feature = "schema", schemars(length(max = 8), extend("uniqueItems" = true)))]
     pub session_sources: Vec<SessionSource>,
+    /// How bodies are read for session ids, where a source says so.
+    #[serde(skip_serializing_if = "is_default")]
+    pub body: BodySettings,
     /// How a request that names no session and carries no pin gets its slot.
     #[serde(skip_serializing_if = "is_default")]
     pub sessionless: Sessionless,
@@ -86,6 +89,7 @@ record!(
     [
         slots,
         session_sources,
+        body,
         sessionless,
         pin,
         runs,
@@ -106,6 +110,7 @@ impl Default for ServiceSettings {
         Self {
             slots: default_slots(),
             session_sources: default_sources(),
+            body: BodySettings::default(),
             sessionless: Sessionless::default(),
             pin: PinSettings::default(),
             runs: RunSettings::default(),
@@ -414,6 +419,7 @@ impl ServiceSettings {
         self.memory.validate()?;
         self.validate_headers()?;
         session_source::validate(&self.session_sources, &self.cookie_name(service))?;
+        self.body.validate()?;
         self.probe.as_ref().map_or(Ok(()), Probe::validate)?;
         if self.bootstrap_wait_ms.0 > BOOTSTRAP_WAIT_MAX_MS {
             return Err(FieldError::new("bootstrap_wait_ms", format!("is over {BOOTSTRAP_WAIT_MAX_MS}")));
@@ -613,6 +619,9 @@ mod tests {
                 r#"{"session_sources":[{"header":"x-a"},{"baggage":"agent.run"}]}"#,
                 "session_sources[1].baggage: agent.run is the member",
             ),
+            (r#"{"session_sources":[{"body":"id"}]}"#, "is not a JSON pointer"),
+            (r#"{"body":{"prefix_bytes":0}}"#, "body.prefix_bytes: 0 is not within 1 to 524288"),
+            (r#"{"body":{"wait_ms":30001}}"#, "body.wait_ms: 30001 is not"),
             (r#"{"session_sources":[{"query":"a&b"}]}"#, "is not a parameter name"),
             (r#"{"session_sources":[{"path":"/threads/{id}"}]}"#, "is not a path template"),
             (r#"{"headers":{"pin":"X-Pin"}}"#, "is not a header name"),

@@ -1,6 +1,7 @@
 //! A thin layer over the host's imports. Every call returns a `Result`: the SDK's own wrappers panic on statuses that
 //! they do not expect, and on header values that are not UTF-8.
 
+mod buffer;
 mod headers;
 mod metric;
 mod property;
@@ -11,6 +12,7 @@ mod stream;
 
 use std::fmt;
 
+pub use buffer::request_body;
 pub use headers::{HeaderMap, Map, add_header, headers, remove_header, set_header};
 pub use metric::{MetricKind, define_metric, increment, record};
 pub use property::{declare_for_request, property, set_property};

@@ -32,6 +32,7 @@
 //! | borrows of its maps | callbacks do not nest: resuming a stream is deferred by Envoy until the callback has returned |
 
 mod answer;
+mod body;
 mod cell;
 #[cfg(feature = "crash")]
 mod crash;

@@ -164,6 +164,7 @@ fn hello(vm: &Vm) -> Hello {
         filter_version: env!("CARGO_PKG_VERSION").to_owned(),
         snapshot_format: FORMAT,
         chain: vm.chain(),
+        bodies: vm.bodies.told(),
         services: services.collect(),
     }
 }

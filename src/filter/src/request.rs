@@ -3,15 +3,16 @@
 use std::rc::Rc;
 
 use colorfast_core::baggage;
-use colorfast_core::decide::{Decision, Need, NeedSet, PinAction, Step, View, Way, Why, decide};
+use colorfast_core::decide::{Decision, Need, NeedSet, PinAction, Reason, Step, View, Way, Why, decide};
 use colorfast_core::memory::{Remembered, Room};
 use colorfast_core::names::metric;
 use colorfast_core::plan::Plan;
 use colorfast_core::plugin::Direction;
-use colorfast_core::seen::{self, Seen};
+use colorfast_core::seen::{self, Presence, Seen};
 use colorfast_core::settings::Sessionless;
 use colorfast_core::time::UnixMillis;
 
+use crate::body::{Body, Told};
 use crate::earlier::{self, EarlierPass};
 use crate::gone;
 use crate::host::{self, HeaderMap, Map};
@@ -38,6 +39,7 @@ pub struct Request {
     draw: u64,
     without: NeedSet,
     waits: Option<Wait>,
+    body: Body,
 }
 
 /// What a request waits for, and since when.
@@ -79,7 +81,7 @@ pub enum Settled {
 
 impl Request {
     /// Reads the request of the running callback; `None` where no service has it, so that it passes untouched.
-    pub fn read(vm: &Vm) -> Option<Self> {
+    pub fn read(vm: &Vm, is_headers_only: bool) -> Option<Self> {
         let headers = host::headers(Map::Request).ok()?;
         if vm.config.direction == Direction::Egress {
             if headers.iter().any(|(name, line)| name == b"baggage" && baggage::find(line).next().is_some()) {
@@ -110,7 +112,22 @@ impl Request {
             draw: vm.draw(),
             without: NeedSet::default(),
             waits: None,
+            body: Body::new(is_headers_only),
         })
+    }
+
+    /// Takes what has come of the body: `size` bytes are held by now.
+    pub fn take_body(&mut self, vm: &Vm, size: usize, is_whole: bool) {
+        vm.bodies.came();
+        if let Some(current) = self.service.current(&vm.metrics) {
+            let most = current.plan.settings.body.prefix_bytes;
+            self.body.take(size, is_whole, usize::try_from(most).unwrap_or(usize::MAX));
+        }
+    }
+
+    /// Takes note that the body has ended.
+    pub fn end_body(&mut self) {
+        self.body.complete();
     }
 
     /// Decides by the newest plan, stamps and strips; or tells that the request must wait.
@@ -125,7 +142,8 @@ impl Request {
         };
         let plan = &current.plan;
         // Anew at each try: a snapshot that came since may look elsewhere for ids and pins.
-        let seen = Seen::read(self.headers.iter(), plan);
+        let mut seen = Seen::read(self.headers.iter(), plan);
+        let told = self.body.read(&current, &mut seen);
         let client = if plan.settings.sessionless == Sessionless::Client && seen.session_id.is_none() {
             let address =
                 self.address.get_or_insert_with(|| host::property(&["source", "address"]).unwrap_or_default());
@@ -142,13 +160,21 @@ impl Request {
                 slot: None,
                 issue: None,
                 flight: None,
+                missed_body: None,
             });
         }
         let down = current.down(now);
         // Looked up anew at each try, too: another worker may have met the session since.
         let (mut place, mut remembered, mut without) = (None, None, self.without);
         let decision = loop {
-            let view = View { down, kept: earlier.kept(), memory: remembered, without, ..seen.view(client.as_deref()) };
+            let view = View {
+                down,
+                kept: earlier.kept(),
+                memory: remembered,
+                unread_body: if told == Told::Open { Presence::Present } else { Presence::Absent },
+                without,
+                ..seen.view(client.as_deref())
+            };
             match decide(plan, &view, now, self.draw) {
                 Step::Decided(decision) => match self.remember(vm, plan, &decision, place.as_mut(), now) {
                     // Somebody was faster: the session is where that one put it.
@@ -178,8 +204,13 @@ impl Request {
         if let Some(wait) = self.waits.take() {
             wait.ended(vm, &self.service, End::Met, now);
         }
+        let mut missed_body = None;
         if !matches!(earlier, EarlierPass::Kept(_)) {
             self.count(vm, &current, &decision, &seen, earlier);
+            if decision.chosen.is_none_or(|chosen| chosen.reason != Reason::Preview) {
+                let in_vain = self.count_body(vm, told);
+                missed_body = (in_vain && !self.body.has_come()).then_some(now);
+            }
         }
         if decision.way == Way::Gone {
             gone::answer(plan, &seen);
@@ -207,7 +238,7 @@ impl Request {
             PinAction::Issue(claims) => Some(Issue { claims, scheme: seen.scheme }),
             PinAction::Keep => None,
         };
-        Settled::Goes(Expected { service: Rc::clone(&self.service), current, slot, issue, flight })
+        Settled::Goes(Expected { service: Rc::clone(&self.service), current, slot, issue, flight, missed_body })
     }
 
     /// Writes down the session of a decision that asks for it; another one where that stands there by now.
@@ -257,12 +288,25 @@ impl Request {
                 }
                 now.is_within(NEWER_WAIT_MS, since) && service.may_yet_learn(assignment, now)
             }
-            Need::Body | Need::Memory(_) | Need::Fleet(_) => false,
+            Need::Body => now.is_within(vm.bodies.limit_ms(plan), since),
+            Need::Memory(_) | Need::Fleet(_) => false,
         };
         if may {
             *waits = Some(Wait { need, since });
         }
         may
+    }
+
+    /// Counts what came of the body. Returns whether it was waited for in vain.
+    fn count_body(&self, vm: &Vm, told: Told) -> bool {
+        let in_vain = told == Told::Open && self.without.contains(Need::Body);
+        let result = match told {
+            Told::Ended(result) => result,
+            Told::Open if in_vain => "late",
+            Told::Open | Told::NotAsked => return false,
+        };
+        vm.metrics.count(&metric::session_bodies(&self.service.name, result), 1);
+        in_vain
     }
 
     fn count(&self, vm: &Vm, current: &Current, decision: &Decision, seen: &Seen<'_>, earlier: EarlierPass) {

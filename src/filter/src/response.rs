@@ -6,6 +6,7 @@ use colorfast_core::cookie::{self, Scheme};
 use colorfast_core::ids::HeaderName;
 use colorfast_core::names::metric;
 use colorfast_core::plan::SlotIndex;
+use colorfast_core::time::UnixMillis;
 use colorfast_core::token::pin::Claims;
 
 use crate::host::{self, HeaderMap, Map};
@@ -28,6 +29,8 @@ pub struct Expected {
     /// What counts it as a request under way; it ends with the stream.
     #[allow(dead_code, reason = "it counts by being there")]
     pub flight: Option<Flight>,
+    /// When it was decided, where it had waited for a body of which nothing came.
+    pub missed_body: Option<UnixMillis>,
 }
 
 /// A pin that the response hands out.

@@ -45,9 +45,9 @@ impl Stream {
 impl Context for Stream {}
 
 impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+    fn on_http_request_headers(&mut self, _: usize, is_headers_only: bool) -> Action {
         let Some(vm) = &self.vm else { return Action::Continue };
-        let request = Request::read(vm);
+        let request = Request::read(vm, is_headers_only);
         self.state.with(|progress| *progress = request.map_or(Progress::Untouched, Progress::Waiting));
         match self.state.with(|progress| progress.settle(vm)) {
             Some(Flow::Goes) | None => Action::Continue,
@@ -59,11 +59,27 @@ impl HttpContext for Stream {
         }
     }
 
-    fn on_http_request_body(&mut self, _: usize, _: bool) -> Action {
+    fn on_http_request_body(&mut self, size: usize, is_whole: bool) -> Action {
+        if let Some(vm) = &self.vm {
+            self.state.with(|progress| match progress {
+                Progress::Waiting(request) => request.take_body(vm, size, is_whole),
+                Progress::Settled(expected) => {
+                    if let Some(decided) = expected.missed_body.take() {
+                        vm.body_came_late(&expected.service.name, decided);
+                    }
+                }
+                Progress::New | Progress::Untouched => {}
+            });
+        }
         self.advance()
     }
 
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        self.state.with(|progress| {
+            if let Progress::Waiting(request) = progress {
+                request.end_body();
+            }
+        });
         let action = self.advance();
         if let (Some(vm), Action::Continue) = (&self.vm, action) {
             self.state.with(|progress| {

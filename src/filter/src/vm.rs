@@ -14,6 +14,7 @@ use colorfast_core::rendezvous;
 use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::reports::Chain;
 
+use crate::body::BodyWaits;
 use crate::host;
 use crate::metrics::Metrics;
 use crate::service::Service;
@@ -35,6 +36,8 @@ pub struct Vm {
     pub metrics: Metrics,
     /// Streams that wait for something.
     pub waiting: Waiting,
+    /// Whether bodies come to requests that wait.
+    pub bodies: BodyWaits,
     /// When the process was first configured.
     pub started: UnixMillis,
     clock: Cell<UnixMillis>,
@@ -65,6 +68,7 @@ impl Vm {
             token: std::env::var(names::ENV_TOKEN).ok().filter(|token| !token.is_empty()),
             metrics: Metrics::default(),
             waiting: Waiting::default(),
+            bodies: BodyWaits::default(),
             started: first_configuration(now),
             clock: Cell::new(now),
             draws: Draws::seeded(now),
@@ -97,6 +101,16 @@ impl Vm {
             log::error!(
                 "colorfast {service}: colorfast stands twice in a filter chain: the first decides, this one lets \
                  everything pass: take one of them out"
+            );
+        }
+    }
+
+    /// Notes that a body came to a request that had been decided without it at `decided`.
+    pub fn body_came_late(&self, service: &ServiceName, decided: UnixMillis) {
+        if self.bodies.came_late(decided, self.read_clock()) {
+            log::error!(
+                "colorfast {service}: bodies are held back from requests that wait, so that session ids in bodies are not \
+                 found: the plugin lacks allow_on_headers_stop_iteration: true"
             );
         }
     }

@@ -12,7 +12,7 @@ use colorfast_core::release::{Entry, KeyDuty, Phase, Verb};
 use colorfast_core::settings::ServiceSettings;
 use colorfast_core::time::{UnixMillis, UnixSeconds};
 use colorfast_core::weight::Weight;
-use colorfast_core::wire::reports::Chain;
+use colorfast_core::wire::reports::{Bodies, Chain};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -329,6 +329,9 @@ pub struct InstanceStatus {
     /// Whether the filter stands alone in its chain.
     #[serde(default, skip_serializing_if = "Chain::is_single")]
     pub chain: Chain,
+    /// Whether bodies come to requests that wait for them.
+    #[serde(default, skip_serializing_if = "Bodies::is_read")]
+    pub bodies: Bodies,
     /// When it reported last.
     pub last_seen: UnixMillis,
 }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::baggage;
 use crate::error::FieldError;
-use crate::ids::{CookieName, HeaderName, ParameterName, PathTemplate};
-use crate::json::{Error, FromTree, Tree, word};
+use crate::ids::{CookieName, HeaderName, JsonPointer, ParameterName, PathTemplate};
+use crate::json::{Error, FromTree, Tree, record, word};
 
 /// Most sources of one service.
 const SOURCES_MAX: usize = 8;
@@ -25,19 +25,61 @@ pub enum SessionSource {
     Path(PathTemplate),
     /// A member of W3C baggage.
     Baggage(ParameterName),
+    /// A string or number in a JSON body, by its JSON pointer.
+    Body(JsonPointer),
 }
 
 impl FromTree for SessionSource {
     fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
         let (kind, name) = tree.entry()?;
-        let source = match word(kind, &["header", "cookie", "query", "path", "baggage"])? {
+        let source = match word(kind, &["header", "cookie", "query", "path", "baggage", "body"])? {
             0 => HeaderName::from_tree(name).map(Self::Header),
             1 => CookieName::from_tree(name).map(Self::Cookie),
             2 => ParameterName::from_tree(name).map(Self::Query),
             3 => PathTemplate::from_tree(name).map(Self::Path),
-            _ => ParameterName::from_tree(name).map(Self::Baggage),
+            4 => ParameterName::from_tree(name).map(Self::Baggage),
+            _ => JsonPointer::from_tree(name).map(Self::Body),
         };
         source.map_err(|error| error.in_field(kind))
+    }
+}
+
+/// How bodies are read for session ids.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct BodySettings {
+    /// How much of a body is read, from its beginning.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = PREFIX_MAX_BYTES)))]
+    pub prefix_bytes: u32,
+    /// How long a request waits for its body.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = WAIT_MAX_MS)))]
+    pub wait_ms: u32,
+}
+
+record!(BodySettings, Refused, [prefix_bytes, wait_ms]);
+
+/// Half of what Envoy holds of a request by default; it refuses one over that.
+const PREFIX_MAX_BYTES: u32 = 512 * 1024;
+/// Longest wait for a body.
+const WAIT_MAX_MS: u32 = 30_000;
+
+impl Default for BodySettings {
+    fn default() -> Self {
+        Self { prefix_bytes: 64 * 1024, wait_ms: 5_000 }
+    }
+}
+
+impl BodySettings {
+    pub(super) fn validate(&self) -> Result<(), FieldError> {
+        let bounds =
+            [("body.prefix_bytes", self.prefix_bytes, PREFIX_MAX_BYTES), ("body.wait_ms", self.wait_ms, WAIT_MAX_MS)];
+        for (field, value, most) in bounds {
+            if !(1..=most).contains(&value) {
+                return Err(FieldError::new(field, format!("{value} is not within 1 to {most}")));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::baggage;
 use crate::plan::Plan;
-use crate::seen::Seen;
+use crate::seen::{BodyRole, Seen};
 use crate::settings::Sessionless;
 
 /// A request as far as it is known.
@@ -85,6 +85,9 @@ impl Request {
         }
         if self.session.is_some() && settings.session_sources.is_empty() {
             notes.push("the service reads no session id: session_sources is empty".to_owned());
+        }
+        if seen.body != BodyRole::None && self.session_for(plan).is_none() {
+            notes.push("the body may name the session, and is not known here: give the id as the session".to_owned());
         }
         if seen.pin_header.is_present() && !plan.uses_header() {
             notes.push(format!("a pin in {} is not looked at: pin.header is never", settings.headers.pin));

@@ -117,6 +117,7 @@ impl<'p> Watcher<'p> {
             SessionSource::Cookie(name) => format!("the cookie {name}"),
             SessionSource::Query(name) => format!("the query parameter {name}"),
             SessionSource::Path(template) => format!("the path {template}"),
+            SessionSource::Body(pointer) => format!("{pointer} of the body"),
             SessionSource::Baggage(key) => format!("the baggage member {key}"),
         };
         let sources: Vec<_> = self.plan.settings.session_sources.iter().map(of).collect();

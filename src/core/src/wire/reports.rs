@@ -105,6 +105,9 @@ pub struct Hello {
     /// Whether it is alone in its filter chain.
     #[serde(default, skip_serializing_if = "Chain::is_single")]
     pub chain: Chain,
+    /// Whether bodies come to its requests that wait for them.
+    #[serde(default, skip_serializing_if = "Bodies::is_read")]
+    pub bodies: Bodies,
     /// Every service of its configuration.
     #[cfg_attr(feature = "schema", schemars(length(max = 64)))]
     pub services: Vec<HelloService>,
@@ -126,6 +129,25 @@ impl Chain {
     /// Whether there is nothing to tell.
     pub fn is_single(&self) -> bool {
         *self == Self::Single
+    }
+}
+
+/// What becomes of bodies that are to name a session, as an instance has seen from its requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Bodies {
+    /// None is known to be held back.
+    #[default]
+    Read,
+    /// They are held back: the plugin lacks `allow_on_headers_stop_iteration`.
+    Held,
+}
+
+impl Bodies {
+    /// Whether there is nothing to tell.
+    pub fn is_read(&self) -> bool {
+        *self == Self::Read
     }
 }
 

@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use proxy_wasm::types::Status;
 
+use super::HostError;
+use super::buffer::{Buffer, buffer};
 use super::headers::{Map, header};
-use super::{HostError, raw, receive};
-
-const BUFFER_CALL_RESPONSE: u32 = 4;
-const BUFFER_PLUGIN_CONFIGURATION: u32 = 7;
 
 /// A request to make.
 #[derive(Debug)]
@@ -51,18 +49,10 @@ pub fn response_status() -> Option<u16> {
 
 /// The body of the answer being handled, `size` bytes of it.
 pub fn response_body(size: usize) -> Result<Vec<u8>, HostError> {
-    buffer(BUFFER_CALL_RESPONSE, size)
+    buffer(Buffer::CallResponse, 0, size)
 }
 
 /// The plugin configuration, while it is being handed over.
 pub fn plugin_configuration() -> Result<Vec<u8>, HostError> {
-    buffer(BUFFER_PLUGIN_CONFIGURATION, usize::MAX)
-}
-
-fn buffer(buffer: u32, size: usize) -> Result<Vec<u8>, HostError> {
-    // SAFETY: both pointers are valid for the call.
-    match receive(|data, length| unsafe { raw::proxy_get_buffer_bytes(buffer, 0, size, data, length) }) {
-        Err(HostError::NOT_FOUND) => Ok(Vec::new()),
-        body => body,
-    }
+    buffer(Buffer::PluginConfiguration, 0, usize::MAX)
 }

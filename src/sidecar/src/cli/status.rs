@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use colorfast_core::ids::{ServiceName, SnapshotVersion};
 use colorfast_core::release::Phase;
 use colorfast_core::time::UnixMillis;
-use colorfast_core::wire::reports::Chain;
+use colorfast_core::wire::reports::{Bodies, Chain};
 use comfy_table::{Cell, CellAlignment};
 
 use crate::api::{MemberStatus, Recent, ServiceStatus, Serving, SlotStatus};
@@ -165,6 +165,10 @@ fn members(status: &ServiceStatus, now: UnixMillis, output: &Output) -> String {
         ]);
         if member.instances.iter().any(|instance| !instance.keyed) {
             let note = "has no keys (COLORFAST_KEYS): it neither reads nor mints pins, and decides by hash";
+            let _ = writeln!(notes, " {} {}", words::tame(&member.member), output.paint.warn(note));
+        }
+        if member.instances.iter().any(|instance| instance.bodies == Bodies::Held) {
+            let note = "cannot read session ids in bodies: set allow_on_headers_stop_iteration: true in its plugin";
             let _ = writeln!(notes, " {} {}", words::tame(&member.member), output.paint.warn(note));
         }
         if member.instances.iter().any(|instance| instance.chain == Chain::Doubled) {

@@ -143,6 +143,7 @@ impl Reports {
                 version_info: said.version_info.clone(),
                 keyed: said.keyed,
                 chain: hello.chain,
+                bodies: hello.bodies,
                 filter_version: hello.filter_version,
                 last_seen: instance.seen,
             })

@@ -21,7 +21,7 @@ pub struct Plugin {
     pub failure_policy: String,
     /// The same, in an older form.
     pub fail_open: bool,
-    /// Whether Envoy buffers bodies of requests that wait.
+    /// Whether bodies come to requests that wait.
     pub allow_on_headers_stop_iteration: bool,
 }
 

@@ -169,14 +169,14 @@ fn digest_of(code: &Code) -> Result<Option<Digest>, String> {
     Ok(fs::read(file).ok().map(|bytes| Digest::of(&bytes)))
 }
 
-/// Whether bodies of waiting requests are buffered.
+/// Whether bodies come to requests that wait for them.
 pub fn body_buffering(site: &Site<'_>, _: &Evidence) -> Vec<Finding> {
-    let found = site.plugin.allow_on_headers_stop_iteration.then(|| {
+    let found = (!site.plugin.allow_on_headers_stop_iteration).then(|| {
         Finding::note(
             "stop-iteration",
-            "allow_on_headers_stop_iteration is on",
-            "Envoy buffers the body of a request that waits, and refuses one over its buffer limit (1 MiB) with 413",
-            "leave it out: the filter waits without it as well",
+            "allow_on_headers_stop_iteration is off",
+            "session ids in bodies are not found: a service whose session_sources look there takes the next source",
+            "allow_on_headers_stop_iteration: true",
         )
     });
     found.into_iter().collect()

@@ -150,7 +150,7 @@ fn each_fault_is_one_finding() {
 #[test]
 fn prices_are_notes() {
     let mut document = shipped();
-    at(at(&mut document, HCM), WASM)["allow_on_headers_stop_iteration"] = json!(true);
+    at(at(&mut document, HCM), WASM)["allow_on_headers_stop_iteration"] = json!(false);
     let route = &mut list(at(&mut document, HCM), ROUTES)[0]["route"];
     route.as_object_mut().unwrap().remove("timeout");
     let found = diagnose(&evidence(&document));
