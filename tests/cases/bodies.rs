@@ -51,7 +51,9 @@ fn the_body_names_the_session() {
         assert!(sent.waits(), "{size}");
         let chunks: Vec<_> = document.as_bytes().chunks(size).collect();
         let (last, before) = chunks.split_last().unwrap();
-        before.iter().for_each(|chunk| drop(sent.stream.request_body(chunk).unwrap()));
+        for chunk in before {
+            assert_eq!(sent.stream.request_body(chunk).unwrap(), Action::Pause);
+        }
         sent.stream.request_body_last(last).unwrap();
         assert_eq!(placed(&sent), "green", "{size}");
         assert_eq!(sent.stream.forwarded_request_body(), document.as_bytes(), "{size}");

@@ -19,7 +19,7 @@ use crate::service::Current;
 /// How long a request waits for its body where no body has ever come to one.
 const UNPROVEN_WAIT_MS: u64 = 500;
 /// How soon behind a decision a body comes that was held.
-const HELD_MS: u64 = 2;
+const HELD_MS: u64 = 10;
 /// How many bodies must have been held.
 const HELD_ENOUGH: u8 = 2;
 

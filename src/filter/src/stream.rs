@@ -68,7 +68,7 @@ impl HttpContext for Stream {
                         vm.body_came_late(&expected.service.name, decided);
                     }
                 }
-                Progress::New | Progress::Untouched => {}
+                Progress::New | Progress::Untouched | Progress::Answered => {}
             });
         }
         self.advance()
