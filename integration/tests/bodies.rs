@@ -83,7 +83,7 @@ fn a_missing_flag_is_found_out_and_told() {
         let waits = envoy.stats("waits.need.body").await?;
         // The first were waited for in vain, and those behind them not at all: a wait is counted where there was one. On a
         // machine without time a held body may come so late that it looks like a slow client's.
-        ensure!((2..=3).contains(&waits.values().sum()), "{waits:?}");
+        ensure!((2..=3).contains(&waits.values().sum::<u64>()), "{waits:?}");
         ensure!(envoy.log()?.matches("the plugin lacks allow_on_headers_stop_iteration").count() == 1);
         let told = || async {
             let status = mesh.text("status").await?;
