@@ -93,7 +93,7 @@ impl ServiceState {
 
 fn create(service: &ServiceName, settings: &ServiceSettings) -> Result<Event, Refusal> {
     validate(service, settings)?;
-    Ok(Event::ServiceCreated { settings: settings.clone(), signing_key: KeyId(1) })
+    Ok(Event::ServiceCreated { settings: Box::new(settings.clone()), signing_key: KeyId(1) })
 }
 
 fn validate(service: &ServiceName, settings: &ServiceSettings) -> Result<(), FieldError> {
@@ -170,7 +170,7 @@ impl Check<'_> {
             return Err(Refusal::SlotInUse { slot: name.clone(), phase: slot.phase });
         }
         let changes = *settings != self.state.settings;
-        Ok(changes.then(|| Event::SettingsApplied { settings: settings.clone() }))
+        Ok(changes.then(|| Event::SettingsApplied { settings: Box::new(settings.clone()) }))
     }
 
     fn add_bundle(&self, bundle: Bundle) -> Result<Option<Event>, Refusal> {

@@ -26,14 +26,14 @@ pub enum Event {
     /// A service exists.
     ServiceCreated {
         /// Its first settings.
-        settings: ServiceSettings,
+        settings: Box<ServiceSettings>,
         /// Its first key.
         signing_key: KeyId,
     },
     /// A service has other settings.
     SettingsApplied {
         /// The settings, whole.
-        settings: ServiceSettings,
+        settings: Box<ServiceSettings>,
     },
     /// A bundle can be staged.
     BundleAdded {

@@ -113,7 +113,7 @@ impl State {
                 if self.services.contains_key(service) {
                     return Err(refuse("the service exists"));
                 }
-                let created = ServiceState::new(entry.seq, settings.clone(), *signing_key, entry.at);
+                let created = ServiceState::new(entry.seq, ServiceSettings::clone(settings), *signing_key, entry.at);
                 self.services.insert(service.clone(), created);
             }
             (Some(service), Event::BundleAdded { bundle }) => {
@@ -195,7 +195,7 @@ impl ServiceState {
                 return Err("it has no place here");
             }
             Event::SettingsApplied { settings } => {
-                self.settings = settings.clone();
+                self.settings = ServiceSettings::clone(settings);
                 self.follow_settings(at);
             }
             Event::Staged { slot, bundle, assignment } => {

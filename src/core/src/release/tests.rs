@@ -41,7 +41,7 @@ impl Story {
         let mut story = Self { log: Vec::new(), state: State::default(), now: UnixMillis(GENESIS), pace: 1_000 };
         story.append(None, Event::Genesis { epoch: Epoch(story.now), restored: None });
         let slots = ["blue", "green", "red"].map(slot).to_vec();
-        story.does(Verb::Apply { settings: ServiceSettings { slots, ..ServiceSettings::default() } });
+        story.does(Verb::Apply { settings: Box::new(ServiceSettings { slots, ..ServiceSettings::default() }) });
         for id in ["v1", "v2", "v3"] {
             let manifest = format!(r#"{{"code":"{id}","model":"m","prompts":"p"}}"#);
             let manifest: Manifest = serde_json::from_str(&manifest).unwrap();
@@ -489,14 +489,17 @@ fn bundles_never_change() {
 fn settings_keep_slots_in_use() {
     let mut story = Story::two_bundles();
     let apply = |slots: &[&str]| Verb::Apply {
-        settings: ServiceSettings { slots: slots.iter().map(|name| slot(name)).collect(), ..Default::default() },
+        settings: Box::new(ServiceSettings {
+            slots: slots.iter().map(|name| slot(name)).collect(),
+            ..Default::default()
+        }),
     };
     let refusal = story.tries(apply(&["blue", "red"])).unwrap_err();
     assert_eq!(refusal.to_string(), "settings.slots: lacks green, which is staged: recycle it first");
     story.does(apply(&["green", "blue"]));
     story.does(apply(&["green", "blue", "red"]));
     assert_eq!(story.phases(), [Phase::Live, Phase::Staged, Phase::Idle]);
-    let bad = Verb::Apply { settings: ServiceSettings { slots: Vec::new(), ..Default::default() } };
+    let bad = Verb::Apply { settings: Box::new(ServiceSettings { slots: Vec::new(), ..Default::default() }) };
     assert!(story.tries(bad).unwrap_err().to_string().starts_with("settings.slots: has 0"));
 }
 

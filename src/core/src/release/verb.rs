@@ -14,7 +14,7 @@ pub enum Verb {
     /// Creates the service, or replaces its settings.
     Apply {
         /// The new settings, whole.
-        settings: ServiceSettings,
+        settings: Box<ServiceSettings>,
     },
     /// Adds a bundle, for good.
     AddBundle {

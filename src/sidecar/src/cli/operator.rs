@@ -143,7 +143,7 @@ impl Operator {
                     .next("`service: NAME` in the file, or --service NAME")
             })?,
         };
-        self.verb_on(&service, Verb::Apply { settings }).await
+        self.verb_on(&service, Verb::Apply { settings: Box::new(settings) }).await
     }
 
     async fn add_bundle(&self, file: &Source, flag: Option<BundleId>) -> Result<Exit, Failure> {

@@ -169,7 +169,7 @@ pub(super) fn parse(body: &[u8]) -> Result<VerbRequest, ApiError> {
     let missing = || ApiError::new(Kind::BODY, "verb: is missing").at("verb");
     let name: String = within("verb", fields.remove("verb").ok_or_else(missing)?)?;
     let verb = match name.as_str() {
-        "apply" => read(fields).map(|Apply { settings }| Verb::Apply { settings }),
+        "apply" => read(fields).map(|Apply { settings }| Verb::Apply { settings: Box::new(settings) }),
         "add_bundle" => read(fields).map(|AddBundle { id, manifest }| Verb::AddBundle { id, manifest }),
         "stage" => read(fields).map(|Stage { slot, bundle }| Verb::Stage { slot, bundle }),
         "ramp" => read(fields).map(|Ramp { slot, weight, force }| Verb::Ramp { slot, weight, force }),
