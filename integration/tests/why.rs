@@ -56,7 +56,9 @@ fn why_agrees_with_the_proxy() {
         ensure!(outcome(&logged) == ["blue", "b-1", "hash"], "{logged:#}");
         ensure!(logged["logged"]["says"][1] == "as computed", "{logged:#}");
         let now = mesh.cli("why --session s-1").await?.ok()?;
-        ensure!(outcome(&now) == ["green", "g-1", "hash"], "{now:#}");
+        ensure!(outcome(&now) == ["blue", "b-1", "memory"], "{now:#}");
+        let new = mesh.cli("why --session s-2").await?.ok()?;
+        ensure!(outcome(&new) == ["green", "g-1", "hash"], "{new:#}");
         let pinned = mesh.cli(&format!("why --session s-1 --pin {pin}")).await?.ok()?;
         ensure!(outcome(&pinned) == ["blue", "b-1", "pin"], "{pinned:#}");
         ensure!(pinned["version"] == now["version"] && pinned["version"] != logged["version"], "{pinned:#}");

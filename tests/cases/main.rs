@@ -12,6 +12,7 @@ mod decisions;
 mod discovery;
 mod doubled;
 mod endurance;
+mod fleet;
 mod forged;
 mod garbage;
 mod golden;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use colorfast_core::ids::{AssignmentId, Epoch, KeyId, RunId, ServiceName, Sid};
 use colorfast_core::keys::{Ring, Secret, ServiceKeys};
 use colorfast_core::release::Phase;
+use colorfast_core::settings::AskWaitMs;
 use colorfast_core::snapshot::{BundleRef, SlotSnapshot, Snapshot};
 use colorfast_core::time::{UnixMillis, UnixSeconds};
 use colorfast_core::token::pin::{Claims, Kind, Signer};
@@ -100,6 +101,8 @@ fn of(version: u64, slots: [SlotSnapshot; 2]) -> Snapshot {
     snapshot.run_ring = snapshot.ring.clone();
     snapshot.newest_assignment = slots.iter().filter_map(|slot| slot.assignment).max();
     snapshot.slots = slots.to_vec();
+    // There is no fleet, unless a case says so.
+    snapshot.settings.memory.ask_wait_ms = AskWaitMs(0);
     snapshot
 }
 

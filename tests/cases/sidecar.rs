@@ -4,6 +4,7 @@ use colorfast_core::names;
 use colorfast_core::snapshot::{Resource, Snapshot};
 use colorfast_core::wire::discovery::{DiscoveryRequest, DiscoveryResponse};
 use colorfast_core::wire::reports::Report;
+use colorfast_core::wire::sessions::Ask;
 use colorfast_core::wire::ticket::Ticket;
 use wasm_host::{HttpCall, Vm};
 
@@ -57,6 +58,11 @@ pub fn polls(vm: &Vm) -> Vec<Poll> {
 /// The reports of a VM that are not answered, oldest first.
 pub fn reports(vm: &Vm) -> Vec<Waiting<Report>> {
     to(vm, names::REPORTS_PATH)
+}
+
+/// The questions of a VM after sessions that are not answered, oldest first.
+pub fn asks(vm: &Vm) -> Vec<Waiting<Ask>> {
+    to(vm, names::SESSIONS_PATH)
 }
 
 fn to<T: serde::de::DeserializeOwned>(vm: &Vm, path: &str) -> Vec<Waiting<T>> {

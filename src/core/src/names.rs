@@ -38,6 +38,8 @@ pub const PROPERTY_PASSED: &str = "colorfast.passed";
 pub const DISCOVERY_PATH: &str = "/v3/discovery:snapshots";
 /// Path of reports, under the sidecar's discovery address.
 pub const REPORTS_PATH: &str = "/v3/reports";
+/// Path of questions after sessions, under the sidecar's discovery address.
+pub const SESSIONS_PATH: &str = "/v3/sessions:ask";
 /// The resource type of discovery.
 pub const SNAPSHOT_TYPE_URL: &str = "type.googleapis.com/colorfast.v1.Snapshot";
 
@@ -185,6 +187,11 @@ pub mod metric {
     /// Counter: sessions that were forgotten since there was no room for them, though they had not ended.
     pub fn memory_evictions(service: &ServiceName) -> String {
         of(service, "memory_evictions")
+    }
+
+    /// Counter: sessions that the fleet was not told of, since too many were learnt at once.
+    pub fn memory_untold(service: &ServiceName) -> String {
+        of(service, "memory_untold")
     }
 
     /// Counter: polls that came to nothing: no answer, or none that discovery knows.

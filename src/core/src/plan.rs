@@ -142,6 +142,12 @@ impl Plan {
         self.secrets.is_some()
     }
 
+    /// Whether a session that a proxy does not know may be held elsewhere: the fleet is asked then. While one slot alone
+    /// holds sessions there is nowhere else.
+    pub fn asks_the_fleet(&self) -> bool {
+        self.honoured.len() > 1 && self.settings.memory.ask_wait_ms.0 > 0
+    }
+
     /// The token of a pin that a decision asked for.
     pub fn mint(&self, claims: &pin::Claims) -> Option<String> {
         self.secrets.as_ref().map(|secrets| secrets.pins.mint(claims))

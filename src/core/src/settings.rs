@@ -20,7 +20,7 @@ mod serving;
 mod session_source;
 
 pub use ages::{DrainDeadlineSeconds, FirstReturnSeconds, KeyRotationSeconds};
-pub use memory::{MemorySettings, SessionRoom};
+pub use memory::{AskWaitMs, MemorySettings, SessionRoom};
 pub use serving::{OnBundleGone, OnSlotDown, Probe, ProbeTimeoutMs};
 pub use session_source::{BodySettings, SessionSource};
 
@@ -629,6 +629,8 @@ mod tests {
             (r#"{"part_headers":{"prompts":"x-agent-slot"}}"#, "part_headers.prompts: x-agent-slot is already"),
             (r#"{"headers":{"attestation":"x-agent-pin"}}"#, "headers.attestation: x-agent-pin is already"),
             (r#"{"bootstrap_wait_ms":30001}"#, "bootstrap_wait_ms"),
+            (r#"{"memory":{"sessions":1023}}"#, "memory.sessions: is 1023"),
+            (r#"{"memory":{"ask_wait_ms":5001}}"#, "memory.ask_wait_ms: is over 5000"),
             (r#"{"on_slot_down":"wait"}"#, "unknown variant `wait`"),
             (r#"{"quarantine_seconds":-1}"#, "invalid value"),
         ];

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 pub use self::ask::{HeaderLine, Request};
 
 use self::watcher::Watcher;
-use crate::decide::{NeedSet, PinAction, PlacedBy, Reason, Step, View, Way, decide_watched};
-use crate::ids::{BundleId, ServiceName, SlotName};
+use crate::decide::{Need, NeedSet, PinAction, PlacedBy, Reason, Step, View, Way, decide_watched};
+use crate::ids::{BundleId, ServiceName, Sid, SlotName};
+use crate::memory::Remembered;
 use crate::plan::Plan;
 use crate::seen::{self, Seen};
 use crate::settings::Sessionless;
@@ -100,10 +101,18 @@ pub enum Verdict {
     NotAsked,
 }
 
+/// What is known of the memory of sessions.
+pub enum Recall<'a> {
+    /// This, by the keyed hash of the session id.
+    Fleet(&'a dyn Fn(Sid) -> Option<Remembered>),
+    /// Nothing: it is asked for a time for which nobody has kept it.
+    Unknown,
+}
+
 /// Decides for `request` by `plan` as the filter would at `now`, and tells what every rule said.
 ///
 /// What the filter would wait for is taken as not to be had.
-pub fn explain(plan: &Plan, request: &Request, now: UnixMillis) -> Explanation {
+pub fn explain(plan: &Plan, request: &Request, now: UnixMillis, recall: &Recall<'_>) -> Explanation {
     let headers = request.headers_for(plan);
     let mut seen = Seen::read(headers.iter().map(|(name, value)| (name.as_slice(), value.as_slice())), plan);
     if let Some(id) = request.session_for(plan) {
@@ -113,15 +122,20 @@ pub fn explain(plan: &Plan, request: &Request, now: UnixMillis) -> Explanation {
     let client = address
         .filter(|_| plan.settings.sessionless == Sessionless::Client && seen.session_id.is_none())
         .map(|address| seen::client(address, seen.user_agent));
-    let mut watcher = Watcher::new(plan, now.seconds());
-    let mut without = NeedSet::default();
+    let mut watcher = Watcher::new(plan, now.seconds(), matches!(recall, Recall::Fleet(_)));
+    let (mut without, mut memory) = (NeedSet::default(), None);
     let decision = loop {
         // Which slots are down is each worker's own to know.
-        let view = View { without, ..seen.view(client.as_deref()) };
+        let view = View { memory, without, ..seen.view(client.as_deref()) };
         // A draw decides only where the outcome is told as chance.
         match decide_watched(plan, &view, now, 0, &mut watcher) {
             Step::Decided(decision) => break decision,
-            Step::Needs(need) => without = without.with(need),
+            Step::Needs(need) => {
+                if let (Need::Memory(id), Recall::Fleet(recall)) = (need, recall) {
+                    memory = recall(id);
+                }
+                without = without.with(need);
+            }
         }
     };
     let chosen = decision.chosen.and_then(|chosen| Some((plan.slot(chosen.slot)?, chosen.reason)));

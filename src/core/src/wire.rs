@@ -2,4 +2,5 @@
 
 pub mod discovery;
 pub mod reports;
+pub mod sessions;
 pub mod ticket;

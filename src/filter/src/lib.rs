@@ -32,11 +32,13 @@
 //! | borrows of its maps | callbacks do not nest: resuming a stream is deferred by Envoy until the callback has returned |
 
 mod answer;
+mod asks;
 mod body;
 mod cell;
 #[cfg(feature = "crash")]
 mod crash;
 mod earlier;
+mod fleet;
 mod gone;
 mod host;
 mod leader;

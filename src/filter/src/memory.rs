@@ -4,20 +4,35 @@
 //! looked up: of two requests that begin the same session at once the first wins, and the other follows it.
 
 use colorfast_core::ids::{ServiceName, Sid};
-use colorfast_core::memory::{Bucket, Buckets, Remembered, Room};
-use colorfast_core::names::shared;
+use colorfast_core::memory::{Bucket, Buckets, RECORD, Remembered, Room, record};
+use colorfast_core::names::{metric, shared};
 use colorfast_core::settings::{PinSettings, ServiceSettings};
 use colorfast_core::time::UnixSeconds;
 
+use crate::cell::SharedCell;
 use crate::host::{self, Cas, HostError};
+use crate::metrics::Metrics;
 
 /// How often a write that lost its race is tried again. Each loss means that somebody else made progress.
 const TRIES: usize = 16;
+/// Most sessions that wait to be told to the fleet.
+const LEARNT_MAX: usize = 8_192;
 
 /// The table of one service.
 #[derive(Debug)]
 pub struct Memory {
     prefix: String,
+    /// Records that the fleet is to be told of.
+    learnt: SharedCell<Vec<u8>>,
+}
+
+/// Whether the fleet will be told of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learnt {
+    /// With the next report.
+    Noted,
+    /// Not at all: too many were learnt since the last one.
+    Lost,
 }
 
 /// Where a session stands, or would: its bucket as it was looked up.
@@ -40,10 +55,22 @@ pub enum Written {
     Refused,
 }
 
+impl Written {
+    /// What stands in memory instead of what was to be written there. Counts a session that had to make way.
+    pub fn another(self, metrics: &Metrics, service: &ServiceName) -> Option<Remembered> {
+        match self {
+            Self::Another(another) => return Some(another),
+            Self::Stands(Room::Made) => metrics.count(&metric::memory_evictions(service), 1),
+            Self::Stands(Room::Found) | Self::Refused => {}
+        }
+        None
+    }
+}
+
 impl Memory {
     /// The table of `service`.
     pub fn of(service: &ServiceName) -> Self {
-        Self { prefix: shared::memory(service) }
+        Self { prefix: shared::memory(service), learnt: SharedCell::default() }
     }
 
     /// Looks up a session by the keyed hash of its id.
@@ -52,6 +79,44 @@ impl Memory {
         let mut place = Place { id, key: self.key(buckets.of(id)), bucket: Bucket::default(), cas: Cas::ABSENT };
         place.read();
         place
+    }
+
+    /// Writes `session` down where it was looked up, unless something else stands there by now, and has the fleet told.
+    pub fn write(
+        &self,
+        place: &mut Place,
+        session: &Remembered,
+        ages: &PinSettings,
+        now: UnixSeconds,
+    ) -> (Written, Learnt) {
+        let written = place.write(session, ages, now);
+        let learnt = match written {
+            Written::Stands(_) => self.learn(place.id, session),
+            Written::Another(_) | Written::Refused => Learnt::Noted,
+        };
+        (written, learnt)
+    }
+
+    fn learn(&self, id: Sid, session: &Remembered) -> Learnt {
+        let noted = self.learnt.with(|learnt| {
+            let room = learnt.len() < LEARNT_MAX * RECORD;
+            if room {
+                learnt.extend_from_slice(&record(id, session));
+            }
+            room
+        });
+        if noted == Some(true) { Learnt::Noted } else { Learnt::Lost }
+    }
+
+    /// Whether there is something to tell the fleet.
+    pub fn has_learnt(&self) -> bool {
+        self.learnt.with(|learnt| !learnt.is_empty()) == Some(true)
+    }
+
+    /// Takes up to so many records to tell the fleet, those that were learnt first.
+    pub fn take_learnt(&self, most: usize) -> Vec<u8> {
+        let take = |learnt: &mut Vec<u8>| learnt.drain(..learnt.len().min(most * RECORD)).collect();
+        self.learnt.with(take).unwrap_or_default()
     }
 
     /// The key of a bucket, written without the machinery of formats: every session pays for it.

@@ -1,16 +1,20 @@
 //! Reports: what this VM instance tells the sidecar of itself, and of the slots that it sees.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use colorfast_core::json;
+use colorfast_core::memory::RECORD;
 use colorfast_core::names;
 use colorfast_core::snapshot::FORMAT;
 use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::discovery::Node;
 use colorfast_core::wire::reports::{Hello, HelloService, Report, ReportAck, SlotReport};
+use colorfast_core::wire::sessions::{Records, SessionsReport};
 use colorfast_core::wire::ticket::Ticket;
 
 use crate::host;
+use crate::service::Service;
 use crate::ticket;
 use crate::vm::Vm;
 use crate::watch::Watch;
@@ -47,6 +51,7 @@ struct Sections {
     says_hello: bool,
     /// The same each time that it is sent: the sidecar may have applied it though its answer got lost.
     slots: Vec<SlotReport>,
+    sessions: Vec<SessionsReport>,
 }
 
 /// A report that is out.
@@ -75,19 +80,23 @@ impl Reporter {
     /// Sends a report where one is due, once there is a ticket to show: before that the process is no member.
     pub fn tick(&mut self, vm: &Vm, node: &Node, now: UnixMillis) {
         let out = self.call.as_ref().is_some_and(|sent| now.is_within(LOST_MS, sent.at));
-        if out || !is_due(self.report_at, PACE_MS, now) {
+        let learnt = vm.services.iter().any(|service| service.memory.has_learnt());
+        // What was learnt of sessions is told at once, where the last report has been heard: a switch may follow.
+        let prompt = learnt && self.sections.is_none();
+        if out || !(prompt || is_due(self.report_at, PACE_MS, now)) {
             return;
         }
         let says_hello = is_due(self.hello_at, HELLO_MS, now);
         let tells_sessions = || is_due(self.sessions_at, SESSIONS_MS, now) && watches(vm, Watch::has_sessions);
-        if self.sections.is_none() && !says_hello && !watches(vm, Watch::is_urgent) && !tells_sessions() {
+        let has_news = || learnt || watches(vm, Watch::is_urgent) || tells_sessions();
+        if self.sections.is_none() && !says_hello && !has_news() {
             return;
         }
         let Some(ticket) = vm.tickets.shown() else { return };
         if self.sections.is_none() {
-            self.sections = Some(Sections { says_hello, slots: self.news(vm) });
+            self.sections = Some(Sections { says_hello, slots: self.news(vm), sessions: learnt_sessions(vm) });
         }
-        let Some(Sections { says_hello, slots }) = &self.sections else { return };
+        let Some(Sections { says_hello, slots, sessions }) = &self.sections else { return };
         self.report_at = now.plus_millis(PACE_MS);
         self.sessions_at = now.plus_millis(SESSIONS_MS);
         let report = Report {
@@ -97,6 +106,7 @@ impl Reporter {
             sequence: self.sequence,
             hello: says_hello.then(|| hello(vm)),
             slots: slots.clone(),
+            sessions: sessions.clone(),
         };
         let Ok(body) = serde_json::to_vec(&report) else { return };
         let call = host::Call {
@@ -138,6 +148,17 @@ impl Reporter {
         let news = watches.filter_map(|(service, watch)| watch.take(&service.name, &mut marks));
         news.take(SlotReport::ENTRIES_MAX).collect()
     }
+}
+
+/// What was learnt of sessions since the last report, as far as one document holds it.
+fn learnt_sessions(vm: &Vm) -> Vec<SessionsReport> {
+    let mut left = Records::MAX;
+    let of = |service: &Rc<Service>| {
+        let records = service.memory.take_learnt(left);
+        left -= records.len() / RECORD;
+        (!records.is_empty()).then(|| SessionsReport { service: service.name.clone(), records: Records::of(&records) })
+    };
+    vm.services.iter().filter_map(of).collect()
 }
 
 /// Whether the time of something has come that recurs within `period`. Later than that it was booked before the clock

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use colorfast_core::baggage;
 use colorfast_core::decide::{Decision, Need, NeedSet, PinAction, Reason, Step, View, Way, Why, decide};
-use colorfast_core::memory::{Remembered, Room};
+use colorfast_core::memory::Remembered;
 use colorfast_core::names::metric;
 use colorfast_core::plan::Plan;
 use colorfast_core::plugin::Direction;
@@ -14,10 +14,11 @@ use colorfast_core::time::UnixMillis;
 
 use crate::body::{Body, Told};
 use crate::earlier::{self, EarlierPass};
+use crate::fleet::{Inquiry, Word};
 use crate::gone;
 use crate::host::{self, HeaderMap, Map};
 use crate::leader;
-use crate::memory::{Place, Written};
+use crate::memory::{Learnt, Place};
 use crate::response::{Expected, Issue};
 use crate::service::{Current, Service};
 use crate::stamps;
@@ -40,6 +41,8 @@ pub struct Request {
     without: NeedSet,
     waits: Option<Wait>,
     body: Body,
+    /// What the fleet is asked after its session.
+    pub inquiry: Inquiry,
 }
 
 /// What a request waits for, and since when.
@@ -80,8 +83,9 @@ pub enum Settled {
 }
 
 impl Request {
-    /// Reads the request of the running callback; `None` where no service has it, so that it passes untouched.
-    pub fn read(vm: &Vm, is_headers_only: bool) -> Option<Self> {
+    /// Reads the request of the running callback, of the stream `context`; `None` where no service has it, so that it
+    /// passes untouched.
+    pub fn read(vm: &Vm, context: u32, is_headers_only: bool) -> Option<Self> {
         let headers = host::headers(Map::Request).ok()?;
         if vm.config.direction == Direction::Egress {
             if headers.iter().any(|(name, line)| name == b"baggage" && baggage::find(line).next().is_some()) {
@@ -113,6 +117,7 @@ impl Request {
             without: NeedSet::default(),
             waits: None,
             body: Body::new(is_headers_only),
+            inquiry: Inquiry::new(context),
         })
     }
 
@@ -189,6 +194,20 @@ impl Request {
                     }
                     place = Some(found);
                 }
+                Step::Needs(need @ Need::Fleet(id)) => {
+                    let alone = View { without: without.with(need), ..view };
+                    let proposal = match decide(plan, &alone, now, self.draw) {
+                        Step::Decided(decision) => decision.session,
+                        Step::Needs(_) => None,
+                    };
+                    let question = (id, proposal);
+                    match self.inquiry.word(vm, &self.service, plan, question, place.as_mut(), now) {
+                        Word::Waits => return Settled::Waits,
+                        Word::Knows(session) => remembered = Some(session),
+                        Word::Nothing => {}
+                    }
+                    without = without.with(need);
+                }
                 Step::Needs(need) if Self::may_wait(&self.service, &mut self.waits, vm, plan, need, now) => {
                     return Settled::Waits;
                 }
@@ -251,12 +270,11 @@ impl Request {
         now: UnixMillis,
     ) -> Option<Remembered> {
         let (Some(_), Some(session), Some(place)) = (decision.remember, decision.session, place) else { return None };
-        match place.write(&session, &plan.settings.pin, now.seconds()) {
-            Written::Another(another) => return Some(another),
-            Written::Stands(Room::Made) => vm.metrics.count(&metric::memory_evictions(&self.service.name), 1),
-            Written::Stands(Room::Found) | Written::Refused => {}
+        let (written, learnt) = self.service.memory.write(place, &session, &plan.settings.pin, now.seconds());
+        if learnt == Learnt::Lost {
+            vm.metrics.count(&metric::memory_untold(&self.service.name), 1);
         }
-        None
+        written.another(&vm.metrics, &self.service.name)
     }
 
     /// Whether what is needed may still come; the request then waits for it. Each kind of wait has its limit; what this

@@ -96,6 +96,9 @@ impl Context for Root {
 
     fn on_http_call_response(&mut self, token: u32, _: usize, body_size: usize, _: usize) {
         let (Some(vm), Some(agent)) = (&self.vm, &mut self.agent) else { return };
+        if vm.asks.answer(vm, token, body_size) {
+            return;
+        }
         let now = host::now();
         let Agent { node, leaders, reporter } = agent;
         let answered = reporter.answer(vm, token, body_size, now)
@@ -123,6 +126,7 @@ impl RootContext for Root {
         self.guard.iter_mut().for_each(|guard| guard.tick(now));
         if self.agent.is_none() {
             self.agent = Agent::new(vm, self.generation);
+            self.agent.iter().for_each(|agent| vm.asks.introduce(&agent.node, self.context));
         }
         // Workers that have no request compile here, so that their next request finds the plan made.
         for service in &vm.services {

@@ -42,12 +42,18 @@ impl Stream {
     }
 }
 
-impl Context for Stream {}
+impl Context for Stream {
+    fn on_http_call_response(&mut self, token: u32, _: usize, body_size: usize, _: usize) {
+        if let Some(vm) = &self.vm {
+            vm.asks.answer(vm, token, body_size);
+        }
+    }
+}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, is_headers_only: bool) -> Action {
         let Some(vm) = &self.vm else { return Action::Continue };
-        let request = Request::read(vm, is_headers_only);
+        let request = Request::read(vm, self.context, is_headers_only);
         self.state.with(|progress| *progress = request.map_or(Progress::Untouched, Progress::Waiting));
         match self.state.with(|progress| progress.settle(vm)) {
             Some(Flow::Goes) | None => Action::Continue,
@@ -107,7 +113,9 @@ impl HttpContext for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         let waits = self.state.with(|progress| matches!(progress, Progress::Waiting(_)));
-        if let (Some(vm), Some(true)) = (&self.vm, waits) {
+        let Some(vm) = &self.vm else { return };
+        vm.asks.forget(self.context);
+        if waits == Some(true) {
             vm.waiting.remove(self.context);
         }
     }

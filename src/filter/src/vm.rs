@@ -14,6 +14,7 @@ use colorfast_core::rendezvous;
 use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::reports::Chain;
 
+use crate::asks::Asks;
 use crate::body::BodyWaits;
 use crate::host;
 use crate::metrics::Metrics;
@@ -38,6 +39,8 @@ pub struct Vm {
     pub waiting: Waiting,
     /// Whether bodies come to requests that wait.
     pub bodies: BodyWaits,
+    /// Questions after sessions.
+    pub asks: Asks,
     /// When the process was first configured.
     pub started: UnixMillis,
     clock: Cell<UnixMillis>,
@@ -69,6 +72,7 @@ impl Vm {
             metrics: Metrics::default(),
             waiting: Waiting::default(),
             bodies: BodyWaits::default(),
+            asks: Asks::default(),
             started: first_configuration(now),
             clock: Cell::new(now),
             draws: Draws::seeded(now),

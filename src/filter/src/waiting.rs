@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use colorfast_core::memory::Remembered;
 use hashbrown::HashMap;
 
 use crate::cell::SharedCell;
@@ -76,6 +77,29 @@ impl Waiting {
     /// Forgets a stream that has been settled by its own callback, or is gone.
     pub fn remove(&self, context: u32) {
         self.0.with(|streams| streams.remove(&context));
+    }
+
+    /// The fleet has told a waiting stream what it asked for: it goes on, as far as it can. Leaves it the effective context.
+    pub fn told(&self, vm: &Vm, context: u32, session: Option<Remembered>) {
+        let stream = self.0.with(|streams| streams.get(&context).map(Rc::clone)).flatten();
+        let Some(stream) = stream else { return };
+        if host::set_effective_context(context).is_err() {
+            return;
+        }
+        let flow = stream.with(|progress| {
+            if let Progress::Waiting(request) = progress {
+                request.inquiry.told(session);
+            }
+            progress.settle(vm)
+        });
+        match flow {
+            Some(Flow::Goes) => {
+                self.remove(context);
+                let _ = host::resume_request();
+            }
+            Some(Flow::Ends) => self.remove(context),
+            Some(Flow::Waits) | None => {}
+        }
     }
 
     /// Tries every waiting stream again and resumes those that are settled. Called by the root `root`, which is the

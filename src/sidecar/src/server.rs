@@ -35,6 +35,7 @@ mod problem;
 mod reports;
 mod run;
 mod serving;
+mod sessions;
 mod sidecar;
 mod status;
 mod tickets;

@@ -75,6 +75,8 @@ fn steps(
                     view.without = view.without.with(need);
                 }
             }
+            // The tables have one proxy alone.
+            Step::Needs(need @ Need::Fleet(_)) => view.without = view.without.with(need),
             Step::Needs(need) => {
                 let wait = match need {
                     Need::Snapshot(Why::Bootstrap) => Wait::Bootstrap,

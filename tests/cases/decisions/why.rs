@@ -3,23 +3,22 @@
 use colorfast_core::decide::Reason;
 use colorfast_core::plan::Plan;
 use colorfast_core::time::UnixMillis;
-use colorfast_core::why::{HeaderLine, Outcome, Request, Verdict, explain};
+use colorfast_core::why::{HeaderLine, Outcome, Recall, Request, Verdict, explain};
 
 use super::native::ARRIVED;
 use super::table::Case;
 use crate::decisions::table::Bytes;
 
-/// Checks one row. A redirect's second pass cannot be asked about, nor can what is no text, or what a proxy remembers.
+/// Checks one row. A redirect's second pass cannot be asked about, nor can what is no text.
 pub fn check(case: &Case) {
-    if case.given.remembered.is_some() {
-        return;
-    }
     let Some(request) = request(case).filter(|_| case.request.earlier_pass.is_none()) else { return };
     let (name, wanted) = (&case.name, &case.wanted);
     let plan = Plan::compile(&case.given.snapshot(), case.given.keys().as_ref()).unwrap();
     let waited: u64 = wanted.waits_for.iter().map(|wait| wait.limit_ms()).sum();
     let now = UnixMillis(ARRIVED.0 + waited);
-    let explained = explain(&plan, &request, now);
+    let remembered = case.given.remembered(ARRIVED.seconds());
+    let recall = |id| remembered.iter().find(|(known, _)| *known == id).map(|(_, session)| *session);
+    let explained = explain(&plan, &request, now, &Recall::Fleet(&recall));
     let (slots, reason) = match &explained.outcome {
         Outcome::Slot { slot, reason, .. } => (vec![slot.as_str()], Some(*reason)),
         Outcome::Chance { shares, reason } => (shares.iter().map(|share| share.slot.as_str()).collect(), Some(*reason)),

@@ -43,7 +43,7 @@ pub fn rule(
     now: UnixSeconds,
     watch: &mut impl Observer,
 ) -> Found {
-    let known = match recall(view, id) {
+    let known = match recall(plan, view, id, now) {
         Ok(known) => known,
         Err(need) => return Found::Needs(need),
     };
@@ -96,7 +96,7 @@ pub fn beside_pin(
     now: UnixSeconds,
 ) -> Result<Option<Sid>, Beside> {
     let Some(id) = id.filter(|_| claims.kind == Kind::Free || pin != PinAction::Keep) else { return Ok(None) };
-    let known = recall(view, id).map_err(Beside::Needs)?;
+    let known = recall(plan, view, id, now).map_err(Beside::Needs)?;
     let held = known.filter(|known| matches!(judge(plan, known, now), Judged::Holds(_)));
     match held {
         Some(known) if claims.kind == Kind::Free && known.assignment != claims.assignment => Err(Beside::Another),
@@ -111,10 +111,15 @@ pub fn of_pin(claims: &Claims) -> Remembered {
     Remembered { assignment, sid, began, seen: refreshed }
 }
 
-/// What is remembered under `id`, once it was looked for.
-fn recall(view: &View<'_>, id: Sid) -> Result<Option<Remembered>, Need> {
-    let need = Need::Memory(id);
-    if view.memory.is_none() && !view.without.contains(need) { Err(need) } else { Ok(view.memory) }
+/// What is remembered under `id`, once it was looked for: by this proxy first, and where that is nothing that holds, by
+/// the fleet, while several slots hold sessions.
+fn recall(plan: &Plan, view: &View<'_>, id: Sid, now: UnixSeconds) -> Result<Option<Remembered>, Need> {
+    let (here, fleet) = (Need::Memory(id), Need::Fleet(id));
+    if view.memory.is_none() && !view.without.contains(here) {
+        return Err(here);
+    }
+    let holds = view.memory.is_some_and(|known| !matches!(judge(plan, &known, now), Judged::Gone(_)));
+    if holds || !plan.asks_the_fleet() || view.without.contains(fleet) { Ok(view.memory) } else { Err(fleet) }
 }
 
 fn judge(plan: &Plan, session: &Remembered, now: UnixSeconds) -> Judged {

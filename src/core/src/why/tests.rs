@@ -9,6 +9,8 @@ use crate::token::preview;
 
 const NOW: UnixMillis = UnixMillis(1_767_225_600_000);
 const DAY: u64 = 86_400;
+/// The fleet remembers no session.
+const NOTHING: Recall<'_> = Recall::Fleet(&|_| None);
 
 fn keys() -> ServiceKeys {
     let ring = [(KeyId(1), Secret::new([1; 32]))].into();
@@ -71,14 +73,14 @@ fn said(explained: &Explanation, rule: Reason) -> (Verdict, &str) {
 fn every_rule_says_one_thing() {
     let plan = plan(0);
     let request = Request { session: Some("alpha".into()), ..Request::default() };
-    let explained = explain(&plan, &request, NOW);
+    let explained = explain(&plan, &request, NOW, &NOTHING);
     let rules: Vec<_> = explained.rules.iter().map(|said| said.rule).collect();
     assert_eq!(rules, Reason::ALL);
     let wanted = [
         (Reason::Preview, Verdict::DidNotApply, "no token in x-agent-preview"),
         (Reason::Run, Verdict::DidNotApply, "no agent.run in the baggage"),
         (Reason::Pin, Verdict::DidNotApply, "no pin in x-agent-pin"),
-        (Reason::Memory, Verdict::DidNotApply, "what the proxies remember is not known here"),
+        (Reason::Memory, Verdict::DidNotApply, "the fleet remembers no session of this id"),
         (Reason::Hash, Verdict::Applied, "the session id is placed by weight: blue 100% alone takes new sessions"),
         (Reason::Random, Verdict::NotAsked, "not asked"),
     ];
@@ -99,7 +101,7 @@ fn gone_sessions_are_refused_where_told_so() {
     let (broken, old) = (pin(&plan, 99, 60, 60), pin(&plan, 99, 8 * DAY, 60));
     let ask = |plan: &Plan, pins: &[&String]| {
         let pins = pins.iter().map(|pin| (*pin).clone()).collect();
-        explain(plan, &Request { session: Some("alpha".into()), pins, ..Request::default() }, NOW)
+        explain(plan, &Request { session: Some("alpha".into()), pins, ..Request::default() }, NOW, &NOTHING)
     };
     assert_ne!(ask(&plan, &[&broken]).outcome, Outcome::Gone);
     plan.settings.on_bundle_gone = crate::settings::OnBundleGone::Refuse;
@@ -126,7 +128,7 @@ fn refused_pins_say_why() {
     ];
     for (pin, wanted) in cases {
         let request = Request { pins: vec![pin], ..Request::default() };
-        let explained = explain(&plan, &request, NOW);
+        let explained = explain(&plan, &request, NOW, &NOTHING);
         let (_, found) = said(&explained, Reason::Pin);
         assert!(found.contains(wanted), "{found}\nlacks {wanted}");
     }
@@ -145,7 +147,7 @@ fn previews_say_where_they_lead() {
     for (slot, ends_in, verdict, wanted) in cases {
         let token = preview_token(&plan, slot, ends_in);
         let request = Request { headers: vec![header("X-Agent-Preview", &token)], ..Request::default() };
-        assert_eq!(said(&explain(&plan, &request, NOW), Reason::Preview), (verdict, wanted));
+        assert_eq!(said(&explain(&plan, &request, NOW, &NOTHING), Reason::Preview), (verdict, wanted));
     }
 }
 
@@ -153,7 +155,7 @@ fn previews_say_where_they_lead() {
 #[test]
 fn chance_and_scores() {
     let plan = plan(2_500);
-    let explained = explain(&plan, &Request::default(), NOW);
+    let explained = explain(&plan, &Request::default(), NOW, &NOTHING);
     let Outcome::Chance { shares, reason: Reason::Random } = &explained.outcome else { panic!("{explained:?}") };
     assert_eq!(shares.len(), 2);
     assert_eq!(said(&explained, Reason::Random), (Verdict::Applied, "by chance and weight: blue 75%, green 25%"));
@@ -161,8 +163,40 @@ fn chance_and_scores() {
         headers: vec![header("x-agent-session", "a"), header("x-agent-slot", "green")],
         ..Request::default()
     };
-    let explained = explain(&plan, &request, NOW);
+    let explained = explain(&plan, &request, NOW, &NOTHING);
     let (_, scores) = said(&explained, Reason::Hash);
     assert!(scores.contains("blue scores ") && scores.ends_with("the highest wins"), "{scores}");
     assert!(explained.notes[0].contains("forged_headers"), "{:?}", explained.notes);
+}
+
+/// What the fleet remembers decides, and is told with its ages; what is not known is said to be so.
+#[test]
+fn memory_is_told() {
+    let plan = plan(0);
+    let ago = |seconds: u64| UnixSeconds(NOW.seconds().0 - seconds);
+    let held = |assignment: u64, began: u64, seen: u64| Remembered {
+        assignment: AssignmentId(assignment),
+        sid: crate::ids::Sid(7),
+        began: ago(began),
+        seen: ago(seen),
+    };
+    let request = Request { session: Some("alpha".into()), ..Request::default() };
+    let cases = [
+        (
+            held(102, 7_200, 60),
+            Verdict::Applied,
+            "the session holds assignment 102 (began 2 h ago, seen 1 min ago): green is at it",
+        ),
+        (held(99, 60, 60), Verdict::DidNotApply, "it is broken or gone: blue is at 101, green is at 102"),
+        (held(102, 8 * DAY, 60), Verdict::DidNotApply, "it began longer ago than max-age"),
+        (held(102, 2 * DAY, 2 * DAY), Verdict::DidNotApply, "it was idle for too long"),
+        (held(103, 60, 60), Verdict::DidNotApply, "it is newer than any of this version"),
+    ];
+    for (session, verdict, words) in cases {
+        let explained = explain(&plan, &request, NOW, &Recall::Fleet(&|_| Some(session)));
+        let found = said(&explained, Reason::Memory);
+        assert!(found.0 == verdict && found.1.ends_with(words), "{found:?}\nlacks {words}");
+    }
+    let explained = explain(&plan, &request, NOW, &Recall::Unknown);
+    assert!(said(&explained, Reason::Memory).1.starts_with("what was remembered then is not known"));
 }

@@ -17,6 +17,7 @@ use crate::token::{pin, preview, run};
 pub struct Watcher<'p> {
     plan: &'p Plan,
     now: UnixSeconds,
+    knows_memory: bool,
     unkeyed: bool,
     preview: Vec<String>,
     run: Vec<String>,
@@ -26,10 +27,12 @@ pub struct Watcher<'p> {
 }
 
 impl<'p> Watcher<'p> {
-    pub fn new(plan: &'p Plan, now: UnixSeconds) -> Self {
+    /// One that knows the fleet's memory, or does not.
+    pub fn new(plan: &'p Plan, now: UnixSeconds, knows_memory: bool) -> Self {
         Self {
             plan,
             now,
+            knows_memory,
             unkeyed: false,
             preview: Vec::new(),
             run: Vec::new(),
@@ -79,10 +82,7 @@ impl<'p> Watcher<'p> {
             Reason::Memory if seen.session_id.is_none() && !self.is_placed_by_run() => {
                 "the request names no session".to_owned()
             }
-            Reason::Memory => self.memory.clone().unwrap_or_else(|| {
-                "what the proxies remember is not known here: one that has seen the session keeps it where it began"
-                    .to_owned()
-            }),
+            Reason::Memory => self.memory.clone().unwrap_or_else(|| self.not_remembered().to_owned()),
             Reason::Hash => match self.placed {
                 Some((PlacedBy::Session, key)) => format!("the session id is placed by weight: {}", self.scores(key)),
                 Some((PlacedBy::Run, key)) => format!("the run's id is placed by weight: {}", self.scores(key)),
@@ -95,6 +95,13 @@ impl<'p> Watcher<'p> {
                     weights => format!("by chance and weight: {weights}"),
                 },
             },
+        }
+    }
+
+    fn not_remembered(&self) -> &'static str {
+        match self.knows_memory {
+            true => "the fleet remembers no session of this id",
+            false => "what was remembered then is not known: a proxy that had seen the session kept it where it began",
         }
     }
 
@@ -223,7 +230,7 @@ impl<'p> Watcher<'p> {
 
 impl Observer for Watcher<'_> {
     fn begins(&mut self) {
-        *self = Self::new(self.plan, self.now);
+        *self = Self::new(self.plan, self.now, self.knows_memory);
     }
 
     fn unkeyed(&mut self) {

@@ -8,6 +8,7 @@ use crate::ids::{AssignmentId, ServiceName, SlotName};
 use crate::json::record;
 use crate::time::UnixSeconds;
 use crate::wire::discovery::Node;
+use crate::wire::sessions::SessionsReport;
 use crate::wire::ticket::Ticket;
 
 /// One report of one VM instance.
@@ -32,6 +33,10 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = SlotReport::ENTRIES_MAX)))]
     pub slots: Vec<SlotReport>,
+    /// The sessions that the instance has learnt since the last report, or seen again after a while.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 64)))]
+    pub sessions: Vec<SessionsReport>,
 }
 
 /// What was seen of one assignment's upstream: numbers of answers that were looked at, not of all that passed.

@@ -31,6 +31,7 @@ use super::observations::Observations;
 use super::openapi::{About, Api};
 use super::problem::ApiError;
 use super::reports::Reports;
+use super::sessions::Sessions;
 use crate::store::Log;
 
 /// Longest body: a bundle with all its tools is a small part of it.
@@ -53,6 +54,8 @@ pub struct Control {
     pub observations: Arc<Observations>,
     /// Who holds slots.
     pub holdings: Holdings,
+    /// What the fleet remembers of sessions.
+    pub sessions: Arc<Sessions>,
     /// What happened.
     pub log: Arc<dyn Log>,
     /// Copies of the store.

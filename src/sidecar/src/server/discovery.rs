@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use colorfast_core::error::FieldError;
 use colorfast_core::ids::{ServiceName, SnapshotVersion};
-use colorfast_core::names::{DISCOVERY_PATH, REPORTS_PATH, SNAPSHOT_TYPE_URL};
+use colorfast_core::names::{DISCOVERY_PATH, REPORTS_PATH, SESSIONS_PATH, SNAPSHOT_TYPE_URL};
 use colorfast_core::release::Refusal;
 use colorfast_core::wire::discovery::{DiscoveryRequest, DiscoveryResponse};
 use colorfast_core::wire::ticket::Ticket;
@@ -31,6 +31,7 @@ use super::members::{Heard, MemberId, Members, Said, Sending, TurnedAway};
 use super::openapi::{About, Api, Operation};
 use super::problem::{ApiError, Kind};
 use super::reports::{self, Reports};
+use super::sessions::{self, Sessions};
 use super::tickets::Tickets;
 use crate::store::Outage;
 
@@ -76,6 +77,8 @@ pub struct Proxies {
     pub discovery: Arc<Discovery>,
     /// Reports.
     pub reports: Arc<Reports>,
+    /// The fleet's memory of sessions.
+    pub sessions: Arc<Sessions>,
 }
 
 impl FromRef<Proxies> for Arc<Discovery> {
@@ -90,10 +93,16 @@ impl FromRef<Proxies> for Arc<Reports> {
     }
 }
 
+impl FromRef<Proxies> for Arc<Sessions> {
+    fn from_ref(proxies: &Proxies) -> Self {
+        proxies.sessions.clone()
+    }
+}
+
 /// The routes of the discovery address.
-pub fn routes(discovery: Arc<Discovery>, reports: Arc<Reports>, gate: Gate) -> Router {
+pub fn routes(proxies: Proxies, gate: Gate) -> Router {
     let (routes, _) = described();
-    http::guarded(routes.with_state(Proxies { discovery, reports }), gate, BODY_MAX)
+    http::guarded(routes.with_state(proxies), gate, BODY_MAX)
 }
 
 /// The routes, and the document that describes them. A route is added here together with its description.
@@ -101,6 +110,7 @@ pub fn described() -> (Router<Proxies>, Value) {
     Api::new()
         .post(DISCOVERY_PATH, snapshots, describe_snapshots)
         .post(REPORTS_PATH, reports::receive, reports::describe_receive)
+        .post(SESSIONS_PATH, sessions::ask, sessions::describe_ask)
         .finish(&ABOUT)
 }
 

@@ -10,6 +10,7 @@ use colorfast_core::ids::{ServiceName, SnapshotVersion};
 use colorfast_core::sketch::Sketch;
 use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::reports::{Hello, Report, ReportAck, SlotReport};
+use colorfast_core::wire::sessions::{Records, SessionsReport};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -21,6 +22,7 @@ use super::members::{MemberId, Members, is_number};
 use super::observations::Observations;
 use super::openapi::Operation;
 use super::problem::{ApiError, Kind};
+use super::sessions::Sessions;
 use super::tickets::Tickets;
 use crate::api::InstanceStatus;
 use crate::store::Ephemera;
@@ -53,13 +55,15 @@ struct Instance {
     hello: Option<Hello>,
 }
 
-/// Where what reports tell of slots goes.
+/// Where what reports tell goes.
 #[derive(Debug)]
 pub struct Told {
-    /// What was seen of their agents.
+    /// What was seen of the agents of slots.
     pub observations: Arc<Observations>,
-    /// Who holds them.
+    /// Who holds slots.
     pub accounts: Arc<Accounts>,
+    /// What was learnt of sessions.
+    pub sessions: Arc<Sessions>,
 }
 
 /// Whether a report is news.
@@ -93,6 +97,7 @@ impl Reports {
             hello.services.retain(|said| services.contains(&said.name));
         }
         report.slots.retain(|seen| services.contains(&seen.service));
+        report.sessions.retain(|learnt| services.contains(&learnt.service));
         let known = self.ephemera.scan(&prefix(member));
         let place = key(member, &report.instance);
         if known.len() >= INSTANCES_MAX && !known.iter().any(|(key, _)| *key == place) {
@@ -126,6 +131,7 @@ impl Reports {
                 self.told.observations.add(seen, now);
                 self.told.accounts.add(&source, seen, now);
             }
+            self.told.sessions.learn(&report.sessions, now);
         }
         ReportAck { acknowledged }
     }
@@ -197,6 +203,7 @@ fn validate(report: &mut Report) -> Result<MemberId, FieldError> {
         return Err(FieldError::new("sequence", "is 0, but the first report of an instance is 1"));
     }
     validate_slots(&report.slots)?;
+    validate_sessions(&report.sessions)?;
     let Some(hello) = &mut report.hello else { return Ok(member) };
     if hello.filter_version.len() > TEXT_MAX || !hello.filter_version.bytes().all(|b| b.is_ascii_graphic()) {
         let rule = format!("is not a version: at most {TEXT_MAX} printable ASCII characters");
@@ -220,6 +227,20 @@ fn validate(report: &mut Report) -> Result<MemberId, FieldError> {
         service.version_info = version.to_string();
     }
     Ok(member)
+}
+
+fn validate_sessions(sessions: &[SessionsReport]) -> Result<(), FieldError> {
+    if sessions.len() > SERVICES_MAX {
+        let found = sessions.len();
+        return Err(FieldError::new("sessions", format!("has {found} entries, at most {SERVICES_MAX} are allowed")));
+    }
+    match sessions.iter().position(|learnt| learnt.records.sessions().is_none()) {
+        Some(index) => {
+            let rule = format!("are not whole records in base64url without padding, {} at most", Records::MAX);
+            Err(FieldError::new(format!("sessions[{index}].records"), rule))
+        }
+        None => Ok(()),
+    }
 }
 
 fn validate_slots(slots: &[SlotReport]) -> Result<(), FieldError> {

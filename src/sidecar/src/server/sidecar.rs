@@ -16,7 +16,7 @@ use super::authority::{Authority, Known, Opened, Writer};
 use super::control::{self, Control};
 use super::copies::Backups;
 use super::directory::Directory;
-use super::discovery::{self, Discovery};
+use super::discovery::{self, Discovery, Proxies};
 use super::ending::Ending;
 use super::errands::Errands;
 use super::gate::{Api, Gate};
@@ -25,6 +25,7 @@ use super::leases::Leases;
 use super::members::Members;
 use super::observations::Observations;
 use super::reports::{Reports, Told};
+use super::sessions::Sessions;
 use super::tickets::Tickets;
 use super::tokens::Token;
 use super::{clock, files};
@@ -42,6 +43,7 @@ const EXPIRY: Duration = Duration::from_secs(5);
 pub struct Sidecar {
     store: Arc<Sqlite>,
     members: Arc<Members>,
+    sessions: Arc<Sessions>,
     /// What members prove themselves by.
     #[cfg(test)]
     pub tickets: Arc<Tickets>,
@@ -87,7 +89,9 @@ impl Sidecar {
         // An instance is shown for as long as its proxy is a member, at least.
         let kept = member_ttl * 2;
         let accounts = Arc::new(Accounts::new(directory.clone(), store.clone()));
-        let told = Told { observations: observations.clone(), accounts: accounts.clone() };
+        let sessions = Sessions::new(directory.clone(), members.clone(), tickets.clone(), store.clone());
+        let sessions = Arc::new(sessions);
+        let told = Told { observations: observations.clone(), accounts: accounts.clone(), sessions: sessions.clone() };
         let reports = Arc::new(Reports::new(members.clone(), tickets.clone(), store.clone(), told, kept));
         let ending = Ending::new();
         let (authority, orders) = Authority::new();
@@ -104,6 +108,7 @@ impl Sidecar {
             reports: reports.clone(),
             observations,
             holdings,
+            sessions: sessions.clone(),
             log: store.clone(),
             backups: Backups::new(store.clone(), folder)?,
             access: access.clone(),
@@ -111,7 +116,10 @@ impl Sidecar {
         };
         let gate = |api, token| Gate::new(api, token, access.clone(), auth_failures);
         Ok(Self {
-            discovery: discovery::routes(Arc::new(discovery), reports, gate(Api::Discovery, discovery_token)),
+            discovery: discovery::routes(
+                Proxies { discovery: Arc::new(discovery), reports, sessions: sessions.clone() },
+                gate(Api::Discovery, discovery_token),
+            ),
             control: control::routes(Arc::new(control), gate(Api::Control, control_token)),
             #[cfg(test)]
             tickets: tickets.clone(),
@@ -119,6 +127,7 @@ impl Sidecar {
             writer: tokio::spawn(async move { Ok(writer.run(orders).await?) }),
             store,
             members,
+            sessions,
             ending,
         })
     }
@@ -128,7 +137,7 @@ impl Sidecar {
         [
             tokio::spawn(self.errands.clone().run()),
             tokio::spawn(flush_behind(self.store.clone())),
-            tokio::spawn(drop_expired(self.store.clone())),
+            tokio::spawn(drop_expired(self.store.clone(), self.sessions.clone())),
             tokio::spawn(lapse(self.members.clone())),
         ]
     }
@@ -177,11 +186,12 @@ async fn flush_behind(ephemera: Arc<dyn Ephemera>) {
     }
 }
 
-async fn drop_expired(ephemera: Arc<dyn Ephemera>) {
+async fn drop_expired(ephemera: Arc<dyn Ephemera>, sessions: Arc<Sessions>) {
     let mut tick = tokio::time::interval(EXPIRY);
     loop {
         tick.tick().await;
         ephemera.expire(clock::now());
+        sessions.recount();
     }
 }
 

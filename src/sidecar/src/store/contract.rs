@@ -142,6 +142,7 @@ pub async fn ephemera_answer_at_once<P: Place>() {
     store.remove("a/2");
     assert_eq!(found("a/").count(), 2);
     assert_eq!(found("").count(), 4);
+    assert_eq!((store.count("a/"), store.count(""), store.count("c")), (2, 4, 0));
 }
 
 /// What was flushed is there after a restart, removals too; what was not may be lost, and never comes back half.

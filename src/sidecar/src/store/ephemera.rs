@@ -32,6 +32,9 @@ pub trait Ephemera: fmt::Debug + Send + Sync {
     /// Every key that starts with `prefix`, with its value, in order of key.
     fn scan(&self, prefix: &str) -> Vec<(String, Vec<u8>)>;
 
+    /// How many keys start with `prefix`.
+    fn count(&self, prefix: &str) -> usize;
+
     /// Removes what has expired by `now`.
     fn expire(&self, now: UnixMillis);
 

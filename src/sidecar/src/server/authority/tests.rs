@@ -21,6 +21,7 @@ use crate::server::members::Members;
 use crate::server::observations::Observations;
 use crate::server::reports::{Reports, Told};
 use crate::server::rig::{LIMIT, Rig};
+use crate::server::sessions::Sessions;
 use crate::server::tickets::Tickets;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Answer, AppendError, Head, LeaseError, Log, Record, Secrets};
@@ -110,7 +111,9 @@ impl Scene {
         let observations = Arc::new(Observations::new(directory.clone(), store.clone()));
         let accounts = Arc::new(Accounts::new(directory.clone(), store.clone()));
         let tickets = Arc::new(Tickets::load(store.as_ref()).await.unwrap());
-        let told = Told { observations: observations.clone(), accounts: accounts.clone() };
+        let sessions = Sessions::new(directory.clone(), members.clone(), tickets.clone(), store.clone());
+        let told =
+            Told { observations: observations.clone(), accounts: accounts.clone(), sessions: Arc::new(sessions) };
         let ttl = std::time::Duration::from_secs(90);
         let reports = Arc::new(Reports::new(members.clone(), tickets, store.clone(), told, ttl));
         let holdings = Holdings { leases: Leases::new(store.clone()), accounts, members: members.clone(), reports };

@@ -7,7 +7,7 @@ use axum::extract::State;
 use colorfast_core::ids::ServiceName;
 use colorfast_core::plan::Plan;
 use colorfast_core::snapshot::Snapshot;
-use colorfast_core::why::{Explanation, explain};
+use colorfast_core::why::{Explanation, Recall, explain};
 
 use super::Control;
 use crate::api::WhyRequest;
@@ -47,7 +47,11 @@ pub async fn why(
     let plan = Plan::compile(&snapshot, Some(&published.keys));
     let plan =
         plan.map_err(|error| ApiError::new(Kind::OUTAGE, format!("the snapshot cannot be decided by: {error}")))?;
-    Ok(Json(explain(&plan, &asked.request, asked.at.unwrap_or_else(clock::now))))
+    // Memory is kept as it is now.
+    let fleet = |id| control.sessions.get(&published, id);
+    let is_now = asked.at.is_none() && asked.version.is_none_or(|version| version == published.snapshot.version);
+    let recall = if is_now { Recall::Fleet(&fleet) } else { Recall::Unknown };
+    Ok(Json(explain(&plan, &asked.request, asked.at.unwrap_or_else(clock::now), &recall)))
 }
 
 impl Control {

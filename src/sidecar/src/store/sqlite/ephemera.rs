@@ -85,6 +85,11 @@ impl Ephemera for Sqlite {
         found.map(|(key, value)| (key.clone(), value.bytes.clone())).collect()
     }
 
+    fn count(&self, prefix: &str) -> usize {
+        let memory = self.memory.lock();
+        memory.values.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix)).count()
+    }
+
     fn expire(&self, now: UnixMillis) {
         let mut memory = self.memory.lock();
         let Memory { values, unsaved } = &mut *memory;

@@ -1,0 +1,122 @@
+//! Questions after sessions that this proxy does not know: to the sidecar, for the fleet.
+//!
+//! A question is a call of the root context, whichever callback makes it: it must not end with a stream whose client is
+//! impatient, and the root may ask for a stream that has waited for something else before. Its answer comes back to
+//! whatever context the SDK has booked it on, and goes from here to the stream that waits for it. A worker has no more
+//! questions out than [`OUT_MAX`]: the next request does without.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use colorfast_core::ids::{ServiceName, Sid};
+use colorfast_core::json;
+use colorfast_core::memory::Remembered;
+use colorfast_core::names;
+use colorfast_core::wire::discovery::Node;
+use colorfast_core::wire::sessions::{Ask, Records, Told};
+
+use crate::cell::SharedCell;
+use crate::host;
+use crate::vm::Vm;
+
+/// Most questions of one worker that are out.
+const OUT_MAX: usize = 64;
+/// Largest answer that is read: it holds one record.
+const ANSWER_MAX: usize = 512;
+
+/// The questions of one root and its streams.
+#[derive(Debug, Default)]
+pub struct Asks {
+    /// The token of each call that is out, and the context of the stream that waits for it.
+    out: SharedCell<Vec<(u32, u32)>>,
+    /// Who asks; known from the first tick on.
+    node: SharedCell<Option<Node>>,
+    root: Cell<u32>,
+}
+
+/// What the fleet is asked for.
+#[derive(Debug)]
+pub struct Question<'a> {
+    /// The service.
+    pub service: &'a ServiceName,
+    /// The keyed hash of the session id.
+    pub id: Sid,
+    /// What the proxy will do where the fleet knows nothing.
+    pub proposal: Remembered,
+    /// How long the request waits.
+    pub wait: Duration,
+}
+
+/// Why there is no question out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unasked {
+    /// There are too many already.
+    Full,
+    /// The sidecar cannot be asked: it does not know this process, or there is no way to it.
+    NoWay,
+}
+
+impl Asks {
+    /// Who asks from now on, and as which root context.
+    pub fn introduce(&self, node: &Node, root: u32) {
+        self.root.set(root);
+        self.node.with(|known| *known = Some(node.clone()));
+    }
+
+    /// Asks for the stream `context`, which is the effective context before and after.
+    ///
+    /// # Errors
+    /// Says why it could not.
+    pub fn ask(&self, vm: &Vm, context: u32, question: &Question<'_>) -> Result<(), Unasked> {
+        if self.out.with(|out| out.len()).is_none_or(|out| out >= OUT_MAX) {
+            return Err(Unasked::Full);
+        }
+        let node = self.node.with(|node| node.clone()).flatten().ok_or(Unasked::NoWay)?;
+        let ticket = Some(vm.tickets.shown().ok_or(Unasked::NoWay)?);
+        let proposal = Records::one(question.id, &question.proposal);
+        let ask = Ask { node, ticket, service: question.service.clone(), proposal };
+        let body = serde_json::to_vec(&ask).map_err(|_| Unasked::NoWay)?;
+        let root = self.root.get();
+        host::set_effective_context(root).map_err(|_| Unasked::NoWay)?;
+        let call = host::call(&host::Call {
+            cluster: &vm.config.sidecar_cluster,
+            path: names::SESSIONS_PATH,
+            token: vm.token.as_deref(),
+            body: &body,
+            timeout: question.wait,
+        });
+        let _ = host::set_effective_context(context);
+        let token = call.map_err(|_| Unasked::NoWay)?;
+        self.out.with(|out| out.push((token, context)));
+        Ok(())
+    }
+
+    /// Handles an answer; `false` where the token is none of these. The root is the effective context when this returns.
+    pub fn answer(&self, vm: &Vm, token: u32, body_size: usize) -> bool {
+        let context = self.out.with(|out| {
+            let place = out.iter().position(|(known, _)| *known == token)?;
+            Some(out.swap_remove(place).1)
+        });
+        let Some(context) = context.flatten() else { return false };
+        let root = self.root.get();
+        // The answer lies with the root, whatever context the SDK has made the effective one.
+        let _ = host::set_effective_context(root);
+        vm.waiting.told(vm, context, told(body_size));
+        let _ = host::set_effective_context(root);
+        true
+    }
+
+    /// A stream is gone: nobody waits for its answer.
+    pub fn forget(&self, context: u32) {
+        self.out.with(|out| out.retain(|(_, waits)| *waits != context));
+    }
+}
+
+/// What the answer being handled says.
+fn told(body_size: usize) -> Option<Remembered> {
+    if host::response_status() != Some(200) || body_size > ANSWER_MAX {
+        return None;
+    }
+    let told: Told = json::read(&host::response_body(body_size).ok()?).ok()?;
+    told.session.only().map(|(_, session)| session)
+}

@@ -1,0 +1,185 @@
+//! The fleet's memory as a proxy uses it: what it tells, what it asks, and what it does without an answer.
+
+use colorfast_core::ids::{AssignmentId, Sid};
+use colorfast_core::keys::SidHasher;
+use colorfast_core::memory::Remembered;
+use colorfast_core::settings::AskWaitMs;
+use colorfast_core::snapshot::Snapshot;
+use colorfast_core::time::UnixSeconds;
+use colorfast_core::wire::sessions::{Ask, Records, Told};
+use wasm_host::{Action, HeaderPause};
+
+use crate::proxy::{Proxy, Worker};
+use crate::releases::{BLUE, GREEN, blue_live, green_live, keys};
+use crate::request::{Request, Sent};
+use crate::sidecar::{self, Waiting};
+
+/// How long a request waits in these cases.
+const WAIT_MS: u64 = 20;
+
+/// The snapshot whose proxies ask the fleet.
+fn asking(mut snapshot: Snapshot) -> Snapshot {
+    snapshot.settings.memory.ask_wait_ms = AskWaitMs(WAIT_MS as u32);
+    snapshot
+}
+
+fn sid(id: &str) -> Sid {
+    SidHasher::new(&keys(&[1]).sid).sid(id.as_bytes())
+}
+
+/// The one question that is out.
+fn question(worker: &Worker) -> Waiting<Ask> {
+    let mut asks = sidecar::asks(worker);
+    assert_eq!(asks.len(), 1, "questions that are out");
+    asks.remove(0)
+}
+
+/// The fleet remembers that the session of a question holds `assignment`.
+fn tell(question: Waiting<Ask>, assignment: AssignmentId) {
+    let (id, proposal) = question.says.proposal.only().unwrap();
+    let session = Remembered { assignment, ..proposal };
+    let told = Told { session: Records::one(id, &session) };
+    question.answer(200, serde_json::to_vec(&told).unwrap());
+}
+
+fn went(sent: &Sent) -> (Option<String>, Option<String>) {
+    (sent.slot(), sent.decision())
+}
+
+fn to(slot: &str, rule: &str) -> (Option<String>, Option<String>) {
+    (Some(slot.to_owned()), Some(rule.to_owned()))
+}
+
+/// Kept: a session that another proxy knows goes on where it is; the question names it by its keyed hash alone, and is
+/// asked once.
+#[test]
+fn the_fleet_knows_where_a_session_is() {
+    for pause in [HeaderPause::All, HeaderPause::Headers] {
+        let proxy = Proxy::chat().header_pause(pause);
+        let worker = proxy.with(&asking(green_live(2)));
+        let sent = worker.send(Request::new().session("alpha"));
+        assert!(sent.waits());
+        let asked = question(&worker);
+        let (id, proposal) = asked.says.proposal.only().unwrap();
+        assert_eq!((id, proposal.assignment, proposal.sid), (sid("alpha"), GREEN, sid("alpha")));
+        assert!(!asked.call.text().contains("alpha"));
+        assert_eq!(u64::from(asked.call.timeout_ms), WAIT_MS);
+        tell(asked, BLUE);
+        assert_eq!(went(&sent), to("blue", "memory"));
+        assert_eq!(went(&worker.send(Request::new().session("alpha"))), to("blue", "memory"));
+        assert!(sidecar::asks(&worker).is_empty(), "what was told is remembered here");
+        assert_eq!(proxy.count("waits.need.fleet.end.met"), 1);
+    }
+}
+
+/// Kept: a session that nobody knows begins as the proxy has proposed, with its pin.
+#[test]
+fn a_proposal_that_stands_begins_the_session() {
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&asking(green_live(2)));
+    let sent = worker.send(Request::new().session("alpha"));
+    tell(question(&worker), GREEN);
+    assert_eq!(went(&sent), to("green", "hash"));
+    assert_eq!(sent.pin().map(|pin| pin.assignment), Some(GREEN));
+}
+
+/// Last good: without an answer, with a useless one, or with nobody there, the request goes on by itself within the limit,
+/// and that is counted; a body that comes meanwhile does not let it go unstamped.
+#[test]
+fn no_answer_costs_a_request_its_wait_at_most() {
+    type End = fn(Waiting<Ask>);
+    let ends: [End; 5] = [
+        |asked| asked.time_out(),
+        |asked| asked.refuse(),
+        |asked| asked.answer(500, ""),
+        |asked| asked.answer(200, "{}"),
+        |asked| asked.answer(200, r#"{"session":"AAAA"}"#),
+    ];
+    let proxy = Proxy::chat().header_pause(HeaderPause::Headers);
+    let worker = proxy.with(&asking(green_live(2)));
+    for (number, end) in ends.into_iter().enumerate() {
+        let post = Request::new().instead(":method", "POST").session(format!("session-{number}"));
+        let sent = Sent::headers_before_body(worker.stream(), post);
+        assert_eq!(sent.stream.request_body_last("{}").unwrap(), Action::Pause);
+        assert!(sent.waits());
+        end(question(&worker));
+        assert_eq!(went(&sent), to("green", "hash"), "{number}");
+    }
+    assert_eq!(proxy.count("waits.need.fleet.end.timeout"), 5);
+    let sent = worker.send(Request::new().session("beta"));
+    proxy.wait(WAIT_MS);
+    worker.tick();
+    assert_eq!(went(&sent), to("green", "hash"), "the tick ends a wait whose call says nothing");
+    tell(question(&worker), BLUE);
+    assert_eq!(
+        went(&worker.send(Request::new().session("beta"))),
+        to("green", "memory"),
+        "a late word changes nothing"
+    );
+}
+
+/// Bounded: a worker has 64 questions out and no more; the next request does without, and a client that leaves frees its
+/// place.
+#[test]
+fn questions_do_not_pile_up() {
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&asking(green_live(2)));
+    let waiting: Vec<_> = (0..64).map(|n| worker.send(Request::new().session(format!("session-{n}")))).collect();
+    assert!(waiting.iter().all(Sent::waits));
+    let next = worker.send(Request::new().session("one more"));
+    assert_eq!(went(&next), to("green", "hash"));
+    assert_eq!(proxy.count("waits.need.fleet.end.full"), 1);
+    drop(waiting.into_iter().map(|sent| sent.stream.finish().unwrap()).collect::<Vec<_>>());
+    assert!(worker.send(Request::new().session("another")).waits());
+}
+
+/// Cheap: while one slot alone holds sessions nothing is asked, nor for a session that a pin keeps.
+#[test]
+fn nothing_is_asked_without_need() {
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&asking(blue_live(1)));
+    let sent = worker.send(Request::new().session("alpha"));
+    assert_eq!(went(&sent), to("blue", "hash"));
+    let pin = sent.answered(&[]).get("x-agent-pin").unwrap().to_vec();
+    worker.hear(&asking(green_live(2)));
+    let other = Proxy::chat();
+    let elsewhere = other.with(&asking(green_live(2)));
+    let sent = elsewhere.send(Request::new().session("alpha").pin(&pin));
+    assert_eq!(went(&sent), to("blue", "pin"));
+    assert!(sidecar::asks(&elsewhere).is_empty() && sidecar::asks(&worker).is_empty());
+}
+
+/// Kept: what a worker learns is told with the next tick, whole and once; what was not heard is told again.
+#[test]
+fn what_is_learnt_is_told_at_the_next_tick() {
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&asking(blue_live(1)));
+    worker.tick();
+    let acknowledge = |sequence: u64| format!(r#"{{"acknowledged":{sequence}}}"#);
+    let hello = sidecar::reports(&worker).remove(0);
+    let first = hello.says.sequence;
+    hello.answer(200, acknowledge(first));
+    for n in 0..3 {
+        worker.send(Request::new().session(format!("session-{n}")));
+    }
+    worker.send(Request::new());
+    proxy.wait(20);
+    worker.tick();
+    let report = sidecar::reports(&worker).remove(0);
+    let [learnt] = report.says.sessions.as_slice() else { panic!("{:?}", report.says) };
+    let now = UnixSeconds(worker.now().as_secs());
+    let wanted: Vec<_> = (0..3)
+        .map(|n| sid(&format!("session-{n}")))
+        .map(|id| (id, Remembered { assignment: BLUE, sid: id, began: now, seen: now }))
+        .collect();
+    assert_eq!(learnt.records.sessions(), Some(wanted));
+    let told = report.says.sessions.clone();
+    report.answer(503, "");
+    proxy.run(1_020, [&worker]);
+    let again = sidecar::reports(&worker).remove(0);
+    assert_eq!(again.says.sessions, told);
+    again.answer(200, acknowledge(first + 1));
+    worker.send(Request::new().session("session-0"));
+    proxy.run(500, [&worker]);
+    assert!(sidecar::reports(&worker).is_empty(), "what is known is not told again");
+}
