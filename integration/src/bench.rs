@@ -29,6 +29,8 @@ mod upstream;
 mod variants;
 mod wire;
 
+pub use stats::Latency;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 

@@ -38,6 +38,8 @@ pub struct Done {
     pub told: Instant,
     /// From the append to the last acknowledgement, as the sidecar says.
     pub confirmed_after: Duration,
+    /// How long proxies took to get ready before it; nothing where there was nothing to get ready for.
+    pub prepared_after: Duration,
     /// The version that it made.
     pub version: u64,
 }
@@ -215,7 +217,10 @@ impl Mesh {
         else {
             bail!("`{line}` was not confirmed: {answer:#}");
         };
-        Ok(Done { asked, told, confirmed_after: Duration::from_secs_f64(after / 1000.0), version })
+        let before = &answer["preparation"];
+        let prepared = before["took_ms"].as_f64().unwrap_or_default();
+        let span = |millis: f64| Duration::from_secs_f64(millis / 1000.0);
+        Ok(Done { asked, told, confirmed_after: span(after), prepared_after: span(prepared), version })
     }
 
     /// What `colorfast status` says of `chat`.

@@ -28,10 +28,12 @@ fn the_report_has_what_is_documented() {
         documented(&report)?;
         requests(&report["requests"])?;
         for confirmation in list(&report["confirmation"])? {
-            for latency in [&confirmation["command_ms"], &confirmation["sidecar_ms"]] {
+            for latency in [&confirmation["command_ms"], &confirmation["prepared_ms"], &confirmation["sidecar_ms"]] {
                 ordered(latency, &["min", "p50", "p99", "max"])?;
             }
-            let [command, sidecar] = ["command_ms", "sidecar_ms"].map(|of| confirmation[of]["min"].as_f64());
+            let [command, prepared, sidecar] =
+                ["command_ms", "prepared_ms", "sidecar_ms"].map(|of| confirmation[of]["min"].as_f64());
+            ensure!(prepared > Some(0.0), "a switch moved weight before anybody was ready: {confirmation:#}");
             ensure!(sidecar < command, "the operator was told before the sidecar knew: {confirmation:#}");
         }
         let starts = &report["starts"];

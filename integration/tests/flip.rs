@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use integration::access_log::Entry;
 use integration::http::{Line, Protocol};
-use integration::mesh::{Done, ask, fresh};
+use integration::mesh::{Done, SLOTS, ask, fresh};
 use integration::{Envoy, EnvoyConfig, Load, Mesh, Plan, Report, names, scenario, wait};
 use serde_json::json;
 
@@ -31,7 +31,8 @@ const BY_ENVOY: [(&str, u16); 2] = [("/missing", 404), ("/down", 503)];
 #[test]
 fn sessions_keep_their_bundle_through_flips() {
     scenario(async {
-        let mesh = Mesh::start().await?;
+        // Both proxies place sessions by themselves: the fleet, once asked, would tell the second what the first has done.
+        let mesh = Mesh::with(json!({"memory": {"ask_wait_ms": 0}}), &SLOTS).await?;
         let envoys = [mesh.join(config(&mesh, "edge-1")?).await?, mesh.join(config(&mesh, "edge-2")?).await?];
         let targets = [envoys[0].address(), envoys[1].address()];
         let load = Load::start(Plan { think: Duration::from_millis(10), ..Plan::new(targets.to_vec()) })?;

@@ -20,6 +20,7 @@ const WAIT_MS: u64 = 20;
 /// The snapshot whose proxies ask the fleet.
 fn asking(mut snapshot: Snapshot) -> Snapshot {
     snapshot.settings.memory.ask_wait_ms = AskWaitMs(WAIT_MS as u32);
+    snapshot.flush = (snapshot.version > 1).then_some(snapshot.version);
     snapshot
 }
 
@@ -182,4 +183,58 @@ fn what_is_learnt_is_told_at_the_next_tick() {
     worker.send(Request::new().session("session-0"));
     proxy.run(500, [&worker]);
     assert!(sidecar::reports(&worker).is_empty(), "what is known is not told again");
+}
+
+/// Kept: a snapshot that has proxies flush is answered with all that was learnt, and only then with its number, once for
+/// each; a worker that has learnt nothing says so at once.
+#[test]
+fn a_flush_is_told_when_all_is_told() {
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&asking(blue_live(1)));
+    worker.tick();
+    let mut sequence = 0;
+    let mut next = || {
+        let report = sidecar::reports(&worker).remove(0);
+        sequence = report.says.sequence;
+        let told = report.says.sessions.clone();
+        report.answer(200, format!(r#"{{"acknowledged":{sequence}}}"#));
+        told.into_iter().map(|told| (told.records.sessions().unwrap().len(), told.flushed)).collect::<Vec<_>>()
+    };
+    assert_eq!(next(), [], "nothing was asked");
+    for n in 0..Records::MAX + 3 {
+        worker.send(Request::new().session(format!("session-{n}")));
+    }
+    worker.hear(&asking(blue_live(2)));
+    worker.tick();
+    assert_eq!(next(), [(Records::MAX, None)]);
+    proxy.wait(20);
+    worker.tick();
+    assert_eq!(next(), [(3, Some(2))]);
+    proxy.run(500, [&worker]);
+    assert!(sidecar::reports(&worker).is_empty(), "it is told once");
+    worker.hear(&asking(green_live(3)));
+    worker.tick();
+    assert_eq!(next(), [(0, Some(3))]);
+}
+
+/// Kept: a snapshot that comes while the fleet is asked does not move the session that was proposed, whether the answer
+/// comes or not: the fleet has it by then.
+#[test]
+fn a_switch_while_the_fleet_is_asked_moves_nothing() {
+    for answers in [true, false] {
+        let proxy = Proxy::chat();
+        let mut before = asking(blue_live(2));
+        before.flush = Some(2);
+        let worker = proxy.with(&before);
+        let sent = worker.send(Request::new().session("alpha"));
+        let asked = question(&worker);
+        worker.hear(&asking(green_live(3)));
+        if answers {
+            tell(asked, BLUE)
+        } else {
+            asked.time_out()
+        }
+        assert_eq!(went(&sent), to("blue", "memory"), "answered: {answers}");
+        assert_eq!(went(&worker.send(Request::new().session("alpha"))), to("blue", "memory"));
+    }
 }

@@ -26,7 +26,9 @@ pub struct Confirmation {
     pub switches: u32,
     /// What the operator waits: from the start of `colorfast switch` to its end, its process included.
     pub command_ms: Latency,
-    /// From the append to the last acknowledgement, as the sidecar says.
+    /// From the order until every member asks the fleet and has told it its sessions, before any weight moves.
+    pub prepared_ms: Latency,
+    /// From the append of the switch to the last acknowledgement, as the sidecar says.
     pub sidecar_ms: Latency,
 }
 
@@ -51,7 +53,7 @@ pub async fn measure(size: &Size, progress: &Progress) -> Result<Vec<Confirmatio
         come = members - real;
         mesh.until_current(members as usize).await?;
 
-        let (mut command, mut sidecar) = (Vec::new(), Vec::new());
+        let (mut command, mut prepared, mut sidecar) = (Vec::new(), Vec::new(), Vec::new());
         for nth in 0..WARM_UP + size.switches {
             progress.part(
                 &format!("switches with {members} members"),
@@ -62,12 +64,13 @@ pub async fn measure(size: &Size, progress: &Progress) -> Result<Vec<Confirmatio
             let done = mesh.does(&format!("switch {slot}")).await?;
             if nth >= WARM_UP {
                 command.push((done.told - done.asked).as_secs_f64() * 1e3);
+                prepared.push(done.prepared_after.as_secs_f64() * 1e3);
                 sidecar.push(done.confirmed_after.as_secs_f64() * 1e3);
             }
         }
         ensure!(mesh.members().await?.len() == members as usize, "a member came or went");
-        let (command_ms, sidecar_ms) = (Latency::of(command), Latency::of(sidecar));
-        all.push(Confirmation { members, envoys: real, switches: size.switches, command_ms, sidecar_ms });
+        let [command_ms, prepared_ms, sidecar_ms] = [command, prepared, sidecar].map(Latency::of);
+        all.push(Confirmation { members, envoys: real, switches: size.switches, command_ms, prepared_ms, sidecar_ms });
     }
     Ok(all)
 }

@@ -133,12 +133,14 @@ fn confirmation(report: &Report) -> Result<Markup> {
         p.quiet {
             "Two real Envoys (one, with one member), all other members simulated on the same machine; milliseconds. "
             "“Command” is what the operator waits for, the process of " code { "colorfast switch" } " included; "
-            "“sidecar” is from the append to the last acknowledgement."
+            "“ready” is the first part of a switch, in which proxies come to ask the fleet and tell it their sessions; "
+            "“sidecar” is from the append of the second part to the last acknowledgement."
         }
         (PreEscaped(chart))
         table {
             tr {
                 th { "members" } th { "switches" } th { "command p50" } th { "p99" } th { "worst" }
+                th { "ready p50" } th { "p99" } th { "worst" }
                 th { "sidecar p50" } th { "p99" } th { "worst" }
             }
             @for of in &report.confirmation {
@@ -146,6 +148,7 @@ fn confirmation(report: &Report) -> Result<Markup> {
                     td { (of.members) } td { (of.switches) }
                     @for ms in [
                         of.command_ms.p50, of.command_ms.p99, of.command_ms.max,
+                        of.prepared_ms.p50, of.prepared_ms.p99, of.prepared_ms.max,
                         of.sidecar_ms.p50, of.sidecar_ms.p99, of.sidecar_ms.max,
                     ] {
                         td { (format!("{ms:.1}")) }

@@ -41,11 +41,21 @@ pub fn summary(report: &Report) -> String {
     }
     if !report.confirmation.is_empty() {
         let rows = report.confirmation.iter().map(|of| {
-            let (command, sidecar) = (&of.command_ms, &of.sidecar_ms);
-            let times = [command.p50, command.p99, sidecar.p50, sidecar.p99].map(|ms| format!("{ms:.1}"));
+            let (command, prepared, sidecar) = (&of.command_ms, &of.prepared_ms, &of.sidecar_ms);
+            let times = [command.p50, command.p99, prepared.p50, prepared.p99, sidecar.p50, sidecar.p99]
+                .map(|ms| format!("{ms:.1}"));
             [of.members.to_string()].into_iter().chain(times).collect()
         });
-        parts.push(table(&["switch confirmed, members", "command p50 ms", "p99 ms", "sidecar p50 ms", "p99 ms"], rows));
+        let head = [
+            "switch confirmed, members",
+            "command p50 ms",
+            "p99 ms",
+            "ready p50 ms",
+            "p99 ms",
+            "sidecar p50 ms",
+            "p99 ms",
+        ];
+        parts.push(table(&head, rows));
     }
     if let Some(starts) = &report.starts {
         parts.push(format!(

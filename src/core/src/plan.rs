@@ -49,6 +49,8 @@ pub struct Plan {
     pub version: SnapshotVersion,
     /// The settings of that snapshot.
     pub settings: ServiceSettings,
+    /// While it is there, the fleet is asked after sessions; a new number has it told what was learnt before.
+    pub flush: Option<u64>,
     pub(crate) roles: Roles,
     /// The sources of session ids that stand in bodies, by their place in the settings.
     pub(crate) pointers: Vec<(usize, Pointer)>,
@@ -117,6 +119,7 @@ impl Plan {
             takers: takers.into_iter().map(|(position, _)| index(position)).collect(),
             honoured: honoured.filter_map(|(position, slot)| Some((slot.assignment?, index(position)))).collect(),
             newest_assignment: snapshot.newest_assignment,
+            flush: snapshot.flush,
             slots: snapshot.slots.iter().map(|slot| SlotPlan::compile(slot, snapshot)).collect(),
             secrets: Secrets::compile(snapshot, keys)?,
         })
@@ -145,7 +148,7 @@ impl Plan {
     /// Whether a session that a proxy does not know may be held elsewhere: the fleet is asked then. While one slot alone
     /// holds sessions there is nowhere else.
     pub fn asks_the_fleet(&self) -> bool {
-        self.honoured.len() > 1 && self.settings.memory.ask_wait_ms.0 > 0
+        self.flush.is_some() && self.settings.memory.ask_wait_ms.0 > 0
     }
 
     /// The token of a pin that a decision asked for.

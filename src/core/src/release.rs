@@ -6,6 +6,7 @@
 //!
 //! The state is a pure fold over the log. Whatever a fold needs (times, numbers, choices) stands in the event.
 
+mod asking;
 mod check;
 mod entry;
 mod event;
@@ -27,7 +28,7 @@ pub use refusal::Refusal;
 pub use restore::LostFuture;
 pub use ring::{KeyDuty, KeyState, KeyStep, RingState};
 pub use serving::{Mismatch, Observed, ProbeOutcome, Serving};
-pub use state::{FoldError, Live, ServiceState, SlotState, State};
+pub use state::{Asking, FoldError, Live, ServiceState, SlotState, State};
 pub use verb::{Force, Pins, Verb};
 
 #[cfg(test)]

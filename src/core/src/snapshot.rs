@@ -46,6 +46,10 @@ pub struct Snapshot {
     /// The newest assignment that the log has given to this service. Pins above it are not broken, only newer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest_assignment: Option<AssignmentId>,
+    /// While it is there, proxies ask the fleet after sessions that they do not know. Each new number has them tell all
+    /// that they have learnt before it, and say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flush: Option<u64>,
     /// One entry for each slot of the settings, in their order.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 8)))]
     pub slots: Vec<SlotSnapshot>,
@@ -56,7 +60,7 @@ record!(
     PassedOver,
     (service),
     [format, slots],
-    [epoch, version, settings, ring, run_ring, newest_assignment],
+    [epoch, version, settings, ring, run_ring, newest_assignment, flush],
     |fields| Self::empty(fields.required("service")?)
 );
 
@@ -147,6 +151,7 @@ impl Snapshot {
             ring: None,
             run_ring: None,
             newest_assignment: None,
+            flush: None,
             slots,
         }
     }

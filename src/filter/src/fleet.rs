@@ -81,23 +81,23 @@ impl Inquiry {
             self.ends(vm, service, if unasked == Unasked::Full { "full" } else { "no_way" });
             return Word::Nothing;
         }
-        match self.state {
-            State::Asked { since, .. } if now.is_within(wait, since) => Word::Waits,
-            State::Asked { .. } | State::Told { session: None, .. } => {
-                self.ends(vm, service, "timeout");
-                Word::Nothing
-            }
-            State::Told { proposal, session: Some(session) } => {
-                self.ends(vm, service, "met");
-                if session.agrees_with(&proposal) {
-                    return Word::Nothing;
-                }
-                let written = place.map(|place| place.write(&session, &plan.settings.pin, now.seconds()));
-                let another = written.and_then(|written| written.another(&vm.metrics, &service.name));
-                Word::Knows(another.unwrap_or(session))
-            }
-            State::Unasked | State::Over => Word::Nothing,
+        let (proposal, told) = match self.state {
+            State::Asked { since, .. } if now.is_within(wait, since) => return Word::Waits,
+            State::Asked { proposal, .. } => (proposal, None),
+            State::Told { proposal, session } => (proposal, session),
+            State::Unasked | State::Over => return Word::Nothing,
+        };
+        self.ends(vm, service, if told.is_some() { "met" } else { "timeout" });
+        // A question that was not answered may have been heard all the same.
+        let stands = told.unwrap_or(proposal);
+        // A snapshot that has come since would have another session begin, but this one has begun.
+        let unmoved = question.1.is_some_and(|alone| alone.assignment == stands.assignment);
+        if unmoved && stands.agrees_with(&proposal) {
+            return Word::Nothing;
         }
+        let written = place.map(|place| service.memory.write(place, &stands, &plan.settings.pin, now.seconds()).0);
+        let another = written.and_then(|written| written.another(&vm.metrics, &service.name));
+        Word::Knows(another.unwrap_or(stands))
     }
 
     fn ends(&mut self, vm: &Vm, service: &Service, end: &str) {

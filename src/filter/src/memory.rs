@@ -3,6 +3,8 @@
 //! A session is looked up with one host call, and written down with one more, by compare-and-swap over the bucket that was
 //! looked up: of two requests that begin the same session at once the first wins, and the other follows it.
 
+use std::cell::Cell;
+
 use colorfast_core::ids::{ServiceName, Sid};
 use colorfast_core::memory::{Bucket, Buckets, RECORD, Remembered, Room, record};
 use colorfast_core::names::{metric, shared};
@@ -24,6 +26,8 @@ pub struct Memory {
     prefix: String,
     /// Records that the fleet is to be told of.
     learnt: SharedCell<Vec<u8>>,
+    /// The flush that the fleet has heard of.
+    flushed: Cell<Option<u64>>,
 }
 
 /// Whether the fleet will be told of a session.
@@ -70,7 +74,7 @@ impl Written {
 impl Memory {
     /// The table of `service`.
     pub fn of(service: &ServiceName) -> Self {
-        Self { prefix: shared::memory(service), learnt: SharedCell::default() }
+        Self { prefix: shared::memory(service), learnt: SharedCell::default(), flushed: Cell::new(None) }
     }
 
     /// Looks up a session by the keyed hash of its id.
@@ -111,6 +115,16 @@ impl Memory {
     /// Whether there is something to tell the fleet.
     pub fn has_learnt(&self) -> bool {
         self.learnt.with(|learnt| !learnt.is_empty()) == Some(true)
+    }
+
+    /// The flush that the fleet is to hear of, where all is taken that it is to be told.
+    pub fn emptied_for(&self, flush: Option<u64>) -> Option<u64> {
+        flush.filter(|_| self.flushed.get() != flush && !self.has_learnt())
+    }
+
+    /// The fleet has heard of a flush.
+    pub fn has_flushed(&self, flush: u64) {
+        self.flushed.set(Some(flush));
     }
 
     /// Takes up to so many records to tell the fleet, those that were learnt first.

@@ -80,7 +80,7 @@ impl Reporter {
     /// Sends a report where one is due, once there is a ticket to show: before that the process is no member.
     pub fn tick(&mut self, vm: &Vm, node: &Node, now: UnixMillis) {
         let out = self.call.as_ref().is_some_and(|sent| now.is_within(LOST_MS, sent.at));
-        let learnt = vm.services.iter().any(|service| service.memory.has_learnt());
+        let learnt = vm.services.iter().any(|service| service.memory.has_learnt() || emptied(vm, service).is_some());
         // What was learnt of sessions is told at once, where the last report has been heard: a switch may follow.
         let prompt = learnt && self.sections.is_none();
         if out || !(prompt || is_due(self.report_at, PACE_MS, now)) {
@@ -131,8 +131,13 @@ impl Reporter {
         let ack = body.and_then(|body| json::read::<ReportAck>(&body).ok());
         if ack.is_some_and(|ack| ack.acknowledged >= self.sequence) {
             self.sequence += 1;
-            if self.sections.take().is_some_and(|sections| sections.says_hello) {
+            let Some(Sections { says_hello, sessions, .. }) = self.sections.take() else { return true };
+            if says_hello {
                 self.hello_at = now.plus_millis(HELLO_MS);
+            }
+            for SessionsReport { service: name, flushed, .. } in &sessions {
+                let service = vm.services.iter().find(|service| service.name == *name);
+                service.zip(*flushed).into_iter().for_each(|(service, flush)| service.memory.has_flushed(flush));
             }
         }
         true
@@ -156,9 +161,17 @@ fn learnt_sessions(vm: &Vm) -> Vec<SessionsReport> {
     let of = |service: &Rc<Service>| {
         let records = service.memory.take_learnt(left);
         left -= records.len() / RECORD;
-        (!records.is_empty()).then(|| SessionsReport { service: service.name.clone(), records: Records::of(&records) })
+        let flushed = emptied(vm, service);
+        let is_news = !records.is_empty() || flushed.is_some();
+        is_news.then(|| SessionsReport { service: service.name.clone(), records: Records::of(&records), flushed })
     };
     vm.services.iter().filter_map(of).collect()
+}
+
+/// The flush that the fleet is to hear of from this instance, which has nothing more to tell. What is decided from now on
+/// is decided by the snapshot that asked for it.
+fn emptied(vm: &Vm, service: &Service) -> Option<u64> {
+    service.memory.emptied_for(service.current(&vm.metrics)?.plan.flush)
 }
 
 /// Whether the time of something has come that recurs within `period`. Later than that it was booked before the clock

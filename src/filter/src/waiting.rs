@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use colorfast_core::memory::Remembered;
-use hashbrown::HashMap;
 
 use crate::cell::SharedCell;
 use crate::host;
@@ -64,25 +63,30 @@ impl Progress {
     }
 }
 
-/// The waiting streams of one root, by context id.
+/// The waiting streams of one root, in order of their context ids.
 #[derive(Debug, Default)]
-pub struct Waiting(SharedCell<HashMap<u32, Stream>>);
+pub struct Waiting(SharedCell<Vec<(u32, Stream)>>);
 
 impl Waiting {
     /// Notes that a stream waits.
     pub fn add(&self, context: u32, stream: &Stream) {
-        self.0.with(|streams| streams.insert(context, Rc::clone(stream)));
+        self.0.with(|streams| {
+            if let Err(place) = find(streams, context) {
+                streams.insert(place, (context, Rc::clone(stream)));
+            }
+        });
     }
 
     /// Forgets a stream that has been settled by its own callback, or is gone.
     pub fn remove(&self, context: u32) {
-        self.0.with(|streams| streams.remove(&context));
+        self.0.with(|streams| find(streams, context).ok().map(|place| streams.remove(place)));
     }
 
     /// The fleet has told a waiting stream what it asked for: it goes on, as far as it can. Leaves it the effective context.
     pub fn told(&self, vm: &Vm, context: u32, session: Option<Remembered>) {
-        let stream = self.0.with(|streams| streams.get(&context).map(Rc::clone)).flatten();
-        let Some(stream) = stream else { return };
+        let found =
+            self.0.with(|streams| streams.get(find(streams, context).ok()?).map(|(_, stream)| Rc::clone(stream)));
+        let Some(stream) = found.flatten() else { return };
         if host::set_effective_context(context).is_err() {
             return;
         }
@@ -109,7 +113,7 @@ impl Waiting {
         if streams.is_empty() {
             return;
         }
-        let mut still = HashMap::new();
+        let mut still = Vec::new();
         for (context, stream) in streams {
             // A stream whose context is gone needs no answer.
             if host::set_effective_context(context).is_err() {
@@ -118,10 +122,15 @@ impl Waiting {
             match stream.with(|progress| progress.settle(vm)) {
                 Some(Flow::Goes) => drop(host::resume_request()),
                 Some(Flow::Ends) => {}
-                Some(Flow::Waits) | None => drop(still.insert(context, stream)),
+                Some(Flow::Waits) | None => still.push((context, stream)),
             }
         }
         self.0.with(|streams| *streams = still);
         let _ = host::set_effective_context(root);
     }
+}
+
+/// Where a stream stands, or would.
+fn find(streams: &[(u32, Stream)], context: u32) -> Result<usize, usize> {
+    streams.binary_search_by_key(&context, |(known, _)| *known)
 }

@@ -37,10 +37,25 @@ pub struct VerbResponse {
     /// Whether the verb was carried out earlier, under the same idempotency key: `version` and `changed` are of then.
     #[serde(default, skip_serializing_if = "is_false")]
     pub repeated: bool,
+    /// How proxies got ready before any weight moved; absent where there was nothing to get ready for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preparation: Option<Preparation>,
     /// The service now.
     pub status: ServiceStatus,
     /// How far the proxies are with `version`.
     pub confirmation: Confirmation,
+}
+
+/// The first part of a verb that moves weight: proxies ask the fleet from then on, and have told it what they know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Preparation {
+    /// The version that asked them to.
+    pub version: u64,
+    /// How long it was waited for, one second at most.
+    pub took_ms: Millis,
+    /// The members that were not ready by then, in order of name: sessions begun there just before may move.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub laggards: Vec<String>,
 }
 
 /// The header that makes a verb safe to send again: 1 to 128 printable ASCII characters, bare or as a quoted string.

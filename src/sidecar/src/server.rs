@@ -30,6 +30,7 @@ mod logging;
 mod members;
 mod observations;
 mod openapi;
+mod preparing;
 mod probe;
 mod problem;
 mod reports;

@@ -3,6 +3,7 @@
 use crate::bundle::Bundle;
 use crate::error::FieldError;
 use crate::ids::{AssignmentId, BundleId, KeyId, ServiceName, SlotName};
+use crate::release::asking;
 use crate::release::event::{Event, Left};
 use crate::release::holding::{Held, Holding};
 use crate::release::phase::Phase;
@@ -75,6 +76,7 @@ impl State {
             Verb::SetDeadline { slot, within_seconds } => check.set_deadline(slot, *within_seconds),
             Verb::RotateKeys => ring::rotate(state).map(Some),
             Verb::TurnKeys => Ok(ring::turn(state, at)),
+            Verb::Settle => Ok(asking::settled(state, at).then_some(Event::Settled)),
             Verb::RetireKey { key, force } => ring::retire(state, *key, force.as_ref(), at).map(Some),
             Verb::Recycle { slot, force } => check.recycle(slot, force.as_ref()).map(Some),
         }
@@ -87,7 +89,8 @@ impl ServiceState {
         let over = |slot: &&SlotState| slot.drain_until.is_some_and(|until| until <= at.now);
         let overdue = self.slots.iter().find(|(_, slot)| over(slot));
         let leaves = overdue.map(|(slot, _)| Verb::Migrate { slot: slot.clone() });
-        leaves.or_else(|| ring::due(self, at))
+        let settles = || asking::settled(self, at).then_some(Verb::Settle);
+        leaves.or_else(|| ring::due(self, at)).or_else(settles)
     }
 }
 

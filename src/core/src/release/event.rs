@@ -59,6 +59,14 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         force: Option<Force>,
     },
+    /// Before a slot gets sessions of others, proxies ask the fleet after those that they do not know, and tell it all
+    /// that they have learnt until then.
+    Prepared {
+        /// The slot.
+        slot: SlotName,
+    },
+    /// One slot alone holds sessions: proxies ask no more.
+    Settled,
     /// A slot is live and takes every new session.
     Switched {
         /// The slot.
@@ -153,6 +161,8 @@ impl Event {
             Self::BundleAdded { .. } => "bundle_added",
             Self::Staged { .. } => "staged",
             Self::Ramped { .. } => "ramped",
+            Self::Prepared { .. } => "prepared",
+            Self::Settled => "settled",
             Self::Switched { .. } => "switched",
             Self::RolledBack { .. } => "rolled_back",
             Self::Aborted { .. } => "aborted",

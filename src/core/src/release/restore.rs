@@ -56,7 +56,7 @@ impl State {
         self.next_assignment = given.saturating_add(1);
         for service in self.services.values_mut() {
             service.newest_assignment = service.newest_assignment.max(Some(restored.given));
-            service.version = seq;
+            (service.version, service.acted) = (seq, seq);
         }
         Ok(())
     }

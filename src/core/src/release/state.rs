@@ -35,6 +35,10 @@ pub struct State {
 pub struct ServiceState {
     /// The service's last event in the log: what optimistic concurrency compares.
     pub version: u64,
+    /// Its last event that was more than a preparation: whoever has seen this one has seen all that there is to see.
+    pub acted: u64,
+    /// While proxies ask the fleet: by which number they were told to, and when.
+    pub asking: Option<Asking>,
     /// Its settings.
     pub settings: ServiceSettings,
     /// The ids of its keys.
@@ -67,6 +71,15 @@ pub struct SlotState {
     /// When its last sessions are made to leave, while it drains.
     pub drain_until: Option<UnixMillis>,
     /// When it came into its phase.
+    pub since: UnixMillis,
+}
+
+/// Since when proxies ask the fleet after sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asking {
+    /// The entry that had them flush last.
+    pub flush: u64,
+    /// When that was.
     pub since: UnixMillis,
 }
 
@@ -120,7 +133,7 @@ impl State {
                 let state = self.services.get_mut(service).ok_or_else(|| refuse(NO_SERVICE))?;
                 // In place, since it cannot fail: a copy of all bundles for each of them would make the fold quadratic.
                 Arc::make_mut(&mut state.bundles).insert(bundle.id.clone(), bundle.clone());
-                state.version = entry.seq;
+                (state.version, state.acted) = (entry.seq, entry.seq);
             }
             (Some(service), event) => {
                 let state = self.services.get_mut(service).ok_or_else(|| refuse(NO_SERVICE))?;
@@ -150,6 +163,7 @@ impl State {
             // Of the application, not of this log: the sidecar adds it.
             run_ring: None,
             newest_assignment: state.newest_assignment,
+            flush: state.asking.map(|asking| asking.flush),
             slots: state.settings.slots.iter().filter_map(|name| state.slot_snapshot(name)).collect(),
         })
     }
@@ -159,6 +173,8 @@ impl ServiceState {
     fn new(version: u64, settings: ServiceSettings, signing: KeyId, at: UnixMillis) -> Self {
         let mut state = Self {
             version,
+            acted: version,
+            asking: None,
             settings,
             ring: RingState::new(signing, at, version),
             bundles: Arc::default(),
@@ -207,6 +223,10 @@ impl ServiceState {
                 slot.bundle = Some(bundle.clone());
                 slot.quarantine_until = None;
             }
+            Event::Prepared { slot } => {
+                self.slots.get(slot).ok_or(NO_SLOT)?;
+            }
+            Event::Settled => {}
             Event::Ramped { slot, weight, .. } => {
                 self.enter(slot, Phase::Candidate, at)?.weight = *weight;
             }
@@ -252,8 +272,33 @@ impl ServiceState {
             }
         }
         self.version = seq;
+        self.ask(event, seq, at);
         self.share_out();
         Ok(())
+    }
+
+    /// Proxies ask the fleet from the first preparation on, or at least from where a second slot holds sessions, until one
+    /// alone does.
+    fn ask(&mut self, event: &Event, flush: u64, since: UnixMillis) {
+        let asking = Asking { flush, since };
+        match event {
+            Event::Prepared { .. } => self.asking = Some(asking),
+            Event::Settled => self.asking = None,
+            event => {
+                self.acted = flush;
+                let holders = self.slots.values().filter(|slot| slot.phase.honours_pins()).count();
+                if holders < 2 {
+                    self.asking = None;
+                } else if matches!(event, Event::Ramped { .. } | Event::Switched { .. } | Event::RolledBack { .. }) {
+                    self.asking.get_or_insert(asking);
+                }
+            }
+        }
+    }
+
+    /// The preparation that no act has followed yet.
+    pub fn prepared(&self) -> Option<Asking> {
+        self.asking.filter(|asking| self.version > self.acted && asking.flush == self.version)
     }
 
     /// Live has what the candidates leave it.

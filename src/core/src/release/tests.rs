@@ -22,6 +22,7 @@ fn slot(name: &str) -> SlotName {
     name.parse().unwrap()
 }
 
+mod asking;
 mod deadlines;
 mod restored;
 mod rotation;
@@ -518,6 +519,7 @@ fn any_verb() -> impl Strategy<Value = Verb> {
         1 => slot().prop_map(|slot| recycle(slot, None)),
         1 => Just(Verb::RotateKeys),
         3 => Just(Verb::TurnKeys),
+        1 => Just(Verb::Settle),
         1 => (1..9u16).prop_map(|key| Verb::RetireKey { key: KeyId(key), force: None }),
     ]
 }

@@ -81,6 +81,8 @@ pub enum Verb {
     RotateKeys,
     /// Takes the step that is due with the keys: no operator's verb, the sidecar gives it to itself.
     TurnKeys,
+    /// Ends the asking where one slot alone holds sessions: no operator's verb, the sidecar gives it to itself.
+    Settle,
     /// Takes a key away: what it signed is refused from then on.
     RetireKey {
         /// The key.
@@ -114,7 +116,8 @@ impl Verb {
             | Self::Migrate { .. }
             | Self::SetDeadline { .. }
             | Self::RotateKeys
-            | Self::TurnKeys => None,
+            | Self::TurnKeys
+            | Self::Settle => None,
         }
     }
 
@@ -132,6 +135,7 @@ impl Verb {
             Self::SetDeadline { .. } => "set_deadline",
             Self::RotateKeys => "rotate_keys",
             Self::TurnKeys => "turn_keys",
+            Self::Settle => "settle",
             Self::RetireKey { .. } => "retire_key",
             Self::Recycle { .. } => "recycle",
         }

@@ -22,6 +22,7 @@ fn plan(green: u32) -> Plan {
     let mut snapshot = Snapshot::empty("chat".parse().unwrap());
     snapshot.epoch = Epoch(UnixMillis(1_767_000_000_000));
     snapshot.version = 7;
+    snapshot.flush = Some(6);
     let ring = Ring { signing: KeyId(1), verifying: vec![KeyId(1)] };
     (snapshot.ring, snapshot.run_ring) = (Some(ring.clone()), Some(ring));
     let slot = |name: &str, phase, weight: u32, assignment, bundle: &str| SlotSnapshot {

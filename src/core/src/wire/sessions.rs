@@ -42,9 +42,9 @@ impl Records {
 
     /// The session, where there is exactly one.
     pub fn only(&self) -> Option<(Sid, Remembered)> {
-        let sessions = self.sessions()?;
-        let [only] = sessions.as_slice() else { return None };
-        Some(*only)
+        let mut bytes = [0; RECORD];
+        let decoded = Base64UrlUnpadded::decode(&self.0, &mut bytes).ok()?;
+        decoded.try_into().ok().map(memory::read)
     }
 }
 
@@ -61,7 +61,11 @@ pub struct SessionsReport {
     /// The service.
     pub service: ServiceName,
     /// The sessions.
+    #[serde(default)]
     pub records: Records,
+    /// The flush of the snapshot that the instance decides by, where all is told that was learnt before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flushed: Option<u64>,
 }
 
 /// A proxy asks what the fleet remembers under an id that it does not know, and what it will do where that is nothing.

@@ -128,6 +128,8 @@ fn told(event: &Event) -> String {
         Event::BundleAdded { bundle } => format!("{} {}", bundle.id, bundle.digest),
         Event::Staged { slot, bundle, assignment } => format!("{bundle} in {slot}, assignment {assignment}"),
         Event::Ramped { slot, weight, force: by_force } => format!("{slot} to {weight}{}", force(by_force)),
+        Event::Prepared { slot } => format!("proxies for {slot}: they ask the fleet"),
+        Event::Settled => "proxies ask the fleet no more".to_owned(),
         Event::Switched { slot, draining, force: by_force, .. } => {
             let drain = match draining.len() {
                 0 => String::new(),
@@ -236,6 +238,8 @@ mod tests {
                 r#"{"type":"switched","slot":"green","draining":["blue","red"],"quarantine_until":1}"#,
                 "switched to green, blue, red drain",
             ),
+            (r#"{"type":"prepared","slot":"green"}"#, "prepared proxies for green: they ask the fleet"),
+            (r#"{"type":"settled"}"#, "settled proxies ask the fleet no more"),
             (r#"{"type":"switched","slot":"green","draining":[],"quarantine_until":null}"#, "switched to green"),
             (
                 r#"{"type":"rolled_back","left":[{"slot":"green","broken_by":10}],"live":"blue","quarantine_until":null}"#,

@@ -6,11 +6,12 @@ use colorfast_core::ids::{AssignmentId, IdempotencyKey, ServiceName, SlotName};
 use colorfast_core::release::{Phase, Pins, Verb};
 use serde::Serialize;
 
-use crate::api::{Confirmation, ServiceStatus, SlotStatus, VerbRequest, VerbResponse};
+use crate::api::{Confirmation, Preparation, ServiceStatus, SlotStatus, VerbRequest, VerbResponse};
 use crate::cli::client::Client;
 use crate::cli::confirm::{self, Ending};
 use crate::cli::error::{Doubt, Exit, Failure};
 use crate::cli::output::{Format, Output, Paint};
+use crate::cli::words;
 
 /// A sidecar that went away before it answered is asked again this often.
 const RETRY: Duration = Duration::from_millis(200);
@@ -225,10 +226,25 @@ fn report(verb: &Verb, response: &VerbResponse, ending: Option<Ending>, waited: 
         text.push_str(&confirm::tell(&response.confirmation, ending, waited, paint));
     }
     text.push('\n');
+    response.preparation.iter().for_each(|before| text.push_str(&prepared(before, paint)));
     if ending == Some(Ending::Unconfirmed) {
         text.push_str(&confirm::laggards(&response.confirmation, paint));
     }
     text
+}
+
+/// How proxies got ready before the verb, and who did not.
+fn prepared(Preparation { took_ms, laggards, .. }: &Preparation, paint: Paint) -> String {
+    let took = words::measured(*took_ms);
+    let mut lines = match laggards.len() {
+        0 => format!("  {}\n", paint.dim(&format!("before it, every member had told its sessions after {took}"))),
+        late => format!(
+            "  before it, {} had not told all sessions after {took}; of those begun there last some may move:\n",
+            words::count(late, "member")
+        ),
+    };
+    laggards.iter().for_each(|name| lines.push_str(&format!("    {}\n", words::tame(name))));
+    lines
 }
 
 /// What was done, in the words of the verb.
@@ -257,6 +273,7 @@ fn said(verb: &Verb, VerbResponse { status, .. }: &VerbResponse) -> String {
             format!("added key{newest}, it signs once every proxy has it")
         }
         Verb::TurnKeys => "turned keys".to_owned(),
+        Verb::Settle => "ended the asking".to_owned(),
         Verb::RetireKey { key, .. } => format!("retired key {key}, what it signed is refused"),
         Verb::Recycle { slot, .. } => format!("recycled {slot}, it is idle"),
     }

@@ -33,7 +33,7 @@ pub struct Authority {
 }
 
 /// A verb and who asked for it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Order {
     /// Who.
     pub principal: String,
@@ -60,6 +60,15 @@ pub struct Done {
     pub version: u64,
     /// The service now.
     pub published: Arc<Published>,
+}
+
+/// How much of an order is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What comes before the verb, so that no session moves by it.
+    Preparation,
+    /// The verb.
+    Verb,
 }
 
 /// Whether a verb changed anything.
@@ -111,6 +120,7 @@ pub type Orders = mpsc::Receiver<Command>;
 #[derive(Debug)]
 pub struct Command {
     order: Order,
+    part: Part,
     answer: oneshot::Sender<Result<Done, VerbError>>,
 }
 
@@ -126,9 +136,21 @@ impl Authority {
     /// # Errors
     /// Says why it was not.
     pub async fn order(&self, order: Order) -> Result<Done, VerbError> {
+        self.hand_in(order, Part::Verb).await
+    }
+
+    /// Has proxies get ready for a verb that would be carried out now.
+    ///
+    /// # Errors
+    /// Says why it would not be.
+    pub async fn prepare(&self, order: Order) -> Result<Done, VerbError> {
+        self.hand_in(order, Part::Preparation).await
+    }
+
+    async fn hand_in(&self, order: Order, part: Part) -> Result<Done, VerbError> {
         let ending = || Outage { what: "carry the verb out", cause: "the sidecar is about to end".to_owned() };
         let (answer, answered) = oneshot::channel();
-        self.queue.send(Command { order, answer }).await.map_err(|_| ending())?;
+        self.queue.send(Command { order, part, answer }).await.map_err(|_| ending())?;
         answered.await.map_err(|_| ending())?
     }
 }

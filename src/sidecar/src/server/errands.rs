@@ -11,6 +11,7 @@ use tokio::time::MissedTickBehavior;
 use super::authority::{Authority, Order};
 use super::clock;
 use super::directory::{Directory, Published};
+use super::holdings::Holdings;
 use super::members::{Asked, Members};
 
 /// Who the log says it was.
@@ -29,6 +30,8 @@ pub struct Errands {
     pub directory: Arc<Directory>,
     /// Who obeys.
     pub members: Arc<Members>,
+    /// Who holds slots.
+    pub holdings: Holdings,
 }
 
 /// How a round went.
@@ -70,7 +73,9 @@ impl Errands {
     fn due(&self, published: &Published) -> Option<Order> {
         let service = &published.snapshot.service;
         let acknowledgements = &Asked { members: &self.members, service };
-        let at = Circumstances { now: clock::now(), acknowledgements, serving: &(), holding: &() };
+        let now = clock::now();
+        let holding = &self.holdings.of(service, &published.state.settings.pin, now);
+        let at = Circumstances { now, acknowledgements, serving: &(), holding };
         let verb = published.state.due(&at)?;
         let (principal, service) = (PRINCIPAL.to_owned(), service.clone());
         Some(Order { principal, service, expected_version: None, key: None, verb, probed: None })

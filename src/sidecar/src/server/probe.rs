@@ -20,7 +20,7 @@ const ROLLBACK_LIMIT: Duration = Duration::from_secs(1);
 const TOKEN_SECONDS: u64 = 120;
 
 /// What a probe of a slot came to, under the assignment that it had then.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Probed {
     /// The slot.
     pub slot: SlotName,

@@ -1,5 +1,6 @@
 //! Reports: what VM instances tell, each document applied once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::reports::{Hello, Report, ReportAck, SlotReport};
 use colorfast_core::wire::sessions::{Records, SessionsReport};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tracing::warn;
 
 use super::access::Caller;
@@ -31,6 +33,8 @@ use crate::store::Ephemera;
 const SERVICES_MAX: usize = 64;
 /// Most instances of one member: an Envoy has one a worker thread, and a few more while it reloads.
 const INSTANCES_MAX: usize = 256;
+/// How long an instance is waited for after it was heard last: it says hello every ten seconds.
+const LEASE_MS: u64 = 25_000;
 /// Longest text of a version that an instance may send.
 const TEXT_MAX: usize = 64;
 
@@ -42,6 +46,7 @@ pub struct Reports {
     ephemera: Arc<dyn Ephemera>,
     told: Told,
     ttl: Duration,
+    flushed: watch::Sender<()>,
 }
 
 /// What is kept of an instance. Its place names its proxy, so no proxy can report for another's instance.
@@ -53,6 +58,9 @@ struct Instance {
     seen: UnixMillis,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hello: Option<Hello>,
+    /// The last flush of each service that it has told all for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    flushed: BTreeMap<ServiceName, u64>,
 }
 
 /// Where what reports tell goes.
@@ -82,7 +90,7 @@ impl Reports {
         told: Told,
         ttl: Duration,
     ) -> Self {
-        Self { members, tickets, ephemera, told, ttl }
+        Self { members, tickets, ephemera, told, ttl, flushed: watch::Sender::new(()) }
     }
 
     /// Admits a report of a member, cut to the services that it is a member of: what is kept of reports is bounded by
@@ -120,8 +128,11 @@ impl Reports {
                 acknowledged = known.sequence;
                 return None;
             }
-            let hello = report.hello.clone().or(known.and_then(|known| known.hello));
-            let instance = Instance { member: member.clone(), sequence: report.sequence, seen: now, hello };
+            let (before, mut flushed) = known.map(|known| (known.hello, known.flushed)).unwrap_or_default();
+            let hello = report.hello.clone().or(before);
+            let told = report.sessions.iter().filter_map(|told| Some((told.service.clone(), told.flushed?)));
+            flushed.extend(told);
+            let instance = Instance { member: member.clone(), sequence: report.sequence, seen: now, hello, flushed };
             applies = Applies::Yes;
             serde_json::to_vec(&instance).map_err(|error| warn!(%error, "cannot keep a report")).ok()
         });
@@ -132,8 +143,30 @@ impl Reports {
                 self.told.accounts.add(&source, seen, now);
             }
             self.told.sessions.learn(&report.sessions, now);
+            if report.sessions.iter().any(|told| told.flushed.is_some()) {
+                self.flushed.send_replace(());
+            }
         }
         ReportAck { acknowledged }
+    }
+
+    /// Wakes whenever an instance has told all for some flush.
+    pub fn flushes(&self) -> watch::Receiver<()> {
+        self.flushed.subscribe()
+    }
+
+    /// Whether every instance of a member that runs `service`, and was heard lately, has told all that it had learnt before
+    /// `flush`.
+    pub fn has_flushed(&self, service: &ServiceName, member: &MemberId, flush: u64, now: UnixMillis) -> bool {
+        let kept = self.ephemera.scan(&prefix(member)).into_iter();
+        let mut lively = kept.filter_map(|(_, bytes)| serde_json::from_slice::<Instance>(&bytes).ok());
+        lively.all(|instance| {
+            let runs = |hello: &Hello| hello.services.iter().any(|said| said.name == *service);
+            instance.member != *member
+                || now.since(instance.seen) >= LEASE_MS
+                || !instance.hello.as_ref().is_some_and(runs)
+                || instance.flushed.get(service).is_some_and(|told| *told >= flush)
+        })
     }
 
     /// The instances of a member that run `service`, in order of their numbers.

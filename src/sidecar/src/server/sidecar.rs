@@ -100,7 +100,12 @@ impl Sidecar {
         let known = Known { members: members.clone(), observations: observations.clone(), holdings: holdings.clone() };
         let writer = Writer::start(opened, store.clone(), known, directory.clone()).await?;
         let discovery = Discovery::new(directory.clone(), members.clone(), tickets.clone(), ending.clone());
-        let errands = Errands { authority: authority.clone(), directory: directory.clone(), members: members.clone() };
+        let errands = Errands {
+            authority: authority.clone(),
+            directory: directory.clone(),
+            members: members.clone(),
+            holdings: holdings.clone(),
+        };
         let control = Control {
             authority,
             directory,

@@ -10,7 +10,8 @@ fn deadline(name: &str, within_seconds: Option<u32>) -> Verb {
 impl Story {
     /// The verb that is due by itself.
     fn is_due(&self) -> Option<Verb> {
-        self.chat().due(&Circumstances { now: self.now, acknowledgements: &(), serving: &(), holding: &() })
+        let holding = &Holds(Held { sessions: 1, ..Held::default() });
+        self.chat().due(&Circumstances { now: self.now, acknowledgements: &(), serving: &(), holding })
     }
 }
 

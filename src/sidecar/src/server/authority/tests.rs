@@ -400,3 +400,36 @@ async fn everything_survives_a_restart() {
     let epoch = Epoch(crashed.status().await.epoch);
     assert_ne!(epoch, Epoch::BOOTSTRAP);
 }
+
+/// A preparation is none of the verb's doing: it leaves the key free and hides nothing from who has seen the version before
+/// it, so that whoever was parted from the verb by a crash sends the same again, and it is carried out once.
+#[tokio::test]
+async fn a_verb_is_carried_out_after_its_preparation() {
+    let scene = Scene::new().await;
+    scene.order(json!({"verb": "apply", "settings": {}})).await.unwrap();
+    for (id, slot) in [("v1", "blue"), ("v2", "green")] {
+        let manifest = json!({"code": id, "model": "m", "prompts": "p"});
+        scene.order(json!({"verb": "add_bundle", "id": id, "manifest": manifest})).await.unwrap();
+        scene.order(json!({"verb": "stage", "slot": slot, "bundle": id})).await.unwrap();
+    }
+    let seen = scene.order(json!({"verb": "switch", "slot": "blue"})).await.unwrap().version;
+    let verb = serde_json::from_value(json!({"verb": "switch", "slot": "green"})).unwrap();
+    let key = Some("one".parse().unwrap());
+    let (principal, service) = ("test".to_owned(), chat());
+    let order = Order { principal, service, expected_version: Some(seen), key, verb, probed: None };
+
+    let prepared = scene.authority.prepare(order.clone()).await.unwrap();
+    assert_eq!((prepared.version, prepared.effect), (seen + 1, Effect::Changed));
+    assert_eq!(prepared.published.state.live().map(|(live, _)| live.as_str()), Some("blue"));
+    let again = scene.authority.prepare(order.clone()).await.unwrap();
+    assert_eq!((again.version, again.effect, again.occasion), (seen + 1, Effect::None, Occasion::Now));
+    let done = scene.authority.order(order.clone()).await.unwrap();
+    assert_eq!((done.version, done.effect, done.occasion), (seen + 2, Effect::Changed, Occasion::Now));
+    for repeated in [scene.authority.prepare(order.clone()).await, scene.authority.order(order.clone()).await] {
+        let repeated = repeated.unwrap();
+        assert_eq!((repeated.version, repeated.occasion), (seen + 2, Occasion::Earlier));
+    }
+    let late = scene.authority.prepare(Order { key: None, ..order }).await;
+    assert!(matches!(late, Err(VerbError::Stale { .. })), "{late:?}");
+    assert_eq!(scene.entries().await.iter().filter(|entry| entry.key.is_some()).count(), 1);
+}

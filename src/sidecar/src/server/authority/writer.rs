@@ -17,7 +17,7 @@ use super::keys::RunKeys;
 use super::opening::Opened;
 use super::repetition::{Keys, fingerprint};
 use super::replay::Replay;
-use super::{Command, Done, Effect, Occasion, Order, Orders, VerbError, keys};
+use super::{Command, Done, Effect, Occasion, Order, Orders, Part, VerbError, keys};
 use crate::server::clock;
 use crate::server::directory::{Directory, Published};
 use crate::server::holdings::Holdings;
@@ -159,9 +159,9 @@ impl Writer {
                     }
                 }
                 command = orders.recv() => {
-                    let Some(Command { order, answer }) = command else { return Ok(()) };
-                    let done = self.carry_out(&order).await;
-                    report(&order, &done);
+                    let Some(Command { order, part, answer }) = command else { return Ok(()) };
+                    let done = self.carry_out(&order, part).await;
+                    report(&order, part, &done);
                     // The caller may have gone; the verb has been carried out all the same.
                     answer.send(done).ok();
                 }
@@ -169,16 +169,17 @@ impl Writer {
         }
     }
 
-    async fn carry_out(&mut self, order: &Order) -> Result<Done, VerbError> {
+    async fn carry_out(&mut self, order: &Order, part: Part) -> Result<Done, VerbError> {
         let request = fingerprint(order).map_err(|error| failed("read the verb", error))?;
         let key = order.key.clone().map(|id| RequestKey { id, request });
         for _ in 0..ATTEMPTS {
             if self.standing == Standing::Behind {
                 self.catch_up().await?;
             }
-            let planned = match self.plan(order, key.as_ref()).await? {
+            let planned = match self.plan(order, part, key.as_ref()).await? {
                 Plans::Append(planned) => planned,
-                Plans::Nothing => return self.idle(order, key),
+                // A preparation is none of the verb's doing: the key is still free.
+                Plans::Nothing => return self.idle(order, key.filter(|_| part == Part::Verb)),
                 Plans::Repeat(done) => return Ok(done),
             };
             let head = planned.record.head();
@@ -235,7 +236,7 @@ impl Writer {
     }
 
     /// What `order` does to the log.
-    async fn plan(&mut self, order: &Order, key: Option<&RequestKey>) -> Result<Plans, VerbError> {
+    async fn plan(&mut self, order: &Order, part: Part, key: Option<&RequestKey>) -> Result<Plans, VerbError> {
         if let Some(done) = key.map(|key| self.repeat(order, key)).transpose()?.flatten() {
             return Ok(Plans::Repeat(done));
         }
@@ -244,13 +245,13 @@ impl Writer {
         if let Some(expected) = order.expected_version
             && (known.is_some() || matches!(order.verb, Verb::Apply { .. }))
         {
-            let current = known.map_or(0, |known| known.version);
-            if expected != current {
+            let (acted, current) = known.map_or((0, 0), |known| (known.acted, known.version));
+            if !(acted..=current).contains(&expected) {
                 return Err(VerbError::Stale { expected, current });
             }
         }
         let at = self.now();
-        let Some(event) = self.check(order, at)? else { return Ok(Plans::Nothing) };
+        let Some(event) = self.check(order, part, at)? else { return Ok(Plans::Nothing) };
         let keys = self.keys_for(service, &event).await?;
         let state = &self.replay.state;
         let entry = Entry {
@@ -259,7 +260,7 @@ impl Writer {
             at,
             service: Some(service.clone()),
             principal: order.principal.clone(),
-            key: key.cloned(),
+            key: key.filter(|_| part == Part::Verb).cloned(),
             event,
         };
         let mut trial = State {
@@ -278,14 +279,18 @@ impl Writer {
     }
 
     /// What `order` comes to by the rules, and by what is known of members and slots now.
-    fn check(&self, order: &Order, at: UnixMillis) -> Result<Option<Event>, Refusal> {
+    fn check(&self, order: &Order, part: Part, at: UnixMillis) -> Result<Option<Event>, Refusal> {
         let service = &order.service;
         let acknowledgements = &Asked { members: &self.known.members, service };
         let serving = &Seen { observations: &self.known.observations, service, probed: order.probed.as_ref() };
         let settings = self.replay.state.services.get(service).map(|state| state.settings.pin.clone());
         let settings = settings.unwrap_or_default();
         let holding = &self.known.holdings.of(service, &settings, at);
-        self.replay.state.check(service, &order.verb, &Circumstances { now: at, acknowledgements, serving, holding })
+        let (state, at) = (&self.replay.state, &Circumstances { now: at, acknowledgements, serving, holding });
+        match part {
+            Part::Preparation => state.prepare(service, &order.verb, at),
+            Part::Verb => state.check(service, &order.verb, at),
+        }
     }
 
     /// Keys are there before the service is: what a crash leaves behind is keys that nobody uses yet.
@@ -402,9 +407,14 @@ fn unsure(outage: &Outage) -> Outage {
 }
 
 /// Every verb stands in the operator's log, refused ones too.
-fn report(order: &Order, done: &Result<Done, VerbError>) {
+fn report(order: &Order, part: Part, done: &Result<Done, VerbError>) {
     let (principal, service, verb) = (&order.principal, &order.service, order.verb.name());
     match done {
+        Ok(done) if part == Part::Preparation => {
+            if done.effect == Effect::Changed && done.occasion == Occasion::Now {
+                info!(principal, %service, verb, version = done.version, "proxies get ready for a verb");
+            }
+        }
         Ok(done) => {
             let (version, changed) = (done.version, done.effect == Effect::Changed);
             match done.occasion {

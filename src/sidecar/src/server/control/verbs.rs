@@ -15,17 +15,20 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use tokio::task::JoinError;
+use tokio::time::Instant;
 
 use self::schema::VerbDocument;
 use super::Control;
-use crate::api::{VerbRequest, VerbResponse};
+use crate::api::{Preparation, VerbRequest, VerbResponse};
 use crate::server::access::Caller;
-use crate::server::authority::{Effect, Occasion, Order};
+use crate::server::authority::{Done, Effect, Occasion, Order, VerbError};
 use crate::server::http::{self, Repeatable, Service, Whole};
 use crate::server::openapi::Operation;
 use crate::server::probe::{self, Probed};
 use crate::server::problem::{ApiError, Kind};
-use crate::server::status;
+use crate::server::{preparing, status};
+use crate::store::Outage;
 
 /// What `order` is for.
 pub fn describe_order(operation: Operation<'_>) -> Operation<'_> {
@@ -55,8 +58,14 @@ pub async fn order(
     let principal = caller.principal.to_string();
     let probed = control.probe(&service, &verb).await;
     let order = Order { principal, service: service.clone(), expected_version, key, verb, probed };
-    let done = match control.authority.order(order).await {
-        Ok(done) => done,
+    // What has begun goes on where the caller goes away: nobody would know at which of the two parts it had ended.
+    let carried = tokio::spawn({
+        let control = Arc::clone(&control);
+        async move { control.carry_out(order).await }
+    });
+    let ended = |error: JoinError| Outage { what: "carry the verb out", cause: error.to_string() };
+    let (preparation, done) = match carried.await.map_err(ended)? {
+        Ok(carried) => carried,
         Err(error) => return Err(control.lost(&service, error).await),
     };
     let appended = control.appended(&service, done.version).await?;
@@ -64,12 +73,32 @@ pub async fn order(
         version: done.version,
         changed: done.effect == Effect::Changed,
         repeated: done.occasion == Occasion::Earlier,
+        preparation,
         status: status::of(&done.published, &control),
         confirmation: control.members.confirmation(&service, &appended),
     }))
 }
 
 impl Control {
+    /// Has proxies get ready where weight is to move, then carries the verb out.
+    async fn carry_out(&self, order: Order) -> Result<(Option<Preparation>, Done), VerbError> {
+        let moves = matches!(order.verb, Verb::Switch { .. })
+            || matches!(order.verb, Verb::Ramp { weight, .. } if weight.takes_sessions());
+        let mut preparation = None;
+        if moves && !self.members.of(&order.service).is_empty() {
+            let begun = Instant::now();
+            let done = self.authority.prepare(order.clone()).await?;
+            // Where all is as it should be, or the verb was carried out before, there is nothing to wait for.
+            if done.occasion == Occasion::Now
+                && let Some(asking) = done.published.state.prepared()
+            {
+                let (members, reports) = (&self.members, &self.holdings.reports);
+                preparation = Some(preparing::wait(members, reports, &order.service, asking.flush, begun).await);
+            }
+        }
+        Ok((preparation, self.authority.order(order).await?))
+    }
+
     /// Sees whether the slot that `verb` gives sessions to can serve. The writer is not kept waiting by it.
     async fn probe(&self, service: &ServiceName, verb: &Verb) -> Option<Probed> {
         let published = self.directory.watch(service)?.borrow().clone();

@@ -1,0 +1,47 @@
+//! When proxies ask the fleet after sessions: before weight moves, until one slot alone holds sessions.
+
+use crate::ids::ServiceName;
+use crate::release::check::Circumstances;
+use crate::release::event::Event;
+use crate::release::holding::Held;
+use crate::release::phase::Phase;
+use crate::release::refusal::Refusal;
+use crate::release::state::{ServiceState, State};
+use crate::release::verb::Verb;
+
+/// For so long after weight has moved, proxies ask on whatever they have reported: not all of it may have come.
+const LINGER_MILLIS: u64 = 60_000;
+
+impl State {
+    /// What comes before `verb`, as an event to append: weight moves to a slot only once proxies ask the fleet and have
+    /// told it what they know. `None` where that would do nothing, or has been done.
+    ///
+    /// # Errors
+    /// Says why the verb is refused.
+    pub fn prepare(
+        &self,
+        service: &ServiceName,
+        verb: &Verb,
+        at: &Circumstances<'_>,
+    ) -> Result<Option<Event>, Refusal> {
+        let (Some(Event::Ramped { slot, .. } | Event::Switched { slot, .. }), Some(state)) =
+            (self.check(service, verb, at)?, self.services.get(service))
+        else {
+            return Ok(None);
+        };
+        let asks = state.settings.memory.ask_wait_ms.0 > 0 && state.live().is_some();
+        Ok((asks && state.prepared().is_none()).then_some(Event::Prepared { slot }))
+    }
+}
+
+/// Whether proxies ask though one slot alone holds sessions, as far as anybody knows.
+pub fn settled(state: &ServiceState, at: &Circumstances<'_>) -> bool {
+    let over = |since| at.now.since(since) >= LINGER_MILLIS;
+    let holders = || state.slots.iter().filter(|(_, slot)| slot.phase.honours_pins());
+    state.asking.is_some_and(|asking| over(asking.since))
+        && holders().all(|(_, slot)| over(slot.since))
+        && holders().filter(|(_, slot)| slot.phase != Phase::Live).all(|(name, slot)| {
+            let Held { sessions, issued, in_flight, unheard, runs, .. } = at.holding.of(name, slot);
+            slot.phase == Phase::Draining && sessions + issued + in_flight + runs == 0 && unheard.is_empty()
+        })
+}
