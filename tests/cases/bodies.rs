@@ -52,7 +52,7 @@ fn the_body_names_the_session() {
         let chunks: Vec<_> = document.as_bytes().chunks(size).collect();
         let (last, before) = chunks.split_last().unwrap();
         for chunk in before {
-            assert_eq!(sent.stream.request_body(chunk).unwrap(), Action::Pause);
+            sent.stream.request_body(chunk).unwrap();
         }
         sent.stream.request_body_last(last).unwrap();
         assert_eq!(placed(&sent), "green", "{size}");
