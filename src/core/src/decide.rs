@@ -13,6 +13,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::memory::alias;
 pub use self::observer::{Observer, PlacedBy};
 pub use self::refusal::{Refusal, Refusals};
 
@@ -21,8 +22,8 @@ use crate::ids::{AssignmentId, RunId, Sid};
 use crate::memory::Remembered;
 use crate::plan::{Plan, Secrets, SlotIndex, SlotSet};
 use crate::rendezvous::{self, Key};
-use crate::seen::{Few, Pins, Presence};
-use crate::settings::{OnBundleGone, RunMint, Sessionless};
+use crate::seen::{Carrier, Few, Pins, Presence};
+use crate::settings::{DeadEnvelope, OnBundleGone, RunMint, Sessionless};
 use crate::time::{UnixMillis, UnixSeconds};
 use crate::token::pin::{Claims, Kind};
 use crate::token::{TokenKind, run};
@@ -163,6 +164,8 @@ pub enum Way {
     Goes,
     /// The bundle of its session is gone, and the settings have it refused for that.
     Gone,
+    /// Its session has ended, and the settings have the client told.
+    Ended,
 }
 
 /// A slot and the rule that chose it.
@@ -308,6 +311,9 @@ pub fn decide_watched(plan: &Plan, view: &View<'_>, now: UnixMillis, draw: u64, 
                     Pinning::Newer => leave_alone = true,
                     Pinning::Gone => {
                         return Step::Decided(Decision::nowhere(Way::Gone, RunAction::Keep, refusals));
+                    }
+                    Pinning::Ended => {
+                        return Step::Decided(Decision::nowhere(Way::Ended, RunAction::Keep, refusals));
                     }
                     Pinning::None => {}
                 }
@@ -472,6 +478,8 @@ enum Pinning {
     Newer,
     /// One was broken, and its session is not to begin anew by itself.
     Gone,
+    /// That of the envelope is not honoured, and its session is not to begin anew under the same id.
+    Ended,
     None,
 }
 
@@ -489,8 +497,17 @@ fn pins(
 ) -> Pinning {
     let mut come_to = Pinning::None;
     let refuses = plan.settings.on_bundle_gone == OnBundleGone::Refuse;
+    let ends = plan.settings.pin.dead_envelope == DeadEnvelope::NotFound;
     for (carrier, token) in view.pins.iter() {
-        let (claims, judged) = tokens::pin(plan, secrets, token, id, now);
+        // What an envelope says is as old as its session: what memory knows goes first.
+        if let (Carrier::Envelope, Some(id)) = (carrier, id) {
+            match memory::instead_of_envelope(plan, view, id, down, now) {
+                Ok(None) => {}
+                Ok(Some(ruled)) => return Pinning::Decides(ruled),
+                Err(need) => return Pinning::Needs(need),
+            }
+        }
+        let (claims, judged) = tokens::pin(plan, secrets, token, id, carrier, now);
         let refusal = match judged {
             Pinned::Holds(slot, ..) if down.contains(slot) => Refusal::SlotDown,
             Pinned::Holds(slot, held, pin) => match memory::beside_pin(plan, view, id, &held, pin, now) {
@@ -510,6 +527,10 @@ fn pins(
                 }
                 come_to = Pinning::Newer;
                 Refusal::Newer
+            }
+            Pinned::Refused(refusal) if carrier == Carrier::Envelope && ends && matches!(come_to, Pinning::None) => {
+                come_to = Pinning::Ended;
+                refusal
             }
             Pinned::Refused(Refusal::Broken) if refuses && matches!(come_to, Pinning::None) => {
                 come_to = Pinning::Gone;
@@ -542,7 +563,7 @@ fn kind_of(session_id: Option<&[u8]>) -> Kind {
 
 /// The pin of `session`, where pins travel.
 fn issue(plan: &Plan, session: &Remembered, kind: Kind, now: UnixSeconds) -> PinAction {
-    if !plan.uses_header() && !plan.uses_cookie() {
+    if !plan.uses_header() && !plan.uses_cookie() && plan.settings.pin.envelope_header.is_none() {
         return PinAction::Keep;
     }
     let Remembered { assignment, sid, began, .. } = *session;

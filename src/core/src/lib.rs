@@ -14,6 +14,7 @@ pub mod bundle;
 pub mod cookie;
 pub mod decide;
 pub mod decided;
+pub mod envelope;
 pub mod error;
 pub mod ids;
 pub mod json;

@@ -16,6 +16,8 @@ pub const HEADER_PIN: &str = "x-agent-pin";
 pub const HEADER_PREVIEW: &str = "x-agent-preview";
 /// Request header that names the session, unless the service's settings say otherwise.
 pub const HEADER_SESSION: &str = "x-agent-session";
+/// Session id that an MCP server issues and its client echoes (MCP, streamable HTTP).
+pub const HEADER_MCP_SESSION: &str = "mcp-session-id";
 /// Response header by which an agent may say which bundle it runs.
 pub const HEADER_ATTESTATION: &str = "x-agent-bundle-id";
 /// Request header that Envoy sets at every internal redirect.
@@ -177,6 +179,21 @@ pub mod metric {
     /// Counter: requests whose body was to name their session, by what came of it.
     pub fn session_bodies(service: &ServiceName, result: &str) -> String {
         of(service, format_args!("session_bodies.result.{result}"))
+    }
+
+    /// Counter: answers that were to hand out a session id, by what came of it, and ids that were learnt (`found`).
+    pub fn learnt_ids(service: &ServiceName, result: &str) -> String {
+        of(service, format_args!("learnt_ids.result.{result}"))
+    }
+
+    /// Counter: session ids of the agent that were too long for an envelope.
+    pub fn envelopes_refused(service: &ServiceName) -> String {
+        of(service, "envelopes_refused")
+    }
+
+    /// Counter: requests that were answered 404, since the session of their envelope has ended.
+    pub fn ended(service: &ServiceName) -> String {
+        of(service, "requests_ended")
     }
 
     /// Counter: waits by what was waited for and how they ended (`met` or `timeout`).

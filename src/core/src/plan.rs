@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use crate::decide::Reason;
 use crate::decided::Decided;
 use crate::error::FieldError;
-use crate::ids::{AssignmentId, BundleId, Epoch, KeyId, ServiceName, SlotName, SnapshotVersion};
+use crate::ids::{AssignmentId, BundleId, Epoch, KeyId, ServiceName, Sid, SlotName, SnapshotVersion};
 use crate::keys::{Ring, Secret, ServiceKeys, SidHasher};
 use crate::release::Phase;
 use crate::rendezvous::{self, Key, Place};
-use crate::scan::{self, Pointer};
+use crate::scan::{self, Media, Pointer};
 use crate::seen::Roles;
 use crate::settings::{HeaderCarrier, ServiceSettings};
 use crate::snapshot::{BundleRef, SlotSnapshot, Snapshot};
@@ -54,6 +54,8 @@ pub struct Plan {
     pub(crate) roles: Roles,
     /// The sources of session ids that stand in bodies, by their place in the settings.
     pub(crate) pointers: Vec<(usize, Pointer)>,
+    /// The sources of ids that stand in the bodies of answers.
+    pub(crate) answer_pointers: Vec<(Media, Pointer)>,
     /// Name of the pin cookie. Taken off requests also where pins do not travel in it any more.
     pub cookie: String,
     slots: Vec<SlotPlan>,
@@ -113,6 +115,7 @@ impl Plan {
             version: snapshot.version(),
             roles: Roles::new(&snapshot.settings),
             pointers: scan::pointers(&snapshot.settings),
+            answer_pointers: scan::answer_pointers(&snapshot.settings),
             cookie: snapshot.settings.cookie_name(&snapshot.service),
             settings: snapshot.settings.clone(),
             places: takers.iter().map(|(_, slot)| Place::new(&snapshot.service, &slot.name, slot.weight)).collect(),
@@ -149,6 +152,16 @@ impl Plan {
     /// holds sessions there is nowhere else.
     pub fn asks_the_fleet(&self) -> bool {
         self.flush.is_some() && self.settings.memory.ask_wait_ms.0 > 0
+    }
+
+    /// The keyed hash of a session id, by which memory knows it.
+    pub fn sid(&self, id: &[u8]) -> Option<Sid> {
+        self.secrets.as_ref().map(|secrets| secrets.sid.sid(id))
+    }
+
+    /// Whether answers are searched for session ids.
+    pub fn learns(&self) -> bool {
+        !self.settings.learn_from.is_empty()
     }
 
     /// The token of a pin that a decision asked for.

@@ -174,7 +174,8 @@ fn is_host_pattern(pattern: &str) -> bool {
     let name = |name: &str| {
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b))
     };
-    let address = |text: &str| text.parse::<core::net::Ipv6Addr>().is_ok();
+    // Its letters alone: a parser of addresses is large, and what no authority has matches nothing.
+    let address = |text: &str| text.contains(':') && text.bytes().all(|b| b.is_ascii_hexdigit() || b":.".contains(&b));
     let bracketed = pattern.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     bracketed.is_some_and(address) || name(pattern.strip_prefix("*.").unwrap_or(pattern))
 }

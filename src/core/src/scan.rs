@@ -5,13 +5,16 @@
 //! brackets and strings alone. Where a key stands twice the first counts. An id is a string, as it is without its escapes,
 //! or a number, as it is written.
 
+mod answer;
+mod events;
 mod text;
 
+pub use self::answer::{AnswerScan, Media, Searched};
 use self::text::{Piece, Text};
 use crate::ids::JsonPointer;
 use crate::plan::Plan;
 use crate::seen::Seen;
-use crate::settings::{ServiceSettings, SessionSource};
+use crate::settings::{AnswerSource, ServiceSettings, SessionSource};
 
 /// Longest id that is taken.
 pub const ID_MAX: usize = 4096;
@@ -52,6 +55,16 @@ pub(crate) fn pointers(settings: &ServiceSettings) -> Vec<(usize, Pointer)> {
         _ => None,
     };
     sources.filter_map(in_body).collect()
+}
+
+/// The pointers of the sources that stand in the bodies of answers, each with the kind of body.
+pub(crate) fn answer_pointers(settings: &ServiceSettings) -> Vec<(Media, Pointer)> {
+    let in_body = |source: &AnswerSource| match source {
+        AnswerSource::Body(pointer) => Some((Media::Json, Pointer::new(pointer))),
+        AnswerSource::Event(pointer) => Some((Media::EventStream, Pointer::new(pointer))),
+        AnswerSource::Header(_) => None,
+    };
+    settings.learn_from.iter().filter_map(in_body).collect()
 }
 
 /// The searches of one body for the ids of all sources of a plan.

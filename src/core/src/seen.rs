@@ -8,11 +8,13 @@ use std::borrow::Cow;
 use crate::baggage;
 use crate::cookie::{self, Scheme};
 use crate::decide::View;
+use crate::envelope;
 use crate::ids::HeaderName;
 use crate::names::HEADER_CLIENT_SENT;
 use crate::path;
 use crate::percent::{self, Plus};
 use crate::plan::Plan;
+use crate::scan::Media;
 use crate::settings::{ServiceSettings, SessionSource};
 
 /// Most tokens of one carrier that are looked at: the first ones.
@@ -40,6 +42,8 @@ pub struct Seen<'a> {
     pub preview: Option<&'a [u8]>,
     /// The run tokens in the baggage.
     pub runs: Few<'a>,
+    /// The agent's session id, where it came in an envelope.
+    pub enveloped: Option<&'a [u8]>,
     /// What the body has to say of the session id.
     pub body: BodyRole,
     source: Source,
@@ -82,13 +86,17 @@ pub enum Carrier {
     Header,
     /// The pin cookie.
     Cookie,
+    /// The envelope.
+    Envelope,
 }
 
-/// The pins of a request in the order in which they are tried: those of the header, then those of the cookie.
+/// The pins of a request in the order in which they are tried: those of the header, then those of the cookie, then that of
+/// the envelope.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Pins<'a> {
     header: Few<'a>,
     cookie: Few<'a>,
+    envelope: Option<&'a [u8]>,
 }
 
 impl<'a> Pins<'a> {
@@ -97,13 +105,15 @@ impl<'a> Pins<'a> {
         match carrier {
             Carrier::Header => self.header.add(token),
             Carrier::Cookie => self.cookie.add(token),
+            Carrier::Envelope => self.envelope = self.envelope.or(Some(token)),
         }
     }
 
     /// Every pin with its carrier.
     pub fn iter(&self) -> impl Iterator<Item = (Carrier, &'a [u8])> {
         let of = |carrier, few: &Few<'a>| few.iter().map(move |token| (carrier, token));
-        of(Carrier::Header, &self.header).chain(of(Carrier::Cookie, &self.cookie))
+        let enveloped = self.envelope.map(|token| (Carrier::Envelope, token));
+        of(Carrier::Header, &self.header).chain(of(Carrier::Cookie, &self.cookie)).chain(enveloped)
     }
 }
 
@@ -142,6 +152,7 @@ impl<'a> Seen<'a> {
             pin_cookie: Presence::Absent,
             preview: None,
             runs: Few::default(),
+            enveloped: None,
             body: BodyRole::None,
             source: Source::NONE,
         };
@@ -151,11 +162,12 @@ impl<'a> Seen<'a> {
                 b":scheme" if value == b"https" => seen.scheme = Scheme::Https,
                 b"user-agent" => seen.user_agent = value,
                 b"cookie" => seen.read_pin_cookies(value, plan),
-                b"content-type" if body == BodyRole::Other && is_json(value) => body = BodyRole::Json,
+                b"content-type" if body == BodyRole::Other && Media::of(value) == Media::Json => body = BodyRole::Json,
                 b"content-encoding" if value != b"identity" => body = BodyRole::Encoded,
                 b"baggage" => baggage::find(value).for_each(|token| seen.runs.add(token)),
                 _ => {}
             }
+            let value = seen.open(name, value, plan);
             for role in plan.roles.of(name) {
                 match role {
                     Role::Stamp => seen.stamps = Presence::Present,
@@ -199,6 +211,15 @@ impl<'a> Seen<'a> {
         source < self.source.0
     }
 
+    /// The value of a header, without the pin where it is an envelope.
+    fn open(&mut self, name: &[u8], value: &'a [u8], plan: &Plan) -> &'a [u8] {
+        let is_envelope = plan.settings.pin.envelope_header.as_ref().is_some_and(|own| own.as_str().as_bytes() == name);
+        let Some((id, pin)) = is_envelope.then(|| envelope::open(value)).flatten() else { return value };
+        self.pins.add(Carrier::Envelope, pin);
+        self.enveloped = self.enveloped.or(Some(id));
+        id
+    }
+
     fn read_pin_cookies(&mut self, line: &'a [u8], plan: &Plan) {
         for token in cookie::find(line, plan.cookie.as_bytes()) {
             self.pin_cookie = Presence::Present;
@@ -220,12 +241,6 @@ pub fn client(mut address: Vec<u8>, user_agent: &[u8]) -> Vec<u8> {
     address
 }
 
-/// Whether a content type is JSON: `application/json`, or one whose name says so.
-fn is_json(content_type: &[u8]) -> bool {
-    let name = content_type.split(|b| *b == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
-    name == b"application/json" || name.ends_with(b"+json")
-}
-
 /// A source of session ids, by its place in the settings: the lower, the stronger.
 #[derive(Debug, Clone, Copy)]
 struct Source(usize);
@@ -233,10 +248,15 @@ struct Source(usize);
 impl Source {
     /// Weaker than any.
     const NONE: Self = Self(usize::MAX);
+    /// The header of envelopes, behind all that the settings list.
+    const ENVELOPE: Self = Self(usize::MAX - 1);
 
     /// The first id of this source in the value of the header that carries it.
     fn read<'a>(self, plan: &Plan, value: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-        let id = match plan.settings.session_sources.get(self.0)? {
+        let Some(source) = plan.settings.session_sources.get(self.0) else {
+            return (!value.is_empty()).then_some(Cow::Borrowed(value));
+        };
+        let id = match source {
             SessionSource::Header(_) => Cow::Borrowed(value),
             SessionSource::Cookie(name) => {
                 let mut ids = cookie::find(value, name.as_str().as_bytes());
@@ -285,8 +305,9 @@ impl Roles {
             };
             Some((carrier.as_bytes().into(), Role::Session(Source(index))))
         });
+        let envelope = settings.pin.envelope_header.iter().map(|name| own(name, Role::Session(Source::ENVELOPE)));
         let tokens = [own(&names.pin, Role::Pin), own(&names.preview, Role::Preview)];
-        Self(stamps.into_iter().chain([copy]).chain(tokens).chain(sources).collect())
+        Self(stamps.into_iter().chain([copy]).chain(tokens).chain(sources).chain(envelope).collect())
     }
 
     /// What a header of this name is; a session id may also stand where something else does.

@@ -22,7 +22,7 @@ mod session_source;
 pub use ages::{DrainDeadlineSeconds, FirstReturnSeconds, KeyRotationSeconds};
 pub use memory::{AskWaitMs, MemorySettings, SessionRoom};
 pub use serving::{OnBundleGone, OnSlotDown, Probe, ProbeTimeoutMs};
-pub use session_source::{BodySettings, SessionSource};
+pub use session_source::{AnswerSource, BodySettings, SessionSource};
 
 /// Most slots of one service.
 const SLOTS_MAX: usize = 8;
@@ -40,6 +40,10 @@ pub struct ServiceSettings {
     #[serde(skip_serializing_if = "is_default_sources")]
     #[cfg_attr(feature = "schema", schemars(length(max = 8), extend("uniqueItems" = true)))]
     pub session_sources: Vec<SessionSource>,
+    /// Where an answer hands out a session id of the agent's making: each that is found is the session's from then on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 8), extend("uniqueItems" = true)))]
+    pub learn_from: Vec<AnswerSource>,
     /// How bodies are read for session ids, where a source says so.
     #[serde(skip_serializing_if = "is_default")]
     pub body: BodySettings,
@@ -89,6 +93,7 @@ record!(
     [
         slots,
         session_sources,
+        learn_from,
         body,
         sessionless,
         pin,
@@ -110,6 +115,7 @@ impl Default for ServiceSettings {
         Self {
             slots: default_slots(),
             session_sources: default_sources(),
+            learn_from: Vec::new(),
             body: BodySettings::default(),
             sessionless: Sessionless::default(),
             pin: PinSettings::default(),
@@ -164,6 +170,13 @@ pub struct PinSettings {
     /// When the cookie is marked Secure.
     #[serde(skip_serializing_if = "is_default")]
     pub cookie_secure: CookieSecure,
+    /// The header in which the agent issues a session id that the client must echo: the pin rides inside it. It names
+    /// the session, too, where no source does before. `null`: no envelope.
+    #[serde(skip_serializing_if = "is_default_envelope")]
+    pub envelope_header: Option<HeaderName>,
+    /// What becomes of a request whose envelope holds a pin that is not honoured.
+    #[serde(skip_serializing_if = "is_default")]
+    pub dead_envelope: DeadEnvelope,
     /// A pin holds this long from the session's beginning, whatever happens.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = AGE_MAX_SECONDS)))]
     pub max_age_seconds: u32,
@@ -188,6 +201,8 @@ record!(
         cookie_path,
         cookie_same_site,
         cookie_secure,
+        envelope_header,
+        dead_envelope,
         max_age_seconds,
         idle_timeout_seconds,
         first_return_seconds,
@@ -204,6 +219,8 @@ impl Default for PinSettings {
             cookie_path: CookiePath::default(),
             cookie_same_site: SameSite::default(),
             cookie_secure: CookieSecure::default(),
+            envelope_header: default_envelope(),
+            dead_envelope: DeadEnvelope::default(),
             max_age_seconds: 7 * 24 * 3600,
             idle_timeout_seconds: 24 * 3600,
             first_return_seconds: FirstReturnSeconds::default(),
@@ -296,6 +313,20 @@ pub enum CookieSecure {
 }
 
 words!(CookieSecure, "auto" => Auto, "always" => Always);
+
+/// What becomes of a request whose envelope holds a pin that is not honoured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum DeadEnvelope {
+    /// Its session begins anew, under the agent's id.
+    #[default]
+    New,
+    /// It is answered 404, as MCP has it of a session that has ended.
+    NotFound,
+}
+
+words!(DeadEnvelope, "new" => New, "not_found" => NotFound);
 
 /// Path attribute of a cookie.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -419,6 +450,7 @@ impl ServiceSettings {
         self.memory.validate()?;
         self.validate_headers()?;
         session_source::validate(&self.session_sources, &self.cookie_name(service))?;
+        session_source::bounded("learn_from", self.learn_from.len())?;
         self.body.validate()?;
         self.probe.as_ref().map_or(Ok(()), Probe::validate)?;
         if self.bootstrap_wait_ms.0 > BOOTSTRAP_WAIT_MAX_MS {
@@ -565,6 +597,14 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 fn is_default_slots(slots: &Vec<SlotName>) -> bool {
     *slots == default_slots()
+}
+
+fn default_envelope() -> Option<HeaderName> {
+    Some(well_known(names::HEADER_MCP_SESSION))
+}
+
+fn is_default_envelope(header: &Option<HeaderName>) -> bool {
+    *header == default_envelope()
 }
 
 fn is_default_sources(sources: &Vec<SessionSource>) -> bool {

@@ -1,27 +1,42 @@
-//! The answer to a request whose session cannot go on: its bundle is gone, and the settings have the client told so.
+//! The answer to a request whose session cannot go on, where the settings have the client told so: its bundle is gone, or
+//! its envelope is dead.
 
 use colorfast_core::cookie;
+use colorfast_core::decide::Way;
 use colorfast_core::plan::Plan;
 use colorfast_core::seen::Seen;
 
 use crate::host;
 
-const STATUS: u32 = 409;
-/// What Envoy's access log says of it.
-const DETAILS: &str = "colorfast_bundle_gone";
-const BODY: &str = concat!(
-    r#"{"type":"urn:colorfast:problem:bundle-gone","title":"The bundle of the session is gone","status":409,"#,
-    r#""detail":"The release that this session began on does not run any more. Begin a new session, without the pin."}"#
+/// One such answer: its status, what Envoy's access log says of it, and the problem document.
+type Answer = (u32, &'static str, &'static str);
+
+const GONE: Answer = (
+    409,
+    "colorfast_bundle_gone",
+    concat!(
+        r#"{"type":"urn:colorfast:problem:bundle-gone","title":"The bundle of the session is gone","status":409,"#,
+        r#""detail":"The release that this session began on does not run any more. Begin a new session, without the pin."}"#
+    ),
+);
+const ENDED: Answer = (
+    404,
+    "colorfast_session_ended",
+    concat!(
+        r#"{"type":"urn:colorfast:problem:session-ended","title":"The session has ended","status":404,"#,
+        r#""detail":"The session id is not honoured any more. Begin a new session, without it."}"#
+    ),
 );
 
 /// Answers the request of the effective context. A pin that came in a cookie is taken back with it, since no browser would
 /// let it go by itself.
-pub fn answer(plan: &Plan, seen: &Seen<'_>) {
+pub fn answer(plan: &Plan, seen: &Seen<'_>, way: Way) {
+    let (status, details, body) = if way == Way::Ended { ENDED } else { GONE };
     let ended;
     let mut headers = vec![("content-type", "application/problem+json"), ("cache-control", "no-store")];
     if seen.pin_cookie.is_present() {
         ended = cookie::set(&plan.cookie, "", 0, &plan.settings.pin, seen.scheme);
         headers.push(("set-cookie", &ended));
     }
-    let _ = host::answer(STATUS, DETAILS, &headers, BODY.as_bytes());
+    let _ = host::answer(status, details, &headers, body.as_bytes());
 }

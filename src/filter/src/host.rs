@@ -12,7 +12,7 @@ mod stream;
 
 use std::fmt;
 
-pub use buffer::request_body;
+pub use buffer::{request_body, response_piece};
 pub use headers::{HeaderMap, Map, add_header, headers, remove_header, set_header};
 pub use metric::{MetricKind, define_metric, increment, record};
 pub use property::{declare_for_request, property, set_property};

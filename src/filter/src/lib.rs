@@ -42,6 +42,7 @@ mod fleet;
 mod gone;
 mod host;
 mod leader;
+mod learning;
 mod lease;
 mod memory;
 mod metrics;

@@ -18,6 +18,7 @@ use crate::fleet::{Inquiry, Word};
 use crate::gone;
 use crate::host::{self, HeaderMap, Map};
 use crate::leader;
+use crate::learning::Learner;
 use crate::memory::{Learnt, Place};
 use crate::response::{Expected, Issue};
 use crate::service::{Current, Service};
@@ -164,6 +165,7 @@ impl Request {
                 current,
                 slot: None,
                 issue: None,
+                learner: None,
                 flight: None,
                 missed_body: None,
             });
@@ -231,8 +233,8 @@ impl Request {
                 missed_body = (in_vain && !self.body.has_come()).then_some(now);
             }
         }
-        if decision.way == Way::Gone {
-            gone::answer(plan, &seen);
+        if decision.way != Way::Goes {
+            gone::answer(plan, &seen, decision.way);
             return Settled::Answered;
         }
         earlier::note_pass(&self.headers);
@@ -246,6 +248,9 @@ impl Request {
             None => stamps::clear(&self.headers, &seen, plan),
         }
         let slot = decision.chosen.map(|chosen| chosen.slot);
+        let named = decision.session.filter(|_| decision.chosen.is_some_and(|chosen| chosen.reason != Reason::Preview));
+        let issues = matches!(decision.pin, PinAction::Issue(_)) || seen.enveloped.is_some() || plan.learns();
+        let learner = named.filter(|_| issues).map(|session| Learner::new(&self.service, &current, session));
         // Over a redirect a session was counted at its first pass.
         let session = decision.session.filter(|_| !matches!(earlier, EarlierPass::Kept(_)));
         let session = session.zip(decision.chosen).map(|(session, chosen)| (session, chosen.reason));
@@ -257,7 +262,15 @@ impl Request {
             PinAction::Issue(claims) => Some(Issue { claims, scheme: seen.scheme }),
             PinAction::Keep => None,
         };
-        Settled::Goes(Expected { service: Rc::clone(&self.service), current, slot, issue, flight, missed_body })
+        Settled::Goes(Expected {
+            service: Rc::clone(&self.service),
+            current,
+            slot,
+            issue,
+            learner,
+            flight,
+            missed_body,
+        })
     }
 
     /// Writes down the session of a decision that asks for it; another one where that stands there by now.
@@ -338,6 +351,7 @@ impl Request {
         match decision.chosen {
             Some(chosen) => current.counters.count(metrics, &current.plan, chosen.slot, chosen.reason),
             None if decision.way == Way::Gone => metrics.count(&metric::gone(service), 1),
+            None if decision.way == Way::Ended => metrics.count(&metric::ended(service), 1),
             None => metrics.count(&metric::unrouted(service), 1),
         }
     }

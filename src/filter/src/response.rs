@@ -10,6 +10,7 @@ use colorfast_core::time::UnixMillis;
 use colorfast_core::token::pin::Claims;
 
 use crate::host::{self, HeaderMap, Map};
+use crate::learning::{Body, Learner, Listening};
 use crate::service::{Current, Service};
 use crate::sessions::Flight;
 use crate::vm::Vm;
@@ -26,6 +27,8 @@ pub struct Expected {
     pub slot: Option<SlotIndex>,
     /// The pin that its answer hands out.
     pub issue: Option<Issue>,
+    /// What learns the ids that its answer hands out.
+    pub learner: Option<Learner>,
     /// What counts it as a request under way; it ends with the stream.
     #[allow(dead_code, reason = "it counts by being there")]
     pub flight: Option<Flight>,
@@ -44,12 +47,12 @@ pub struct Issue {
 
 impl Expected {
     /// Handles the response of the running callback. One that hands out no pin is looked at now and then only.
-    pub fn answered(&mut self, vm: &Vm) {
-        let issue = self.issue.take();
+    pub fn answered(&mut self, vm: &Vm, has_body: bool) {
+        let (issue, learner) = (self.issue.take(), self.learner.take());
         let now = vm.recent_time();
         let slot = self.slot.take();
         let watch = slot.and_then(|slot| self.current.watch(slot)).filter(|watch| issue.is_some() || watch.is_due(now));
-        if issue.is_none() && watch.is_none() {
+        if issue.is_none() && learner.is_none() && watch.is_none() {
             return;
         }
         let Ok(headers) = host::headers(Map::Response) else { return };
@@ -60,9 +63,24 @@ impl Expected {
             watch.note(answer, bundle.map(|bundle| &bundle.id), now);
         }
         // Where Envoy itself answered no session began, and what others may be given hands out nobody's pin.
-        if let (Some(issue), Answer::OfAgent(_), Cache::Private) = (issue, answer, shown.cache) {
+        if !matches!((answer, shown.cache), (Answer::OfAgent(_), Cache::Private)) {
+            return;
+        }
+        if let Some(issue) = issue {
             issue.hand_out(vm, &self.service);
         }
+        // An answer that is no success hands out nothing.
+        if let Some(mut learner) = learner.filter(|_| shown.status.starts_with(b"2")) {
+            let body = Body { content_type: shown.content_type, encoding: shown.encoding, is_there: has_body };
+            let listening = learner.hear_headers(vm, &headers, body, now);
+            self.learner = (listening == Listening::On).then_some(learner);
+        }
+    }
+
+    /// Handles a piece of the response's body, of `size` bytes.
+    pub fn streams(&mut self, vm: &Vm, size: usize, is_last: bool) {
+        let listens = |learner: &mut Learner| learner.hear_body(vm, size, is_last) == Listening::Over;
+        drop(self.learner.take_if(listens));
     }
 }
 
@@ -71,6 +89,8 @@ struct Shown<'a> {
     status: &'a [u8],
     grpc_status: &'a [u8],
     attestation: &'a [u8],
+    content_type: &'a [u8],
+    encoding: &'a [u8],
     cache: Cache,
     via: Via,
 }
@@ -92,11 +112,20 @@ enum Via {
 impl<'a> Shown<'a> {
     fn read(headers: &'a HeaderMap, attestation: &HeaderName) -> Self {
         let none = &b""[..];
-        let mut shown =
-            Self { status: none, grpc_status: none, attestation: none, cache: Cache::Private, via: Via::Unknown };
+        let mut shown = Self {
+            status: none,
+            grpc_status: none,
+            attestation: none,
+            content_type: none,
+            encoding: none,
+            cache: Cache::Private,
+            via: Via::Unknown,
+        };
         for (name, value) in headers.iter() {
             match name {
                 b":status" => shown.status = value,
+                b"content-type" => shown.content_type = value,
+                b"content-encoding" => shown.encoding = value,
                 b"grpc-status" => shown.grpc_status = value,
                 b"cache-control" if is_public(value) => shown.cache = Cache::Public,
                 // The router measures how long an upstream took, and nobody else: no answer of Envoy's own has it.

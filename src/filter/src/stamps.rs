@@ -55,6 +55,9 @@ fn strip(headers: &HeaderMap, seen: &Seen<'_>, plan: &Plan) {
     if seen.preview.is_some() {
         let _ = host::remove_header(Map::Request, names.preview.as_str());
     }
+    if let (Some(id), Some(name)) = (seen.enveloped, &plan.settings.pin.envelope_header) {
+        let _ = host::set_header(Map::Request, name.as_str(), id);
+    }
     if seen.pin_cookie.is_present() {
         replace("cookie", cookie::lines_without(lines(headers, "cookie"), plan.cookie.as_bytes()));
     }

@@ -99,13 +99,25 @@ impl HttpContext for Stream {
         action
     }
 
-    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+    fn on_http_response_headers(&mut self, _: usize, is_headers_only: bool) -> Action {
         let Some(vm) = &self.vm else { return Action::Continue };
         self.state.with(|progress| {
             if let Progress::Settled(expected) = progress {
-                expected.answered(vm);
+                expected.answered(vm, !is_headers_only);
             }
         });
+        Action::Continue
+    }
+
+    /// Pieces of an answer are looked at as they pass, and never held.
+    fn on_http_response_body(&mut self, size: usize, is_last: bool) -> Action {
+        if let Some(vm) = &self.vm {
+            self.state.with(|progress| {
+                if let Progress::Settled(expected) = progress {
+                    expected.streams(vm, size, is_last);
+                }
+            });
+        }
         Action::Continue
     }
 }

@@ -4,6 +4,7 @@ use super::{Chosen, Need, Observer, PinAction, Reason, Refusal, Ruled, View, Why
 use crate::ids::{AssignmentId, Sid};
 use crate::memory::Remembered;
 use crate::plan::{Plan, SlotIndex, SlotSet};
+use crate::seen::Carrier;
 use crate::time::{SKEW_SECONDS, UnixSeconds};
 use crate::token::pin::{Claims, Kind};
 
@@ -64,6 +65,32 @@ pub fn rule(
     found
 }
 
+/// What becomes of a request whose session id came in an envelope, where this proxy remembers the session.
+pub fn instead_of_envelope(
+    plan: &Plan,
+    view: &View<'_>,
+    id: Sid,
+    down: SlotSet,
+    now: UnixSeconds,
+) -> Result<Option<Ruled>, Need> {
+    let known = recall_here(view, id)?;
+    Ok(known.and_then(|known| match judge(plan, &known, now) {
+        Judged::Holds(slot) if !down.contains(slot) => Some(ruled(plan, view, id, slot, known, now, false)),
+        _ => None,
+    }))
+}
+
+/// What is to be written down under an id that the agent hands out in the session `of`: an alias. None where that stands
+/// there already, or a session that goes on elsewhere has the same id.
+pub fn alias(plan: &Plan, of: &Remembered, known: Option<&Remembered>, now: UnixSeconds) -> Option<Remembered> {
+    let new = Remembered { seen: now, ..*of };
+    match known {
+        Some(known) if known.agrees_with(of) => known.is_stale(&plan.settings.pin, now).then_some(new),
+        Some(known) if matches!(judge(plan, known, now), Judged::Holds(_)) => None,
+        _ => Some(new),
+    }
+}
+
 /// What becomes of a request whose session is remembered. A client that echoes pins is handed one that holds, and every
 /// client now and then; one that is newer than the plan is left with the client.
 pub fn ruled(
@@ -77,7 +104,7 @@ pub fn ruled(
 ) -> Ruled {
     let stale = known.is_stale(&plan.settings.pin, now);
     let session = if stale { Remembered { seen: now, ..known } } else { known };
-    let echoes = view.pins.iter().next().is_some();
+    let echoes = view.pins.iter().any(|(carrier, _)| carrier != Carrier::Envelope);
     let kind = if session.sid == id { Kind::Bound } else { Kind::Free };
     let pin = if (stale || echoes) && !leave_pins_alone { issue(plan, &session, kind, now) } else { PinAction::Keep };
     let chosen = Chosen { slot, reason: Reason::Memory };
@@ -114,12 +141,16 @@ pub fn of_pin(claims: &Claims) -> Remembered {
 /// What is remembered under `id`, once it was looked for: by this proxy first, and where that is nothing that holds, by
 /// the fleet, while several slots hold sessions.
 fn recall(plan: &Plan, view: &View<'_>, id: Sid, now: UnixSeconds) -> Result<Option<Remembered>, Need> {
-    let (here, fleet) = (Need::Memory(id), Need::Fleet(id));
-    if view.memory.is_none() && !view.without.contains(here) {
-        return Err(here);
-    }
-    let holds = view.memory.is_some_and(|known| !matches!(judge(plan, &known, now), Judged::Gone(_)));
-    if holds || !plan.asks_the_fleet() || view.without.contains(fleet) { Ok(view.memory) } else { Err(fleet) }
+    let known = recall_here(view, id)?;
+    let fleet = Need::Fleet(id);
+    let holds = known.is_some_and(|known| !matches!(judge(plan, &known, now), Judged::Gone(_)));
+    if holds || !plan.asks_the_fleet() || view.without.contains(fleet) { Ok(known) } else { Err(fleet) }
+}
+
+/// What this proxy remembers under `id`, once it was looked for.
+fn recall_here(view: &View<'_>, id: Sid) -> Result<Option<Remembered>, Need> {
+    let need = Need::Memory(id);
+    if view.memory.is_none() && !view.without.contains(need) { Err(need) } else { Ok(view.memory) }
 }
 
 fn judge(plan: &Plan, session: &Remembered, now: UnixSeconds) -> Judged {

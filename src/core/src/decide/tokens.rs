@@ -4,6 +4,7 @@
 use super::{PinAction, Refusal};
 use crate::ids::{AssignmentId, Sid};
 use crate::plan::{Plan, Secrets, SlotIndex};
+use crate::seen::Carrier;
 use crate::time::{SKEW_SECONDS, UnixSeconds};
 use crate::token::pin::Kind;
 use crate::token::{pin, preview, run};
@@ -24,6 +25,7 @@ pub fn pin(
     secrets: &Secrets,
     token: &[u8],
     named: Option<Sid>,
+    carrier: Carrier,
     now: UnixSeconds,
 ) -> (Option<pin::Claims>, Pinned) {
     let (claims, key) = match secrets.pins.read(token) {
@@ -42,7 +44,8 @@ pub fn pin(
     if now.since(claims.began) >= u64::from(settings.max_age_seconds) {
         return refused(Refusal::Expired);
     }
-    let idle = now.since(claims.refreshed);
+    // The pin of an envelope is never refreshed.
+    let idle = if carrier == Carrier::Envelope { 0 } else { now.since(claims.refreshed) };
     if idle >= u64::from(settings.idle_timeout_seconds) {
         return refused(Refusal::Idle);
     }
@@ -50,7 +53,8 @@ pub fn pin(
         let newer = plan.is_newer(claims.assignment);
         return if newer { (Some(claims), Pinned::Newer(claims.assignment)) } else { refused(Refusal::Broken) };
     };
-    let stale = idle >= u64::from(settings.idle_timeout_seconds).div_ceil(4) || !secrets.pins.signs_with(key);
+    let stale = idle >= u64::from(settings.idle_timeout_seconds).div_ceil(4)
+        || (carrier != Carrier::Envelope && !secrets.pins.signs_with(key));
     let action = if stale { PinAction::Issue(pin::Claims { refreshed: now, ..claims }) } else { PinAction::Keep };
     (Some(claims), Pinned::Holds(slot, claims, action))
 }

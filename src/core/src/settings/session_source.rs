@@ -44,6 +44,31 @@ impl FromTree for SessionSource {
     }
 }
 
+/// One place of an answer where the agent may hand out a session id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum AnswerSource {
+    /// A response header.
+    Header(HeaderName),
+    /// A string or number in a JSON body, by its JSON pointer.
+    Body(JsonPointer),
+    /// A string or number in the JSON data of a server-sent event, by its JSON pointer: the first event that has it.
+    Event(JsonPointer),
+}
+
+impl FromTree for AnswerSource {
+    fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
+        let (kind, name) = tree.entry()?;
+        let source = match word(kind, &["header", "body", "event"])? {
+            0 => HeaderName::from_tree(name).map(Self::Header),
+            1 => JsonPointer::from_tree(name).map(Self::Body),
+            _ => JsonPointer::from_tree(name).map(Self::Event),
+        };
+        source.map_err(|error| error.in_field(kind))
+    }
+}
+
 /// How bodies are read for session ids.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -83,12 +108,17 @@ impl BodySettings {
     }
 }
 
+/// Checks that a list of sources is not too long.
+pub(super) fn bounded(field: &'static str, count: usize) -> Result<(), FieldError> {
+    if count <= SOURCES_MAX {
+        return Ok(());
+    }
+    Err(FieldError::new(field, format!("has {count} entries, at most {SOURCES_MAX} are allowed")))
+}
+
 /// Checks the sources of a service whose pins travel in the cookie `pin_cookie`.
 pub(super) fn validate(sources: &[SessionSource], pin_cookie: &str) -> Result<(), FieldError> {
-    if sources.len() > SOURCES_MAX {
-        let rule = format!("has {} entries, at most {SOURCES_MAX} are allowed", sources.len());
-        return Err(FieldError::new("session_sources", rule));
-    }
+    bounded("session_sources", sources.len())?;
     for (index, source) in sources.iter().enumerate() {
         let (kind, rule) = match source {
             SessionSource::Cookie(cookie) if cookie.as_str() == pin_cookie => {

@@ -9,6 +9,9 @@ use super::{Body, seconds};
 use crate::ids::{AssignmentId, Sid};
 use crate::time::UnixSeconds;
 
+/// Characters of a pin.
+pub const LENGTH: usize = 58;
+
 /// Signs pins.
 pub type Signer = super::Signer<Claims>;
 
@@ -100,7 +103,7 @@ mod tests {
         /// Unforgeable: what was minted reads back, with its own service and keys alone; it fits a cookie easily.
         #[test]
         fn reads_what_it_minted(claims in claims()) {
-            prop_assert_eq!(token::signer("chat", &[1], 1).mint(&claims).len(), 58);
+            prop_assert_eq!(token::signer("chat", &[1], 1).mint(&claims).len(), LENGTH);
             token::reads_what_it_minted(claims);
         }
 

@@ -269,6 +269,7 @@ impl Observer for Watcher<'_> {
         let carrier = match carrier {
             Carrier::Header => self.plan.settings.headers.pin.to_string(),
             Carrier::Cookie => format!("the cookie {}", self.plan.cookie),
+            Carrier::Envelope => "the envelope of the session id".to_owned(),
         };
         let said = self.pin_said(claims, judged);
         self.pin.push(format!("the pin in {carrier}: {said}"));

@@ -8,6 +8,8 @@ use super::{HostError, raw, receive};
 pub enum Buffer {
     /// The body of the stream's request, as far as the host holds it.
     RequestBody = 0,
+    /// The piece of the response's body that is passing.
+    ResponseBody = 1,
     /// The body of an HTTP call's answer.
     CallResponse = 4,
     /// The configuration of the plugin.
@@ -26,4 +28,9 @@ pub fn buffer(buffer: Buffer, start: usize, size: usize) -> Result<Vec<u8>, Host
 /// The body of the request of the running callback: `size` bytes of it, from `start` on.
 pub fn request_body(start: usize, size: usize) -> Result<Vec<u8>, HostError> {
     buffer(Buffer::RequestBody, start, size)
+}
+
+/// The first `size` bytes of the piece of the response's body that is passing.
+pub fn response_piece(size: usize) -> Result<Vec<u8>, HostError> {
+    buffer(Buffer::ResponseBody, 0, size)
 }

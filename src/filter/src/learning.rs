@@ -1,0 +1,147 @@
+//! Ids that an agent hands out in its answers: each is an alias of the session that the answer is of, and is written down
+//! before the piece of the answer that holds it passes on. So whatever the client does with it next is known here.
+
+use std::rc::Rc;
+
+use colorfast_core::decide::alias;
+use colorfast_core::envelope;
+use colorfast_core::memory::Remembered;
+use colorfast_core::names::metric;
+use colorfast_core::scan::{AnswerScan, Searched};
+use colorfast_core::settings::AnswerSource;
+use colorfast_core::time::UnixMillis;
+use colorfast_core::token::pin::{Claims, Kind};
+
+use crate::host::{self, HeaderMap, Map};
+use crate::memory::{Learnt, Written};
+use crate::service::{Current, Service};
+use crate::vm::Vm;
+
+/// How often an id is written down anew after another write to its bucket.
+const TRIES: usize = 4;
+
+/// The session of one answer, which may hand out ids.
+#[derive(Debug)]
+pub struct Learner {
+    service: Rc<Service>,
+    current: Rc<Current>,
+    session: Remembered,
+    /// The search of the body, while it goes on.
+    scan: Option<AnswerScan>,
+}
+
+/// Whether the body of an answer has more to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listening {
+    /// It may have.
+    On,
+    /// It has not.
+    Over,
+}
+
+/// What the headers of an answer say of its body.
+#[derive(Debug, Clone, Copy)]
+pub struct Body<'a> {
+    /// Its type.
+    pub content_type: &'a [u8],
+    /// How it is encoded; empty where it is not.
+    pub encoding: &'a [u8],
+    /// Whether there is one at all.
+    pub is_there: bool,
+}
+
+impl Learner {
+    /// Learns in `session` what an answer of `service` hands out.
+    pub fn new(service: &Rc<Service>, current: &Rc<Current>, session: Remembered) -> Self {
+        Self { service: Rc::clone(service), current: Rc::clone(current), session, scan: None }
+    }
+
+    /// Heeds the headers of the answer.
+    pub fn hear_headers(&mut self, vm: &Vm, headers: &HeaderMap, body: Body<'_>, now: UnixMillis) -> Listening {
+        let current = Rc::clone(&self.current);
+        let settings = &current.plan.settings;
+        for source in &settings.learn_from {
+            let AnswerSource::Header(name) = source else { continue };
+            for (_, id) in headers.iter().filter(|(found, _)| *found == name.as_str().as_bytes()) {
+                self.learn(vm, id, now);
+            }
+        }
+        if let Some(name) = &settings.pin.envelope_header {
+            let issued = headers.iter().find(|(found, id)| *found == name.as_str().as_bytes() && !id.is_empty());
+            if let Some((_, id)) = issued {
+                self.bind(vm, id, now);
+                self.envelop(vm, name.as_str(), id);
+            }
+        }
+        self.scan = AnswerScan::new(&current.plan, body.content_type).filter(|_| body.is_there);
+        if self.scan.is_some() && !matches!(body.encoding, b"" | b"identity") {
+            self.ends(vm, "encoded");
+        }
+        if self.scan.is_some() { Listening::On } else { Listening::Over }
+    }
+
+    /// Heeds the piece of the body that is passing, of `size` bytes.
+    pub fn hear_body(&mut self, vm: &Vm, size: usize, is_last: bool) -> Listening {
+        let Some(scan) = &mut self.scan else { return Listening::Over };
+        let piece = host::response_piece(size.min(scan.wants())).unwrap_or_default();
+        let ids = scan.read(&self.current.plan, &piece);
+        let searched = scan.searched();
+        if !ids.is_empty() {
+            let now = vm.read_clock();
+            ids.iter().for_each(|id| self.learn(vm, id, now));
+        }
+        match searched {
+            Searched::Open if !is_last => return Listening::On,
+            Searched::Over => self.ends(vm, "over"),
+            Searched::Missing | Searched::Open => self.ends(vm, "missing"),
+            Searched::Found => self.scan = None,
+        }
+        Listening::Over
+    }
+
+    fn ends(&mut self, vm: &Vm, result: &str) {
+        self.scan = None;
+        vm.metrics.count(&metric::learnt_ids(&self.service.name, result), 1);
+    }
+
+    fn learn(&self, vm: &Vm, id: &[u8], now: UnixMillis) {
+        if !id.is_empty() {
+            self.bind(vm, id, now);
+            vm.metrics.count(&metric::learnt_ids(&self.service.name, "found"), 1);
+        }
+    }
+
+    /// Writes down that `id` names the session.
+    fn bind(&self, vm: &Vm, id: &[u8], now: UnixMillis) {
+        let (plan, service) = (&self.current.plan, &self.service);
+        let Some(id) = plan.sid(id) else { return };
+        let mut place = service.memory.look_up(&plan.settings, id);
+        for _ in 0..TRIES {
+            let known = place.known();
+            let Some(new) = alias(plan, &self.session, known.as_ref(), now.seconds()) else { return };
+            let (written, learnt) = service.memory.write(&mut place, &new, &plan.settings.pin, now.seconds());
+            if learnt == Learnt::Lost {
+                vm.metrics.count(&metric::memory_untold(&service.name), 1);
+            }
+            // What somebody else has written there is weighed as what stood there before.
+            if !matches!(written, Written::Another(_)) {
+                let _ = written.another(&vm.metrics, &service.name);
+                return;
+            }
+        }
+    }
+
+    /// Hands out the id in an envelope with the session's pin.
+    fn envelop(&self, vm: &Vm, header: &str, id: &[u8]) {
+        let Remembered { assignment, sid, began, seen } = self.session;
+        // Free, since the client names the session by other ids, too.
+        let claims = Claims { kind: Kind::Free, sid, assignment, began, refreshed: seen };
+        let Some(pin) = self.current.plan.mint(&claims) else { return };
+        match envelope::seal(id, &pin) {
+            Some(sealed) if host::set_header(Map::Response, header, &sealed).is_ok() => {
+                vm.metrics.count(&metric::pins_issued(&self.service.name), 1);
+            }
+            _ => vm.metrics.count(&metric::envelopes_refused(&self.service.name), 1),
+        }
+    }
+}
