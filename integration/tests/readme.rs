@@ -195,12 +195,14 @@ fn settings_are_listed_with_their_defaults() {
         listed.insert("pin.cookie_name".to_owned());
         // Settings at their default are not written, so this changes each of them.
         let other = json!({
-            "slots": ["a"], "session_sources": [], "body": {"prefix_bytes": 1, "wait_ms": 1}, "sessionless": "client",
+            "slots": ["a"], "session_sources": [], "learn_from": [{"header": "x"}],
+            "body": {"prefix_bytes": 1, "wait_ms": 1}, "sessionless": "client",
             "part_headers": {"code": "x-code"}, "quarantine_seconds": 1, "drain_deadline_seconds": 1, "bootstrap_wait_ms": 1,
             "on_slot_down": "reassign", "on_bundle_gone": "refuse", "runs": {"mint": "always"}, "memory": {"sessions": 2_000},
             "headers": {"slot": "x-1", "bundle": "x-2", "decision": "x-3", "pin": "x-4", "preview": "x-5"},
             "pin": {"header": "never", "cookie": "never", "cookie_name": "n", "cookie_path": "/p",
-                "cookie_same_site": "strict", "cookie_secure": "always", "max_age_seconds": 2, "idle_timeout_seconds": 1,
+                "cookie_same_site": "strict", "cookie_secure": "always", "envelope_header": null,
+                "dead_envelope": "not_found", "max_age_seconds": 2, "idle_timeout_seconds": 1,
                 "key_rotation_seconds": 0, "first_return_seconds": 1},
         });
         let settings: ServiceSettings = serde_json::from_value(other)?;

@@ -129,3 +129,61 @@ proptest! {
         prop_assert_eq!(scan("/a/0", bytes.chunks(1)), whole);
     }
 }
+
+/// A plan whose answers hand out ids in both kinds of body.
+fn learning() -> Plan {
+    let mut snapshot = crate::snapshot::Snapshot::empty("chat".parse().unwrap());
+    snapshot.settings.learn_from =
+        serde_json::from_str(r#"[{"body":"/id"},{"event":"/response/id"},{"event":"/thread"}]"#).unwrap();
+    snapshot.settings.body.prefix_bytes = 1_000;
+    Plan::compile(&snapshot, None).unwrap()
+}
+
+/// The ids of an answer that comes in these pieces, and how far it was searched.
+fn learn<'a>(content_type: &str, pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<String>, Searched) {
+    let plan = learning();
+    let mut scan = AnswerScan::new(&plan, content_type.as_bytes()).unwrap();
+    let ids: Vec<_> = pieces.into_iter().flat_map(|piece| scan.read(&plan, piece)).collect();
+    (ids.into_iter().map(|id| String::from_utf8(id).unwrap()).collect(), scan.searched())
+}
+
+/// Kept: ids are found in each kind of body where the sources of that kind look, once, in the first event that has them.
+#[test]
+fn answers_hand_out_ids() {
+    let (json, events) = ("application/json", "text/event-stream; charset=utf-8");
+    let cases: [(&str, &str, &[&str], Searched); 11] = [
+        (json, r#"{"thread":"no","id":"a"}"#, &["a"], Searched::Found),
+        (json, r#"{"x":1}"#, &[], Searched::Missing),
+        (json, r#"{"x":1"#, &[], Searched::Open),
+        (json, "no", &[], Searched::Missing),
+        (events, "data: {\"id\":\"no\"}\n\n", &[], Searched::Open),
+        (events, "data: {\"response\":{\"id\":\"a\"}}\n\ndata: {\"thread\":\"b\"}\n\n", &["a", "b"], Searched::Found),
+        (events, "data: {\"thread\":\"b\"}\n\ndata: {\"thread\":\"c\"}\n\n", &["b"], Searched::Open),
+        (events, "id: 1\ndatax: {\"thread\":\"no\"}\n: data: {\"thread\":\"no\"}\n\n", &[], Searched::Open),
+        (events, "data:{\"thread\":\ndata:  7}\r\rdata\r\n\r\n", &["7"], Searched::Open),
+        (events, "data: {\"thread\":\n\ndata: \"no\"}\n\n", &[], Searched::Open),
+        (events, "data: [DONE]\n\ndata: {\"thread\":\"b\"}", &["b"], Searched::Open),
+    ];
+    for (content_type, body, wanted, searched) in cases {
+        let wanted = (wanted.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>(), searched);
+        assert_eq!(learn(content_type, [body.as_bytes()]), wanted, "{body}");
+        assert_eq!(learn(content_type, body.as_bytes().chunks(1)), wanted, "{body}, byte by byte");
+    }
+    assert!(AnswerScan::new(&learning(), b"text/plain").is_none());
+    let over = format!("{}data: {{\"thread\":\"b\"}}\n\n", ": x\n".repeat(250));
+    assert_eq!(learn(events, over.as_bytes().chunks(300)), (vec![], Searched::Over));
+}
+
+proptest! {
+    /// Kept: the ids of a stream of events are the same, however it is cut and whatever ends its lines.
+    #[test]
+    fn events_are_found_however_they_are_cut(
+        lines in proptest::collection::vec("(data:|data: |event:|:|)(\\{\"thread\":\"[ab]\"\\}|\\{\"thread\":|\"[ab]\"\\}|[a-c\u{e9}]{0,3})", 0..12),
+        end in prop_oneof![Just("\n"), Just("\r\n"), Just("\r")],
+        size in 1usize..9,
+    ) {
+        let text = lines.join(end) + end;
+        let whole = learn("text/event-stream", [lines.join("\n").as_bytes(), b"\n"]);
+        prop_assert_eq!(learn("text/event-stream", text.as_bytes().chunks(size)), whole);
+    }
+}
