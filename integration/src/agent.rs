@@ -6,6 +6,8 @@
 //! | --- | --- |
 //! | `…/turn` | one turn of a conversation, see [`Turn`] and [`Reply`] |
 //! | `…/stream?events=N` | server-sent events, one at once, the others as [`Agent::release`] lets them go |
+//! | `…/open?name=N` | ids of a new conversation: `N-issued` in `mcp-session-id`, `N-header` in `x-conversation`, `N-body` in JSON |
+//! | `…/open?name=N&as=events` | the same, but `N-event` in the last of its server-sent events |
 //! | `…/held` | the same as any other, but only once [`Agent::release`] lets it go |
 //! | `…/public` | an answer that shared caches may keep |
 //! | `…/redirect?to=URL` | a 302 |

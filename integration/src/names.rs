@@ -19,5 +19,7 @@ pub const CLIENT_SENT: &str = "x-agent-client-sent";
 pub const PREVIEW: &str = "x-agent-preview";
 /// What an agent says that it runs.
 pub const ATTESTED: &str = "x-agent-bundle-id";
+/// The slot that an agent of the tests was asked as, on each of its answers.
+pub const SERVED_BY: &str = "x-served-by";
 /// Where proxies ask the sidecar for snapshots.
 pub const DISCOVERY_PATH: &str = "/v3/discovery:snapshots";

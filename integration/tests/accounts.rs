@@ -54,7 +54,7 @@ fn a_slot_is_recycled_when_it_is_empty() {
             come_back(&envoys, &pins).await?;
             let found = sessions(&mesh, "blue").await?;
             ensure!(is_about(&found["held"], HELD), "who comes back is held on: {found}");
-            ensure!(found["issued"] == 0, "{found}");
+            ensure!(found["issued"] == 0 && found["in_flight"] == 1, "{found}");
             Ok(())
         })
         .await?;

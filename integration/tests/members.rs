@@ -128,7 +128,7 @@ fn a_paused_request_is_decided_by_the_newest() {
         }
         rules.sort_unstable();
         ensure!(rules == ["hash", "memory"], "one begins the session, the other follows: {rules:?}");
-        let waited = behind.stats("waits").await?;
+        let waited = behind.stats("waits.need.newer_snapshot").await?;
         let waited: Vec<_> = waited.iter().map(|(name, count)| (name.as_str(), *count)).collect();
         ensure!(waited == [("wasmcustom.colorfast.service.chat.waits.need.newer_snapshot.end.met", 2)], "{waited:?}");
         mesh.until_current(2).await?;

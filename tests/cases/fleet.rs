@@ -67,6 +67,8 @@ fn the_fleet_knows_where_a_session_is() {
         assert_eq!(u64::from(asked.call.timeout_ms), WAIT_MS);
         tell(asked, BLUE);
         assert_eq!(went(&sent), to("blue", "memory"));
+        // Its client may never have got one: it begins here, as far as anybody knows.
+        assert_eq!(sent.pin().map(|pin| (pin.assignment, pin.sid)), Some((BLUE, sid("alpha"))));
         assert_eq!(went(&worker.send(Request::new().session("alpha"))), to("blue", "memory"));
         assert!(sidecar::asks(&worker).is_empty(), "what was told is remembered here");
         assert_eq!(proxy.count("waits.need.fleet.end.met"), 1);

@@ -54,6 +54,7 @@ pub(super) async fn answer(state: Arc<State>, mut request: Request<Incoming>) ->
         let mut memory = state.memory();
         (memory.note(&request), memory.attested.clone())
     };
+    let served = stamp.slot.clone();
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
     let last = path.rsplit('/').next().unwrap_or_default();
@@ -68,6 +69,7 @@ pub(super) async fn answer(state: Arc<State>, mut request: Request<Incoming>) ->
     let mut response = match last {
         "turn" => turn(&state, request, &stamp).await,
         "stream" => stream(Arc::clone(&state), parameter(&query, "events").and_then(|n| n.parse().ok()).unwrap_or(3)),
+        "open" => open(&query),
         "held" => {
             Waiting::begin(&state).released().await;
             identity(&state, &request, &stamp)
@@ -91,6 +93,9 @@ pub(super) async fn answer(state: Arc<State>, mut request: Request<Incoming>) ->
         },
         _ => identity(&state, &request, &stamp),
     };
+    if let Ok(slot) = HeaderValue::try_from(served) {
+        response.headers_mut().insert(names::SERVED_BY, slot);
+    }
     if let Some(bundle) = attested.and_then(|bundle| HeaderValue::try_from(bundle).ok()) {
         response.headers_mut().insert(names::ATTESTED, bundle);
     }
@@ -162,6 +167,26 @@ fn stream(state: Arc<State>, events: u32) -> Response<Sent> {
     });
     let mut response = Response::new(Events(receiver).boxed());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response
+}
+
+/// Hands out ids of a new conversation, another one at each place.
+fn open(query: &str) -> Response<Sent> {
+    let name = parameter(query, "name").unwrap_or("conversation");
+    let (media, body) = match parameter(query, "as") {
+        Some("events") => {
+            let event = serde_json::json!({"opened": format!("{name}-event")});
+            ("text/event-stream", format!(": welcome\n\nevent: ping\ndata: {{}}\n\nevent: opened\ndata: {event}\n\n"))
+        }
+        _ => ("application/json", serde_json::json!({"opened": format!("{name}-body")}).to_string()),
+    };
+    let mut response = text(StatusCode::OK, body);
+    let issued = [("mcp-session-id", format!("{name}-issued")), ("x-conversation", format!("{name}-header"))];
+    for (header, id) in issued.into_iter().chain([("content-type", media.to_owned())]) {
+        if let Ok(value) = HeaderValue::try_from(id) {
+            response.headers_mut().insert(header, value);
+        }
+    }
     response
 }
 

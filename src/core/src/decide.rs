@@ -43,6 +43,8 @@ pub struct View<'a> {
     pub client: Option<&'a [u8]>,
     /// What is remembered of the session that it names; none where nothing is, as far as was looked.
     pub memory: Option<Remembered>,
+    /// Whether that was only now heard of, from another request or from the fleet: the client may hold no pin of it.
+    pub news: Presence,
     /// What an earlier pass of the same request came to, over an internal redirect. The pins have been taken off it.
     pub kept: Option<Chosen>,
     /// The slots whose upstream is unavailable, where the settings have their sessions go on elsewhere.

@@ -42,6 +42,8 @@ pub struct Request {
     without: NeedSet,
     waits: Option<Wait>,
     body: Body,
+    /// Whether its session was only now heard of.
+    news: Presence,
     /// What the fleet is asked after its session.
     pub inquiry: Inquiry,
 }
@@ -118,6 +120,7 @@ impl Request {
             without: NeedSet::default(),
             waits: None,
             body: Body::new(is_headers_only),
+            news: Presence::Absent,
             inquiry: Inquiry::new(context),
         })
     }
@@ -178,6 +181,7 @@ impl Request {
                 down,
                 kept: earlier.kept(),
                 memory: remembered,
+                news: self.news,
                 unread_body: if told == Told::Open { Presence::Present } else { Presence::Absent },
                 without,
                 ..seen.view(client.as_deref())
@@ -185,7 +189,7 @@ impl Request {
             match decide(plan, &view, now, self.draw) {
                 Step::Decided(decision) => match self.remember(vm, plan, &decision, place.as_mut(), now) {
                     // Somebody was faster: the session is where that one put it.
-                    Some(another) => remembered = Some(another),
+                    Some(another) => (remembered, self.news) = (Some(another), Presence::Present),
                     None => break decision,
                 },
                 Step::Needs(need @ Need::Memory(id)) => {
@@ -205,7 +209,7 @@ impl Request {
                     let question = (id, proposal);
                     match self.inquiry.word(vm, &self.service, plan, question, place.as_mut(), now) {
                         Word::Waits => return Settled::Waits,
-                        Word::Knows(session) => remembered = Some(session),
+                        Word::Knows(session) => (remembered, self.news) = (Some(session), Presence::Present),
                         Word::Nothing => {}
                     }
                     without = without.with(need);

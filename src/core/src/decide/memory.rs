@@ -91,8 +91,8 @@ pub fn alias(plan: &Plan, of: &Remembered, known: Option<&Remembered>, now: Unix
     }
 }
 
-/// What becomes of a request whose session is remembered. A client that echoes pins is handed one that holds, and every
-/// client now and then; one that is newer than the plan is left with the client.
+/// What becomes of a request whose session is remembered. A client that echoes pins is handed one that holds, and so is
+/// one that may have none yet, and every client now and then; one that is newer than the plan is left with the client.
 pub fn ruled(
     plan: &Plan,
     view: &View<'_>,
@@ -106,7 +106,8 @@ pub fn ruled(
     let session = if stale { Remembered { seen: now, ..known } } else { known };
     let echoes = view.pins.iter().any(|(carrier, _)| carrier != Carrier::Envelope);
     let kind = if session.sid == id { Kind::Bound } else { Kind::Free };
-    let pin = if (stale || echoes) && !leave_pins_alone { issue(plan, &session, kind, now) } else { PinAction::Keep };
+    let issues = (stale || echoes || view.news.is_present()) && !leave_pins_alone;
+    let pin = if issues { issue(plan, &session, kind, now) } else { PinAction::Keep };
     let chosen = Chosen { slot, reason: Reason::Memory };
     Ruled { chosen, pin, session: Some(session), remember: stale.then_some(id) }
 }

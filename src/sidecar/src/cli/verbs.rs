@@ -99,6 +99,9 @@ async fn carry_out(
     let (sending, patience) = (Sending { client, service, request, manner }, manner.patience);
     let deadline = Instant::now() + patience.limit();
     let mut response = sending.send(deadline).await?;
+    // The time that proxies took to get ready is none of the time that they have to obey.
+    let prepared = response.preparation.as_ref().map_or(0, |preparation| preparation.took_ms.0);
+    let deadline = deadline + Duration::from_micros(prepared);
     if let Verb::AddBundle { .. } = request.verb {
         // A bundle that is nowhere staged changes nothing that a proxy decides by.
         return Ok(Carried { response, ending: None, lost: None });
