@@ -5,16 +5,15 @@ The first line on standard output is JSON and names the port: {"port": 12345}.
 """
 
 import argparse
-import json
-import socket
 from collections import defaultdict
 
-import uvicorn
 from mcp.server.fastmcp import Context, FastMCP
 from mcp.server.session import ServerSession
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import BaseModel
 from starlette.requests import Request
+
+from shared import serve
 
 
 class Heard(BaseModel):
@@ -52,11 +51,7 @@ def main() -> None:
     """Serves until it is told to stop."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", help="the id of the bundle that this process runs")
-    bundle = parser.parse_args().bundle
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
-        uvicorn.Server(uvicorn.Config(agent(bundle).streamable_http_app(), log_level="warning")).run([listener])
+    serve(agent(parser.parse_args().bundle).streamable_http_app())
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@
 
 pub mod access_log;
 pub mod agent;
+pub mod balancer;
 pub mod bench;
 pub mod client;
 pub mod collector;
@@ -31,11 +32,13 @@ pub mod python;
 pub mod relay;
 pub mod report;
 mod scenario;
+pub mod sdk;
 mod server;
 pub mod sidecar;
 pub mod wait;
 
 pub use agent::Agent;
+pub use balancer::Balancer;
 pub use collector::Collector;
 pub use envoy::{Envoy, EnvoyConfig};
 pub use load::{Load, Plan};
@@ -43,4 +46,5 @@ pub use mesh::Mesh;
 pub use relay::Relay;
 pub use report::Report;
 pub use scenario::scenario;
+pub use sdk::Sdk;
 pub use sidecar::Sidecar;

@@ -1,0 +1,52 @@
+"""A client of the official A2A SDK that repeats the conversation's id in its messages. `shared.converse` tells what it says."""
+
+import argparse
+import json
+
+import httpx
+from a2a.client import ClientConfig, ClientFactory
+from a2a.client.card_resolver import A2ACardResolver
+from a2a.helpers import get_message_text, new_text_message
+from a2a.types import Role, SendMessageRequest
+
+from shared import Heard, client_options, converse, run
+
+ANSWER_LIMIT_SECONDS = 20
+# What the agent answers by a mere message ends so.
+IN_A_MESSAGE = ", in a message"
+
+
+async def hold(options: argparse.Namespace) -> bool:
+    """Holds one conversation; answers whether it was kept."""
+    async with httpx.AsyncClient(timeout=ANSWER_LIMIT_SECONDS) as http:
+        card = await A2ACardResolver(http, options.url).get_agent_card()
+        spoken = [way for way in card.supported_interfaces if way.protocol_version == options.protocol]
+        del card.supported_interfaces[:]
+        card.supported_interfaces.extend(spoken)
+        client = ClientFactory(ClientConfig(streaming=options.stream, httpx_client=http)).create(card)
+        conversation: str | None = None
+        suffix = IN_A_MESSAGE if options.messages else ""
+
+        async def say(text: str) -> Heard:
+            nonlocal conversation
+            message = new_text_message(f"{text}{suffix}", context_id=conversation, role=Role.ROLE_USER)
+            answered = None
+            async for event in client.send_message(SendMessageRequest(message=message)):
+                for told in (event.message, event.task.status.message, event.status_update.status.message):
+                    answered = told if told.parts else answered
+            if answered is None:
+                raise RuntimeError("a message without an answer")
+            conversation = answered.context_id
+            heard = json.loads(get_message_text(answered))
+            said = [one.removesuffix(suffix) for one in heard["said"]]
+            return Heard(bundle=heard["bundle"], session=conversation, said=said)
+
+        return await converse(options, say)
+
+
+if __name__ == "__main__":
+    parser = client_options(__doc__)
+    parser.add_argument("--protocol", choices=["1.0", "0.3"], default="1.0", help="which protocol to speak")
+    parser.add_argument("--stream", action="store_true", help="read the answers as streams of events")
+    parser.add_argument("--messages", action="store_true", help="ask for messages instead of tasks")
+    run(hold(parser.parse_args()))

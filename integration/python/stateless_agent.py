@@ -1,0 +1,60 @@
+"""An agent of one bundle: an MCP server of SDK 2, which knows no sessions, that keeps its conversations in memory.
+
+It hands out a handle at `begin`, which the client repeats as an argument of every `say`: what the protocol has in the
+place of sessions. A handle that reaches another process than the one which made it is unknown there.
+The first line on standard output is JSON and names the port: {"port": 12345}.
+"""
+
+import argparse
+import uuid
+
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import BaseModel
+
+from shared import serve
+
+
+class Heard(BaseModel):
+    """What the agent answers to each thing said."""
+
+    bundle: str
+    """The bundle that runs here."""
+    session: str
+    """The conversation's handle."""
+    said: list[str]
+    """All that was said in this conversation, in order."""
+
+
+def agent(bundle: str) -> MCPServer:
+    """The server of a bundle."""
+    server = MCPServer(f"agent {bundle}", log_level="WARNING")
+    memory: dict[str, list[str]] = {}
+
+    @server.tool()
+    def begin() -> str:
+        """Begins a conversation, and names it."""
+        handle = str(uuid.uuid4())
+        memory[handle] = []
+        return handle
+
+    @server.tool()
+    def say(handle: str, text: str) -> Heard:
+        """Says something in a conversation, which is remembered for as long as this process lives."""
+        if handle not in memory:
+            raise ToolError("unknown conversation")
+        memory[handle].append(text)
+        return Heard(bundle=bundle, session=handle, said=memory[handle])
+
+    return server
+
+
+def main() -> None:
+    """Serves until it is told to stop."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundle", help="the id of the bundle that this process runs")
+    serve(agent(parser.parse_args().bundle).streamable_http_app())
+
+
+if __name__ == "__main__":
+    main()
