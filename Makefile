@@ -28,9 +28,10 @@ bench: release envoy ## Measures what colorfast costs: target/bench/report.html.
 
 test: test-rules test-sidecar test-filter test-integration ## Runs every test; installs what they need
 
-test-long: test wasm native envoy ## Runs every test, and those that take their time: 50 kills of the sidecar in switches, 50,000 sessions
+test-long: test wasm native envoy ## Runs every test, and those that take their time: 50 kills of the sidecar in switches, 50,000 sessions, 1,000 streams at once
 	$(call suite,crash,COLORFAST_KILLS=50 $(CARGO) test --quiet -p integration --test crash -- --nocapture)
 	$(call suite,fleet,COLORFAST_SESSIONS=50000 COLORFAST_ROUNDS=1000 $(CARGO) test --quiet -p integration --test fleet -- --nocapture --test-threads=1)
+	$(call suite,streams,COLORFAST_STREAMS=1000 $(CARGO) test --quiet -p integration --test streams -- --nocapture)
 
 test-rules: toolchain ## Tests the pure rules
 	$(call suite,rules,$(CARGO) test --quiet -p colorfast-core)

@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio::time::Sleep;
 
 /// How long one exchange may take, unless the call says otherwise.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -41,13 +42,34 @@ pub struct Call {
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
     trailers: HeaderMap,
+    trickle: Option<Trickle>,
     limit: Duration,
 }
 
-/// A body that can be sent again: all of it in one frame, then the trailers, where there are any.
+/// How a body comes piece by piece.
+#[derive(Clone, Copy, Debug)]
+struct Trickle {
+    piece: usize,
+    pace: Duration,
+}
+
+/// A body that can be sent again: all of it in one frame, or in pieces with pauses between them, then the trailers, where
+/// there are any.
 #[derive(Clone, Debug)]
 struct Sending {
     frames: VecDeque<Part>,
+    pace: Duration,
+    pause: Pause,
+}
+
+/// A pause that has begun, or none; a copy begins without one.
+#[derive(Debug, Default)]
+struct Pause(Option<Pin<Box<Sleep>>>);
+
+impl Clone for Pause {
+    fn clone(&self) -> Self {
+        Self(None)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -60,7 +82,13 @@ impl Body for Sending {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let pace = self.pace;
+        if !pace.is_zero() {
+            let pause = self.pause.0.get_or_insert_with(|| Box::pin(tokio::time::sleep(pace)));
+            std::task::ready!(pause.as_mut().poll(cx));
+            self.pause.0 = None;
+        }
         Poll::Ready(self.frames.pop_front().map(|part| {
             Ok(match part {
                 Part::Data(bytes) => Frame::data(bytes),
@@ -76,7 +104,7 @@ impl Body for Sending {
     fn size_hint(&self) -> SizeHint {
         match self.frames.iter().collect::<Vec<_>>().as_slice() {
             [] => SizeHint::with_exact(0),
-            [Part::Data(bytes)] => SizeHint::with_exact(bytes.len() as u64),
+            [Part::Data(bytes)] if self.pace.is_zero() => SizeHint::with_exact(bytes.len() as u64),
             _ => SizeHint::default(),
         }
     }
@@ -105,6 +133,7 @@ impl Call {
             headers: Vec::new(),
             body: Bytes::new(),
             trailers: HeaderMap::new(),
+            trickle: None,
             limit: LIMIT,
         }
     }
@@ -137,6 +166,13 @@ impl Call {
         self
     }
 
+    /// Sends the body in pieces of so many bytes, each after a pause; its length is told to nobody.
+    #[must_use]
+    pub fn trickle(mut self, piece: usize, pace: Duration) -> Self {
+        self.trickle = Some(Trickle { piece, pace });
+        self
+    }
+
     /// How long the whole exchange may take.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
@@ -159,9 +195,12 @@ impl Call {
             Protocol::Http2 => Uri::try_from(format!("http://{authority}{}", self.path)),
         };
         let uri = uri.with_context(|| format!("{:?} is no path", self.path))?;
-        let data = Some(self.body.clone()).filter(|body| !body.is_empty()).map(Part::Data);
+        let Trickle { piece, pace } = self.trickle.unwrap_or(Trickle { piece: usize::MAX, pace: Duration::ZERO });
+        let pieces = (0..self.body.len()).step_by(piece);
+        let data = pieces.map(|at| Part::Data(self.body.slice(at..at.saturating_add(piece).min(self.body.len()))));
         let trailers = Some(self.trailers.clone()).filter(|trailers| !trailers.is_empty()).map(Part::Trailers);
-        let mut request = Request::new(Sending { frames: data.into_iter().chain(trailers).collect() });
+        let frames = data.chain(trailers).collect();
+        let mut request = Request::new(Sending { frames, pace, pause: Pause::default() });
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         if protocol == Protocol::Http1 {

@@ -1,20 +1,19 @@
 //! What an agent answers to each path.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Bytes, Frame, Incoming};
+use hyper::body::{Bytes, Incoming};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{Stamp, State};
 use crate::names;
+use crate::server::Pieces;
 
 /// Any body that an agent sends.
 type Sent = BoxBody<Bytes, Infallible>;
@@ -165,7 +164,7 @@ fn stream(state: Arc<State>, events: u32) -> Response<Sent> {
             }
         }
     });
-    let mut response = Response::new(Events(receiver).boxed());
+    let mut response = Response::new(Pieces(receiver).boxed());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     response
 }
@@ -213,18 +212,6 @@ impl<'s> Waiting<'s> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.state.memory().waiting -= 1;
-    }
-}
-
-/// The events of one stream, as they come.
-struct Events(mpsc::Receiver<Bytes>);
-
-impl Body for Events {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(cx).map(|event| event.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 
