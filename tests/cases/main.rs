@@ -30,6 +30,7 @@ mod responses;
 mod services;
 mod serving;
 mod side_by_side;
+mod skew;
 mod sources;
 mod start;
 mod tickets;
