@@ -1,6 +1,6 @@
 //! What slots hold, counted by two real Envoys of two workers each, and what that keeps from being recycled.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use integration::http::{Call, Line, Protocol};
@@ -82,6 +82,54 @@ fn a_slot_is_recycled_when_it_is_empty() {
         for envoy in &envoys {
             envoy.expect_no_crash().await?;
         }
+        Ok(())
+    });
+}
+
+/// Accounted: a slot that has nothing but health checks and requests that never come back is empty when `first_return` has
+/// passed, though the idle timeout is a day, and is recycled unforced. Those that come meanwhile hold the slot they reach.
+#[test]
+fn one_shot_requests_hold_a_slot_for_first_return_alone() {
+    const FIRST_RETURN: Duration = Duration::from_secs(3);
+    scenario(async {
+        let pin = json!({"first_return_seconds": FIRST_RETURN.as_secs()});
+        let mesh =
+            Mesh::with(json!({"quarantine_seconds": 0, "pin": pin}), &[("blue", "b-1"), ("green", "g-1")]).await?;
+        let envoys = [mesh.envoy("edge-1").await?, mesh.envoy("edge-2").await?];
+        let health = Call::get("/healthz");
+        let check = |number| ask_once(envoy(&envoys, number), &health);
+        for once in 0..ONCE {
+            ask_once(envoy(&envoys, once), &fresh(&format!("once-{once}"))).await?;
+            check(once).await?;
+        }
+        let last = Instant::now();
+        wait::until_ok("all to be counted", SHOWN_WITHIN, || async {
+            let found = sessions(&mesh, "blue").await?;
+            ensure!(found["held"] == 0 && is_about(&found["issued"], 2 * ONCE), "{found}");
+            Ok(())
+        })
+        .await?;
+        mesh.does("switch green").await?;
+        let refused = mesh.cli("recycle blue").await?.ended_with(1)?;
+        ensure!(refused.stderr.contains("slot-held"), "{refused:?}");
+        let mut checks = 0;
+        wait::until_ok("the slot to be recycled", FIRST_RETURN + FIRST_RETURN / 4 + SHOWN_WITHIN, || {
+            checks += 1;
+            let check = check(checks);
+            async {
+                let (reply, _) = check.await?;
+                ensure!(reply.slot == "green", "{reply:?}");
+                let outcome = mesh.cli("recycle blue").await?;
+                let why = outcome.stderr.clone();
+                outcome.ok().map(drop).context(why)
+            }
+        })
+        .await?;
+        let took = last.elapsed();
+        ensure!(took >= FIRST_RETURN, "its last requests held it for {took:?} alone");
+        let green = sessions(&mesh, "green").await?;
+        ensure!(green["held"] == 0 && green["in_flight"] == 0, "{green}");
+        println!("{} one-shot sessions held their slot for {took:?}", 2 * ONCE);
         Ok(())
     });
 }
