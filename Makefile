@@ -19,9 +19,9 @@ define suite
 	took=$$(( $$(date +%s) - began )); echo "== $(1): $$((took / 60)) min $$((took % 60)) s"
 endef
 
-demo: wasm native envoy ## Plays a release under talking clients. KEEP=1 leaves it running, WITHOUT=1 leaves colorfast out, RUNNER=func-e
+demo: wasm native envoy ## Plays a release under talking clients. KEEP=1 leaves it running, WITHOUT=1 leaves colorfast out, STATE=1 shows shared state, RUNNER=func-e
 	COLORFAST_RUNNER=$(RUNNER) $(CARGO) run --quiet -p integration --bin demo -- \
-		$(if $(KEEP),--keep) $(if $(WITHOUT),--without-filter) $(DEMO)
+		$(if $(KEEP),--keep) $(if $(WITHOUT),--without-filter) $(if $(STATE),--state) $(DEMO)
 
 bench: release envoy ## Measures what colorfast costs: target/bench/report.html. BENCH=quick for a look, BENCH=smoke
 	COLORFAST_BIN=$(abspath $(TARGET))/release/colorfast $(CARGO) run --quiet -p integration --bin bench -- $(BENCH)

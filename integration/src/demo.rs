@@ -9,7 +9,8 @@
 //!     └──▶ verdict: what became of each conversation, in figures
 //! ```
 //!
-//! The agents keep conversations in memory: one that lands on the other agent is visibly broken there. The exit
+//! The agents keep conversations in memory: one that lands on the other agent is visibly broken there. With `--state` they
+//! are those of `docs/examples/state`, which share a file, and the story is another one ([`state`]). The exit
 //! code is 0 where every conversation was kept, 1 where one was broken or a request failed, 2 for wrong arguments,
 //! and 3 where the demo could not be played.
 
@@ -21,16 +22,19 @@ mod paint;
 mod picture;
 mod screen;
 mod script;
+mod state;
 mod verdict;
 mod world;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::process;
 use options::Options;
+use world::World;
 
 /// Every conversation was kept.
 const KEPT: u8 = 0;
@@ -52,20 +56,29 @@ pub fn main() -> ExitCode {
     // Whatever was started belongs to this future: it is stopped when the future ends, and when it is dropped.
     let verdict = runtime.block_on(async {
         let played = tokio::select! {
-            played = script::play(&options) => played,
+            played = play(&options) => played,
             () = stopped() => return None,
         };
         if played.is_ok() && options.keep {
             stopped().await;
         }
-        Some(played.map(|(verdict, _world)| verdict))
+        Some(played.map(|(kept, _world)| kept))
     });
     match verdict {
         None => ExitCode::from(STOPPED),
-        Some(Ok(verdict)) if verdict.holds() => ExitCode::from(KEPT),
+        Some(Ok(true)) => ExitCode::from(KEPT),
         Some(Ok(_)) => ExitCode::from(BROKEN),
         Some(Err(error)) => failed(&error),
     }
+}
+
+/// Plays what is asked for: whether every conversation was kept, and what runs still.
+async fn play(options: &Options) -> Result<(bool, Option<World>)> {
+    if options.state {
+        return Ok((state::play(options).await?.holds(), None));
+    }
+    let (verdict, world) = script::play(options).await?;
+    Ok((verdict.holds(), Some(world)))
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {

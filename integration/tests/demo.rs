@@ -55,6 +55,22 @@ fn without_colorfast_conversations_break() {
     });
 }
 
+/// State outside of the agents: two bundles share a file, each in rows of its own. A killed agent forgets nothing, a rollback
+/// and a way back lose nothing though the layout of the file has changed amid, and what the old bundle reads goes when no slot
+/// runs it.
+#[test]
+fn state_outside_of_the_agents_survives_everything() {
+    scenario(async {
+        let (code, verdict) = play(&["--state"]).await?;
+        ensure!(code == Some(0), "{code:?} {verdict:#}");
+        for nothing in ["forgotten", "strayed"] {
+            ensure!(verdict[nothing] == 0, "{nothing}: {verdict:#}");
+        }
+        ensure!(verdict["conversations"] == 12 && verdict["turns"].as_u64() > Some(100), "{verdict:#}");
+        Ok(())
+    });
+}
+
 /// With `--keep` everything runs on after the verdict, each command that is printed then works as it stands there,
 /// and at the end nothing is left.
 #[test]

@@ -71,7 +71,7 @@ impl Operator {
     pub async fn start_with_colorfast(screen: &Screen) -> Result<World> {
         let agents = Agents::start().await?;
         let colorfast = Colorfast::start(screen).await?;
-        let envoy = colorfast.start_envoy(&agents).await?;
+        let envoy = colorfast.start_envoy(agents.addresses()).await?;
         Ok(World { envoy, operator: Self::Colorfast(colorfast), agents })
     }
 

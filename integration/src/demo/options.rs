@@ -28,6 +28,9 @@ pub struct Options {
     /// Show what happens without colorfast: the same release by Envoy's own weighted clusters
     #[arg(long)]
     pub without_filter: bool,
+    /// Show agents that keep their conversations in a file that both bundles share, and a change of its layout
+    #[arg(long, conflicts_with_all = ["without_filter", "keep", "seconds"])]
+    pub state: bool,
 }
 
 impl Options {
@@ -59,5 +62,7 @@ mod tests {
         assert_eq!(sizes("demo --quick"), (24, 5));
         assert_eq!(sizes("demo --quick --clients 9 --seconds 60"), (9, 60));
         assert!(Options::try_parse_from(["demo", "--clients", "0"]).is_err());
+        assert!(Options::try_parse_from(["demo", "--state", "--keep"]).is_err());
+        assert!(Options::try_parse_from(["demo", "--state", "--quick", "--json"]).is_ok());
     }
 }

@@ -48,6 +48,12 @@ impl Agents {
         Ok(Self { blue: Agent::start(BLUE.bundle).await?, green: Agent::start(GREEN.bundle).await? })
     }
 
+    /// Where each side listens, in the order of [`SIDES`].
+    #[must_use]
+    pub fn addresses(&self) -> [SocketAddr; 2] {
+        [self.blue.address(), self.green.address()]
+    }
+
     /// How many requests each side got so far, in the order of [`SIDES`].
     #[must_use]
     pub fn requests(&self) -> [u64; 2] {

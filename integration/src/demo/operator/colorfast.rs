@@ -1,6 +1,7 @@
 //! The release by colorfast: the command line that a person types at, and what the sidecar says of the slots.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use tokio::process::Command;
 use super::{SlotState, Step, Told};
 use crate::demo::paint::Paint;
 use crate::demo::screen::Screen;
-use crate::demo::world::{Agents, BLUE, GREEN};
+use crate::demo::world::{BLUE, GREEN};
 use crate::http::Call;
 use crate::{Envoy, EnvoyConfig, Sidecar, paths, wait};
 
@@ -104,14 +105,14 @@ impl Colorfast {
         Ok(colorfast)
     }
 
-    /// Starts an Envoy that this sidecar decides for, and waits until it does.
+    /// Starts an Envoy that this sidecar decides for, in front of the agents of blue and green, and waits until it does.
     ///
     /// # Errors
     /// Where Envoy does not start, or the sidecar does not hear of it.
-    pub async fn start_envoy(&self, agents: &Agents) -> Result<Envoy> {
+    pub async fn start_envoy(&self, [blue, green]: [SocketAddr; 2]) -> Result<Envoy> {
         let plugin = json!({"services": [{"name": SERVICE}], "sidecar_cluster": "colorfast_sidecar"});
         let config = EnvoyConfig::shipped()?.node_id("envoy-1").plugin(&plugin);
-        let config = config.agent(BLUE.slot, agents.blue.address()).agent(GREEN.slot, agents.green.address());
+        let config = config.agent(BLUE.slot, blue).agent(GREEN.slot, green);
         let config = config.sidecar(self.sidecar.discovery()).env("COLORFAST_TOKEN", &self.sidecar.discovery_token()?);
         let envoy = Envoy::start(config).await?;
         wait::until_ok("the sidecar to know the proxy", wait::LIMIT, || async {
@@ -182,8 +183,19 @@ impl Colorfast {
         answer.json()
     }
 
+    /// Where operators and programs ask the sidecar, and the token that they show.
+    ///
+    /// # Errors
+    /// Where the sidecar has written no token.
+    pub fn control(&self) -> Result<(String, String)> {
+        Ok((format!("http://{}", self.sidecar.control()), self.sidecar.control_token()?))
+    }
+
     /// Runs a command as a person would, and answers what that person would read.
-    async fn run(&self, line: &str) -> Result<String> {
+    ///
+    /// # Errors
+    /// Where it fails; what it said is in the message.
+    pub async fn run(&self, line: &str) -> Result<String> {
         let mut command = Command::new(&self.binary);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("COLORFAST_")) {
             command.env_remove(name);
