@@ -109,6 +109,35 @@ fn bodies_pass_byte_for_byte() {
     });
 }
 
+/// Last good: where connections may buffer 32 KiB alone, as Envoy recommends for the edge, bodies larger than that are passed
+/// on, too, whether their id comes late or never.
+#[test]
+fn a_small_buffer_limit_refuses_no_body() {
+    scenario(async {
+        let (mesh, mirror, envoy) = stage().await?;
+        drop(envoy);
+        let config = mesh.config("edge-2")?.agent("blue", mirror.address()).agent("green", mirror.address());
+        let config = config.edit(|document| {
+            let listener = document.pointer_mut("/static_resources/listeners/0").context("a listener")?;
+            listener["per_connection_buffer_limit_bytes"] = json!(32_768);
+            Ok(())
+        });
+        let envoy = mesh.join(config).await?;
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let mut line = Line::new(envoy.address(), protocol);
+            for size in [20_000, 40_000, 60_000, 100_000, 1_000_000] {
+                let body = format!(r#"{{"text":"{}","conversation":"late"}}"#, "x".repeat(size));
+                for call in [Call::post("/", body.clone()), Call::post("/", body.clone()).trickle(4_000, PACE)] {
+                    let answer = line.send(&call.header("content-type", "application/json")).await?;
+                    ensure!(answer.status == 200, "{protocol:?}, {size} bytes: {} {}", answer.status, answer.text());
+                    ensure!(answer.header(CAME) == Some(checksum(body.as_bytes())) && answer.body == body);
+                }
+            }
+        }
+        envoy.expect_no_crash().await
+    });
+}
+
 /// What one stream says: events of all kinds, the first of which hands out an id, cut where it happens to be.
 fn pieces(stream: usize) -> Vec<Bytes> {
     let mut text = String::new();
