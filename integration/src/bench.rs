@@ -4,7 +4,9 @@
 //!   requests ─ wire (load) ─▶ an Envoy for each of the variants ─▶ upstream (agents)
 //!      └ calls: each host call alone, by the bench filter; its number, by the built filter in a small host
 //!   confirmation ─ members (simulated) + two Envoys ◀─▶ sidecar ◀─ colorfast switch
+//!   look-ups: two Envoys, sessions that one of them has seen
 //!   start: the VM's start, its memory
+//!   room: many more sessions than one Envoy has room for
 //!      └──▶ report (figures) ─▶ targets ─▶ report.json, page (charts) ─▶ report.html, table
 //! ```
 //!
@@ -14,6 +16,7 @@ mod calls;
 mod charts;
 mod confirmation;
 mod cpu;
+pub mod look_ups;
 mod machine;
 mod members;
 mod options;
@@ -21,15 +24,15 @@ mod page;
 mod progress;
 mod report;
 mod requests;
+pub mod room;
 mod start;
 mod stats;
 mod table;
 mod targets;
+mod turn;
 mod upstream;
 mod variants;
 mod wire;
-
-pub use stats::Latency;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,7 +41,7 @@ use anyhow::{Context, Result};
 use clap::Parser as _;
 
 use crate::{paths, process};
-use options::Options;
+use options::{Options, Part};
 use progress::Progress;
 use report::{Report, Requests};
 
@@ -74,20 +77,30 @@ async fn run(options: &Options) -> Result<()> {
         machine: machine::Machine::this()?,
         requests: None,
         confirmation: Vec::new(),
+        look_ups: None,
         starts: None,
+        room: None,
         targets: Vec::new(),
     };
-    if !options.confirmation_only {
+    if options.wants(Part::Requests) {
         let samples = requests::measure(&size, &paths::bench_filter()?, &progress).await?;
         let per_round = requests::per_round(&size);
         let grain = requests::grain_part(&samples, per_round)?;
         report.requests = Some(Requests::of(&samples, &calls::Counts::take()?, per_round, grain));
     }
-    if !options.requests_only {
+    if options.wants(Part::Confirmation) {
         report.confirmation = confirmation::measure(&size, &progress).await?;
     }
-    if !options.requests_only && !options.confirmation_only {
+    if options.wants(Part::LookUps) {
+        progress.step("look-ups in the fleet");
+        report.look_ups = Some(look_ups::measure(size.look_ups).await?);
+    }
+    if options.wants(Part::Starts) {
         report.starts = Some(start::measure(&size, &progress).await?);
+    }
+    if let Some((sessions, room)) = size.room.filter(|_| options.wants(Part::Room)) {
+        let tell = |fill: &room::Fill| progress.part("sessions for the room of one proxy", fill.came, sessions);
+        report.room = Some(room::measure(sessions, room, tell).await?);
     }
     progress.end();
     let report = report.judged();

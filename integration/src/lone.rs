@@ -4,6 +4,7 @@
 //! decides something: only by one does a request come to green.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -20,6 +21,8 @@ use crate::envoy::{Envoy, EnvoyConfig};
 pub const BLUE: AssignmentId = AssignmentId(10);
 /// The assignment of green, which drains.
 pub const GREEN: AssignmentId = AssignmentId(11);
+/// Where nobody listens: there is no sidecar.
+pub const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 const SERVICE: &str = "chat";
 const SID_KEY: [u8; 16] = [7; 16];
 const KEY: [u8; 32] = [1; 32];
@@ -69,8 +72,7 @@ pub fn config(blue: &Agent, green: &Agent) -> Result<EnvoyConfig> {
 
 fn config_by(blue: &Agent, green: &Agent, plugin: &Value, keys: &str) -> Result<EnvoyConfig> {
     let config = EnvoyConfig::shipped()?.agent("blue", blue.address()).agent("green", green.address());
-    // Nobody listens on port 1: there is no sidecar.
-    let config = config.plugin(plugin).sidecar(([127, 0, 0, 1], 1).into());
+    let config = config.plugin(plugin).sidecar(NOBODY);
     Ok(config.env("COLORFAST_KEYS", keys))
 }
 

@@ -43,8 +43,19 @@ fn the_report_has_what_is_documented() {
         }
         ensure!(starts["wasm_bytes"].as_u64() == Some(std::fs::metadata(paths::filter()?)?.len()), "{starts:#}");
 
+        let look_ups = &report["look_ups"];
+        for latency in [&look_ups["with_look_up_ms"], &look_ups["by_memory_ms"]] {
+            ordered(latency, &["min", "p50", "p99", "max"])?;
+        }
+        let room = &report["room"];
+        for key in ["came", "evictions"] {
+            let all: Vec<_> = list(&room["fill"])?.iter().map(|fill| fill[key].as_u64()).collect();
+            ensure!(all.is_sorted() && all.last() > all.first(), "{key}: {all:?}");
+        }
+        ensure!(room["recent_known"].as_u64() > Some(0), "{room:#}");
+
         let targets = list(&report["targets"])?;
-        ensure!(targets.len() == 3, "{targets:#?}");
+        ensure!(targets.len() == 4, "{targets:#?}");
         for target in targets {
             let title = target["title"].as_str().context("a title")?;
             ensure!(told.contains(title), "the terminal does not show {title:?}: {told}");

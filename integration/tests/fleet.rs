@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use integration::bench::Latency;
+use integration::bench::look_ups;
 use integration::http::{Call, Line, Protocol};
 use integration::mesh::{Done, SLOTS, ask, fresh};
 use integration::{Envoy, Mesh, scenario, wait};
@@ -131,7 +131,8 @@ fn sessions_are_kept_by_the_fleet() {
         scene.mesh.until_current(4).await?;
         let moved: Vec<_> = hops.iter().map(|hop| &hop.id).collect();
         let steady: Vec<_> = scene.begun.iter().filter(|session| !moved.contains(&&session.id)).cloned().collect();
-        look_ups(&fourth, &steady).await?;
+        let timed = steady.iter().take(TIMED).map(|session| (session.id.as_str(), session.bundle.as_str()));
+        println!("{}", look_ups::of(fourth.address(), timed).await?);
         let hops = again(&[fourth.address()], &steady, |_| 0).await?;
         ensure!(hops.is_empty(), "{} of {} moved at a proxy that had seen none: {hops:?}", hops.len(), steady.len());
         let asked = fourth.stats("waits.need.fleet").await?;
@@ -141,31 +142,6 @@ fn sessions_are_kept_by_the_fleet() {
         }
         Ok(())
     });
-}
-
-/// Tells what one look-up in the fleet adds to a request: the first of a session at a proxy against the second.
-async fn look_ups(envoy: &Envoy, sessions: &[Begun]) -> Result<()> {
-    let mut line = Line::new(envoy.address(), Protocol::Http1);
-    let (mut first, mut second) = (Vec::new(), Vec::new());
-    for session in sessions.iter().take(TIMED) {
-        for times in [&mut first, &mut second] {
-            let sent = Instant::now();
-            let (reply, _) = ask(&mut line, &fresh(&session.id)).await?;
-            times.push(sent.elapsed().as_secs_f64() * 1e3);
-            ensure!(reply.bundle == session.bundle, "{} moved to {}", session.id, reply.bundle);
-        }
-    }
-    let (first, second) = (Latency::of(first), Latency::of(second));
-    println!(
-        "a look-up in the fleet adds {:.2} ms at p50 and {:.2} ms at p99: {:.2} and {:.2} ms with it, {:.2} and {:.2} without",
-        first.p50 - second.p50,
-        first.p99 - second.p99,
-        first.p50,
-        first.p99,
-        second.p50,
-        second.p99,
-    );
-    Ok(())
 }
 
 /// Last good: with the sidecar gone right after the switch, a session stays at the proxy that has seen it; how many move at

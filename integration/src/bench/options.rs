@@ -14,12 +14,32 @@ pub struct Options {
     /// Where the reports go, instead of target/bench
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Measure requests only, not confirmation and starts
-    #[arg(long)]
-    pub requests_only: bool,
-    /// Measure confirmation only
-    #[arg(long, conflicts_with = "requests_only")]
-    pub confirmation_only: bool,
+    /// Measure this part only
+    #[arg(long, value_enum)]
+    pub only: Option<Part>,
+}
+
+impl Options {
+    /// Whether a part is to be measured.
+    #[must_use]
+    pub fn wants(&self, part: Part) -> bool {
+        self.only.is_none_or(|only| only == part)
+    }
+}
+
+/// What is measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// CPU per request
+    Requests,
+    /// From the switch command to confirmation
+    Confirmation,
+    /// What one look-up in the fleet adds
+    LookUps,
+    /// Start and memory
+    Starts,
+    /// Many more sessions than a proxy has room for
+    Room,
 }
 
 /// How much is measured.
@@ -50,6 +70,10 @@ pub struct Size {
     pub starts: u32,
     /// Numbers of workers whose memory is compared.
     pub workers: &'static [u32],
+    /// Sessions that one proxy does not know and the fleet does.
+    pub look_ups: u32,
+    /// Sessions that come to one proxy, and how many it has room for.
+    pub room: Option<(u64, u32)>,
 }
 
 impl Mode {
@@ -75,6 +99,8 @@ impl Mode {
                 members: &[1, 10, 100, 1_000],
                 starts: 11,
                 workers: &[1, 2, 3, 4],
+                look_ups: 2_000,
+                room: Some((1_000_000, 131_072)),
             },
             Self::Quick => Size {
                 times: 100,
@@ -84,10 +110,20 @@ impl Mode {
                 members: &[1, 10, 100, 1_000],
                 starts: 5,
                 workers: &[1, 4],
+                look_ups: 300,
+                room: None,
             },
-            Self::Smoke => {
-                Size { times: 4, warm_up: 20, rounds: 3, switches: 4, members: &[1, 10], starts: 1, workers: &[1, 2] }
-            }
+            Self::Smoke => Size {
+                times: 4,
+                warm_up: 20,
+                rounds: 3,
+                switches: 4,
+                members: &[1, 10],
+                starts: 1,
+                workers: &[1, 2],
+                look_ups: 20,
+                room: Some((6_000, 1_024)),
+            },
         }
     }
 }

@@ -4,7 +4,9 @@ use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::charts;
+use super::look_ups::LookUps;
 use super::report::{Report, Requests};
+use super::room::Room;
 use super::table::{micros, range, value};
 use super::variants::Leg;
 
@@ -43,7 +45,9 @@ pub fn page(report: &Report) -> Result<String> {
                 (targets(report))
                 @if let Some(requests) = &report.requests { (self::requests(requests)?) }
                 @if !report.confirmation.is_empty() { (confirmation(report)?) }
+                @if let Some(look_ups) = &report.look_ups { (self::look_ups(look_ups)) }
                 @if report.starts.is_some() { (starts(report)) }
+                @if let Some(room) = &report.room { (self::room(room)) }
             }
         }
     };
@@ -122,6 +126,11 @@ fn requests(requests: &Requests) -> Result<Markup> {
                 td { (range(&sums.by_pin_beyond_empty_us)) } td { } td { }
                 td { (micros(sums.by_pin_beyond_empty_us.median)) }
             }
+            tr {
+                td colspan="2" { "what a remembered session costs beyond one by hash alone" }
+                td { (range(&sums.by_memory_beyond_hash_us)) } td { } td { }
+                td { (micros(sums.by_memory_beyond_hash_us.median)) }
+            }
         }
     })
 }
@@ -157,6 +166,47 @@ fn confirmation(report: &Report) -> Result<Markup> {
             }
         }
     })
+}
+
+fn look_ups(of: &LookUps) -> Markup {
+    html! {
+        h2 { "Look-ups in the fleet" }
+        p.quiet {
+            "The first request of a session at a proxy that has not seen it, against the second; " (of.look_ups)
+            " sessions, one after the other over one connection, while two slots hold sessions."
+        }
+        table {
+            tr { th { "ms" } th { "p50" } th { "p99" } th { "worst" } }
+            @for (title, ms) in [("with a look-up", &of.with_look_up_ms), ("by the proxy's own memory", &of.by_memory_ms)] {
+                tr {
+                    td { (title) }
+                    @for ms in [ms.p50, ms.p99, ms.max] { td { (format!("{ms:.2}")) } }
+                }
+            }
+            tr.sum {
+                td { "a look-up adds" }
+                td { (format!("{:.2}", of.added_p50_ms)) } td { (format!("{:.2}", of.added_p99_ms)) } td { }
+            }
+        }
+    }
+}
+
+fn room(room: &Room) -> Markup {
+    // Enough of the looks to see how it goes.
+    let looks = room.fill.iter().step_by(4);
+    html! {
+        h2 { "Many sessions" }
+        p { (room) }
+        table {
+            tr { th { "sessions" } th { "evictions" } th { "resident, MiB" } }
+            @for fill in looks {
+                tr {
+                    td { (fill.came) } td { (fill.evictions) }
+                    td { (format!("{:.2}", fill.resident_kib as f64 / 1024.0)) }
+                }
+            }
+        }
+    }
 }
 
 fn starts(report: &Report) -> Markup {

@@ -4,8 +4,10 @@ use serde::Serialize;
 
 use super::calls::{self, CALLS, Call, Counts};
 use super::confirmation::Confirmation;
+use super::look_ups::LookUps;
 use super::machine::Machine;
 use super::requests::{Samples, Subject};
+use super::room::Room;
 use super::start::Starts;
 use super::stats::Spread;
 use super::targets::{self, Target};
@@ -33,9 +35,15 @@ pub struct Report {
     /// From the switch command to confirmation, by the number of members.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub confirmation: Vec<Confirmation>,
+    /// What one look-up in the fleet adds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub look_ups: Option<LookUps>,
     /// Starts and memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub starts: Option<Starts>,
+    /// Many more sessions than a proxy has room for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room: Option<Room>,
     /// What is to be held, and whether it is.
     pub targets: Vec<Target>,
 }
@@ -99,6 +107,8 @@ pub struct Sums {
     pub pin_check_us: f64,
     /// What a pinned session's request costs beyond the empty filter, over direct answers.
     pub by_pin_beyond_empty_us: Spread,
+    /// What a remembered session's request costs beyond one by hash alone, over direct answers.
+    pub by_memory_beyond_hash_us: Spread,
 }
 
 impl Requests {
@@ -117,6 +127,7 @@ impl Requests {
             host.map(|call| call.cpu_us.median * count(call) as f64).sum()
         };
         let pin = rounds(&Subject::Direct(Variant::Pin));
+        let [alone, memory] = [Variant::HashAlone, Variant::Memory].map(|variant| rounds(&Subject::Direct(variant)));
         Self {
             per_round,
             rounds: u32::try_from(pin.len()).unwrap_or(u32::MAX),
@@ -126,6 +137,7 @@ impl Requests {
                 by_pin_calls_us: sum(|call| call.by_pin),
                 pin_check_us: calls.iter().find(|call| call.call == PIN_CHECK).map_or(0.0, |call| call.cpu_us.median),
                 by_pin_beyond_empty_us: Spread::of(differences(&pin, &empty)),
+                by_memory_beyond_hash_us: Spread::of(differences(&memory, &alone)),
             },
             direct,
             upstream,
@@ -175,7 +187,7 @@ fn costs(leg: Leg, rounds: impl Fn(Variant) -> Vec<f64>) -> Vec<Cost> {
     let cost = |variant: Variant| {
         let base = match variant {
             Variant::None | Variant::Stripping | Variant::Weighted | Variant::Stateful => Variant::None,
-            Variant::Empty | Variant::Calls | Variant::Lua | Variant::Hash | Variant::Pin => Variant::Stripping,
+            _ => Variant::Stripping,
         };
         let (all, base) = (rounds(variant), rounds(base));
         let adds_us = Spread::of(differences(&all, &base));

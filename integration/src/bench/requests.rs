@@ -12,12 +12,12 @@ use super::calls::{self, CALLS};
 use super::cpu::{self, Core};
 use super::options::Size;
 use super::progress::Progress;
+use super::turn::{self, CONNECTIONS, Volley, request};
 use super::upstream;
-use super::variants::{self, Agents, Leg, STATEFUL_COOKIE, Variant};
+use super::variants::{self, Agents, Leg, STATEFUL_COOKIE, Source, Variant};
 use super::wire::{self, Wire};
-use crate::Envoy;
 use crate::mesh::{Mesh, SLOTS};
-use crate::names;
+use crate::{Envoy, EnvoyConfig, lone, names};
 
 /// Sessions that are tried until one hashes to green.
 const SESSIONS: u32 = 64;
@@ -33,16 +33,12 @@ pub enum Subject {
     Call(&'static str, u32),
 }
 
-/// Connections of one load. Their requests are sent together and their answers awaited together, so that a worker that
-/// has been woken finds some work: waking it, on a virtual machine above all, costs more than a request.
-const CONNECTIONS: usize = 16;
-
 /// One thing to measure: whom to ask, and what.
 #[derive(Debug)]
 struct Target {
     subject: Subject,
     process: u32,
-    wires: Vec<Wire>,
+    volley: Volley,
     request: Vec<u8>,
     asks: Asks,
 }
@@ -58,39 +54,33 @@ enum Asks {
 
 impl Target {
     fn new(subject: Subject, process: u32, address: SocketAddr, request: Vec<u8>, asks: Asks) -> Result<Self> {
-        let wires = (0..CONNECTIONS).map(|_| Wire::open(address)).collect::<Result<_>>()?;
-        Ok(Self { subject, process, wires, request, asks })
+        Ok(Self { subject, process, volley: Volley::open(address)?, request, asks })
     }
 
     /// Sends a request over every connection, so many times, and tells what one has cost in microseconds.
     fn measure(&mut self, times: u32) -> Result<f64> {
         let before = cpu::used(self.process)?;
+        let (subject, asks) = (&self.subject, self.asks);
         for _ in 0..times {
-            for wire in &mut self.wires {
-                if let Asks::Anew(number) = &mut self.asks {
+            let next = |request: &mut [u8]| match &mut self.asks {
+                Asks::One(_) => Ok(()),
+                Asks::Anew(number) => {
                     *number += 1;
-                    rename(&mut self.request, *number)?;
+                    turn::rename(request, *number)
                 }
-                wire.send(&self.request)?;
-            }
-            for wire in &mut self.wires {
-                let (head, _, body) = wire.receive()?;
-                let right = match self.asks {
+            };
+            self.volley.fire(&mut self.request, next, |head, body| {
+                let right = match asks {
                     Asks::One(wanted) => body == wanted.as_bytes(),
                     Asks::Anew(_) => SLOTS.iter().any(|(slot, _)| body == slot.as_bytes()),
                 };
-                ensure!(
-                    head.status == 200 && right,
-                    "{:?} was answered with {}: {:?} ({:?})",
-                    self.subject,
-                    head.status,
-                    String::from_utf8_lossy(body),
-                    self.asks
-                );
-            }
+                let (status, body) = (head.status, String::from_utf8_lossy(body));
+                ensure!(status == 200 && right, "{subject:?} was answered with {status}: {body:?} ({asks:?})");
+                Ok(())
+            })?;
         }
         let used = cpu::used(self.process)?.saturating_sub(before);
-        Ok(used.as_secs_f64() * 1e6 / (f64::from(times) * self.wires.len() as f64))
+        Ok(used.as_secs_f64() * 1e6 / (f64::from(times) * CONNECTIONS as f64))
     }
 }
 
@@ -122,7 +112,8 @@ pub async fn measure(size: &Size, bench_filter: &Path, progress: &Progress) -> R
 impl World {
     async fn start(bench_filter: &Path, progress: &Progress) -> Result<Self> {
         let agents = Agents { blue: upstream::start("blue")?, green: upstream::start("green")? };
-        let mesh = Mesh::with(json!({"pin": {}}), &SLOTS).await?;
+        // What a question to the fleet costs is measured by itself: here new sessions begin without one.
+        let mesh = Mesh::with(json!({"pin": {}, "memory": {"ask_wait_ms": 0}}), &SLOTS).await?;
         let status = mesh.status().await?;
         let assignment = |slot: usize| status["slots"][slot]["assignment"].as_u64().context("an assignment");
         let assignments = [assignment(0)?, assignment(1)?];
@@ -132,21 +123,28 @@ impl World {
             // By hash and by pin are two requests to one Envoy.
             for variant in Variant::of(leg).filter(|variant| *variant != Variant::Pin) {
                 progress.step(&format!("starting {} ({leg:?})", variant.title()));
-                let ours = variant.is_ours().then(|| mesh.config(&format!("bench-{leg:?}"))).transpose()?;
+                let ours = match variant.source() {
+                    Source::Sidecar => Some(mesh.config(&format!("bench-{leg:?}"))?),
+                    Source::Configuration => Some(Self::by_itself(variant)?),
+                    Source::Nothing => None,
+                };
                 let config = variants::config(variant, leg, agents, bench_filter, assignments, ours)?;
-                let envoy = if variant.is_ours() { mesh.join(config).await? } else { Envoy::start(config).await? };
+                let joins = variant.source() == Source::Sidecar;
+                let envoy = if joins { mesh.join(config).await? } else { Envoy::start(config).await? };
                 started.push((leg, variant, envoy));
             }
         }
-        let ours = |leg| {
-            let ours = started.iter().find(|(of, variant, _)| *of == leg && variant.is_ours());
-            ours.map(|(.., envoy)| envoy.address()).context("the filter on both legs")
+        let the = |leg, variant| {
+            let found = started.iter().find(|(of, is, _)| (*of, *is) == (leg, variant));
+            found.map(|(.., envoy)| envoy.address()).with_context(|| format!("{variant:?} over {leg:?}"))
         };
-        let (session, pin) = Self::kept_session(&mesh, ours(Leg::Upstream)?, ours(Leg::Direct)?).await?;
+        let alone = the(Leg::Direct, Variant::HashAlone)?;
+        let (session, pin) = Self::kept_session(&mesh, the(Leg::Upstream, Variant::Hash)?, alone).await?;
 
         let mut targets = Vec::new();
         for (leg, variant, envoy) in &started {
-            let variants = if variant.is_ours() { vec![Variant::Hash, Variant::Pin] } else { vec![*variant] };
+            let both = *variant == Variant::Hash;
+            let variants = if both { vec![Variant::Hash, Variant::Pin] } else { vec![*variant] };
             for variant in variants {
                 targets.push(Self::target(*leg, variant, envoy, &session, &pin)?);
             }
@@ -172,8 +170,22 @@ impl World {
         Ok(Self { _mesh: mesh, _envoys: envoys, targets })
     }
 
+    /// The filter with what a sidecar would tell it in its configuration: both slots take half of the new sessions. That
+    /// of a session by hash alone has no keys, which is the only difference.
+    fn by_itself(variant: Variant) -> Result<EnvoyConfig> {
+        let mut plugin = lone::plugin();
+        let snapshot = &mut plugin["services"][0]["bootstrap"];
+        snapshot["settings"]["pin"] = json!({});
+        for (slot, phase) in [(0, "live"), (1, "candidate")] {
+            snapshot["slots"][slot]["phase"] = json!(phase);
+            snapshot["slots"][slot]["weight"] = json!(5_000);
+        }
+        let config = EnvoyConfig::shipped()?.plugin(&plugin).sidecar(lone::NOBODY);
+        Ok(if variant == Variant::Memory { config.env("COLORFAST_KEYS", &lone::keys()) } else { config })
+    }
+
     /// A session that its pin keeps on blue while its hash says green, so that an answer tells which rule has decided:
-    /// it begins at one proxy, and what its hash says is asked of another, which does not remember it.
+    /// it begins at one proxy, and what its hash says is asked of another, which remembers nothing.
     async fn kept_session(mesh: &Mesh, ours: SocketAddr, other: SocketAddr) -> Result<(String, String)> {
         let (mut wire, mut other) = (Wire::open(ours)?, Wire::open(other)?);
         let mut pins = Vec::new();
@@ -196,7 +208,14 @@ impl World {
         let mut wire = Wire::open(envoy.address())?;
         let plain = request(session, Some(pin), "");
         let (request, asks) = match variant {
-            Variant::Hash => (request(&format!("{NEW}{:012}", 0), None, ""), Asks::Anew(0)),
+            Variant::Hash => (turn::new_session(), Asks::Anew(0)),
+            Variant::HashAlone => (request(session, None, ""), Asks::One("green")),
+            Variant::Memory => {
+                // A pin of no session id's brings it to blue once; from then on it is remembered there.
+                let pin = lone::sign(&lone::free(lone::BLUE))?;
+                wire.exchange(&request(session, Some(&pin), ""))?;
+                (request(session, None, ""), Asks::One("blue"))
+            }
             Variant::Stateful if leg == Leg::Upstream => {
                 let (_, head, body) = wire.exchange(&plain)?;
                 let body = if body == b"green" { "green" } else { "blue" };
@@ -243,29 +262,6 @@ impl World {
         }
         Ok(samples)
     }
-}
-
-/// The same request to everybody: what else stands in it is the variant's.
-fn request(session: &str, pin: Option<&str>, more: &str) -> Vec<u8> {
-    let pin = pin.map(|pin| format!("{}: {pin}\r\n", names::PIN)).unwrap_or_default();
-    let session = format!("{}: {session}\r\n", names::SESSION);
-    let usual = "host: agents.example.com\r\nuser-agent: bench\r\naccept: application/json\r\n";
-    format!("GET /turn HTTP/1.1\r\n{usual}{session}{pin}{more}\r\n").into_bytes()
-}
-
-/// What the ids of new sessions begin with; a number of twelve digits follows.
-const NEW: &str = "bench-new-";
-
-/// Writes the number of another session into a request, in place: the load must cost the same for everybody.
-fn rename(request: &mut [u8], number: u64) -> Result<()> {
-    let at = request.windows(NEW.len()).position(|found| found == NEW.as_bytes()).context("a new session")?;
-    let digits = request.get_mut(at + NEW.len()..).and_then(|rest| rest.get_mut(..12)).context("its number")?;
-    let mut left = number;
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (left % 10) as u8;
-        left /= 10;
-    }
-    Ok(())
 }
 
 /// A random order: SplitMix64 as the rules have it, and the swaps of Fisher and Yates.

@@ -32,11 +32,14 @@ pub fn summary(report: &Report) -> String {
         parts.push(table(&["measured alone", "µs", "quartiles", "by hash", "by pin"], rows));
         let sums = &requests.sums;
         parts.push(format!(
-            "Host calls by hash {} µs, by pin {} µs, check of a pin {} µs; by pin beyond the empty filter {} µs.",
+            "Host calls by hash {} µs, by pin {} µs, check of a pin {} µs; by pin beyond the empty filter {} µs; by memory \
+             beyond hash alone {} µs ({}).",
             micros(sums.by_hash_calls_us),
             micros(sums.by_pin_calls_us),
             micros(sums.pin_check_us),
-            micros(sums.by_pin_beyond_empty_us.median)
+            micros(sums.by_pin_beyond_empty_us.median),
+            micros(sums.by_memory_beyond_hash_us.median),
+            range(&sums.by_memory_beyond_hash_us)
         ));
     }
     if !report.confirmation.is_empty() {
@@ -57,6 +60,7 @@ pub fn summary(report: &Report) -> String {
         ];
         parts.push(table(&head, rows));
     }
+    parts.extend(report.look_ups.as_ref().map(ToString::to_string));
     if let Some(starts) = &report.starts {
         parts.push(format!(
             "The filter adds {:.0} ms to the start of an Envoy and {:.1} MiB to each worker; its module has {} bytes.",
@@ -65,6 +69,7 @@ pub fn summary(report: &Report) -> String {
             starts.wasm_bytes
         ));
     }
+    parts.extend(report.room.as_ref().map(ToString::to_string));
     let rows = report.targets.iter().map(|target| {
         let met = if target.met { "met" } else { "MISSED" };
         let [is, limit] = [target.value, Some(target.limit)].map(|of| value(of, target.unit));

@@ -16,7 +16,7 @@ pub struct Target {
     pub value: Option<f64>,
     /// What it may be at most.
     pub limit: f64,
-    /// `ratio` or `ms`.
+    /// `ratio`, `µs` or `ms`.
     pub unit: &'static str,
     /// Whether it is held.
     pub met: bool,
@@ -57,6 +57,13 @@ pub fn judge(report: &Report) -> Vec<Target> {
                 ratio(upstream(Variant::Pin), upstream(Variant::Weighted)),
                 1.25,
                 "ratio",
+            ),
+            Target::new(
+                "memory_beyond_hash",
+                "CPU of a remembered session, beyond that of one by hash alone",
+                Some(sums.by_memory_beyond_hash_us.median),
+                1.5,
+                "µs",
             ),
         ]);
     }

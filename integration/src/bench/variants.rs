@@ -10,6 +10,7 @@
 //! | stateful | a stateful session by cookie: Envoy's own stickiness, which keeps a host |
 //! | lua | stripping, and the filter's job in Lua without its MAC |
 //! | hash, pin | stripping, and the filter, with requests of new sessions and of pinned ones |
+//! | hash alone, memory | the same without a sidecar, in two proxies that differ in their keys: without them nothing is remembered |
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -52,6 +53,21 @@ pub enum Variant {
     Hash,
     /// The filter: a session that its pin keeps.
     Pin,
+    /// The filter without keys, which remembers nothing: a session by its hash, and nothing else.
+    HashAlone,
+    /// The filter: a session that it remembers, whose client echoes nothing.
+    Memory,
+}
+
+/// Where a variant gets what it decides by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// It needs nothing.
+    Nothing,
+    /// A sidecar.
+    Sidecar,
+    /// Its own configuration.
+    Configuration,
 }
 
 impl Variant {
@@ -67,6 +83,8 @@ impl Variant {
             Self::Lua,
             Self::Hash,
             Self::Pin,
+            Self::HashAlone,
+            Self::Memory,
         ];
         all.into_iter().filter(move |variant| leg == Leg::Upstream || *variant != Self::Weighted)
     }
@@ -84,13 +102,19 @@ impl Variant {
             Self::Lua => "Lua, the same job without the MAC",
             Self::Hash => "colorfast, by hash",
             Self::Pin => "colorfast, by pin",
+            Self::HashAlone => "colorfast, by hash alone",
+            Self::Memory => "colorfast, by memory",
         }
     }
 
-    /// Whether it runs the filter, which wants a sidecar.
+    /// Where it gets what it decides by.
     #[must_use]
-    pub fn is_ours(self) -> bool {
-        matches!(self, Self::Hash | Self::Pin)
+    pub fn source(self) -> Source {
+        match self {
+            Self::Hash | Self::Pin => Source::Sidecar,
+            Self::HashAlone | Self::Memory => Source::Configuration,
+            _ => Source::Nothing,
+        }
     }
 }
 
@@ -103,7 +127,7 @@ pub struct Agents {
     pub green: SocketAddr,
 }
 
-/// The configuration of a variant. That of ours begins with `ours`, which reaches a sidecar.
+/// The configuration of a variant. That of ours begins with `ours`, which says what it decides by.
 ///
 /// # Errors
 /// Where the shipped configuration cannot be read.
@@ -128,7 +152,7 @@ pub fn config(
         Variant::Weighted => weighted(without_stripping(config.without_filter())),
         Variant::Stateful => stateful(without_stripping(config.without_filter()), agents),
         Variant::Lua => before_router(config.without_filter(), lua(assignments)),
-        Variant::Hash | Variant::Pin => config,
+        Variant::Hash | Variant::Pin | Variant::HashAlone | Variant::Memory => config,
     };
     Ok(match leg {
         Leg::Direct => direct(config),
