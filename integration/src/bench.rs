@@ -99,7 +99,11 @@ async fn run(options: &Options) -> Result<()> {
         report.starts = Some(start::measure(&size, &progress).await?);
     }
     if let Some((sessions, room)) = size.room.filter(|_| options.wants(Part::Room)) {
-        let tell = |fill: &room::Fill| progress.part("sessions for the room of one proxy", fill.came, sessions);
+        let mut looks = 0;
+        let tell = |_: &room::Fill| {
+            progress.part(&format!("{sessions} sessions through one proxy, parts"), looks, room::LOOKS);
+            looks += 1;
+        };
         report.room = Some(room::measure(sessions, room, tell).await?);
     }
     progress.end();

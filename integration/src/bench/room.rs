@@ -15,7 +15,7 @@ use crate::Envoy;
 use crate::mesh::{Mesh, SLOTS};
 
 /// Looks at the proxy while it fills.
-const LOOKS: u64 = 40;
+pub const LOOKS: u64 = 40;
 /// Workers of the proxy: they share its table.
 const WORKERS: u32 = 2;
 /// Requests of one session, over every connection, before the first look: what Envoy and V8 take for any load is taken.
