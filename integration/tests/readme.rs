@@ -195,7 +195,7 @@ fn settings_are_listed_with_their_defaults() {
         listed.insert("pin.cookie_name".to_owned());
         // Settings at their default are not written, so this changes each of them.
         let other = json!({
-            "slots": ["a"], "session_sources": [], "learn_from": [{"header": "x"}],
+            "slots": ["a"], "session_sources": [], "learn_from": [{"header": "x"}], "session_end_header": "x-end",
             "body": {"prefix_bytes": 1, "wait_ms": 1}, "sessionless": "client",
             "part_headers": {"code": "x-code"}, "quarantine_seconds": 1, "drain_deadline_seconds": 1, "bootstrap_wait_ms": 1,
             "on_slot_down": "reassign", "on_bundle_gone": "refuse", "runs": {"mint": "always"}, "memory": {"sessions": 2_000},

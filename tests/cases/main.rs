@@ -11,6 +11,7 @@ mod cost;
 mod decisions;
 mod discovery;
 mod doubled;
+mod ends;
 mod endurance;
 mod envelopes;
 mod fleet;

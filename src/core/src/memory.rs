@@ -45,6 +45,18 @@ impl Remembered {
     }
 }
 
+impl Remembered {
+    /// What is told the fleet of an id whose session has ended: no log gives this assignment.
+    pub fn ended(self) -> Self {
+        Self { assignment: AssignmentId(0), ..self }
+    }
+
+    /// Whether it is [`Self::ended`].
+    pub fn has_ended(&self) -> bool {
+        self.assignment == AssignmentId(0)
+    }
+}
+
 /// The id hash of a session, and what is remembered under it, as bytes.
 pub type Record = [u8; RECORD];
 

@@ -159,9 +159,9 @@ impl Plan {
         self.secrets.as_ref().map(|secrets| secrets.sid.sid(id))
     }
 
-    /// Whether answers are searched for session ids.
-    pub fn learns(&self) -> bool {
-        !self.settings.learn_from.is_empty()
+    /// Whether every answer is heard: for session ids, or for the end of its session.
+    pub fn hears_answers(&self) -> bool {
+        !self.settings.learn_from.is_empty() || self.settings.session_end_header.is_some()
     }
 
     /// The token of a pin that a decision asked for.

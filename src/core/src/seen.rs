@@ -44,6 +44,8 @@ pub struct Seen<'a> {
     pub runs: Few<'a>,
     /// The agent's session id, where it came in an envelope.
     pub enveloped: Option<&'a [u8]>,
+    /// Whether the request is to delete something.
+    pub deletes: Presence,
     /// What the body has to say of the session id.
     pub body: BodyRole,
     source: Source,
@@ -153,12 +155,14 @@ impl<'a> Seen<'a> {
             preview: None,
             runs: Few::default(),
             enveloped: None,
+            deletes: Presence::Absent,
             body: BodyRole::None,
             source: Source::NONE,
         };
         let mut body = BodyRole::Other;
         for (name, value) in headers {
             match name {
+                b":method" if value == b"DELETE" => seen.deletes = Presence::Present,
                 b":scheme" if value == b"https" => seen.scheme = Scheme::Https,
                 b"user-agent" => seen.user_agent = value,
                 b"cookie" => seen.read_pin_cookies(value, plan),

@@ -44,6 +44,9 @@ pub struct ServiceSettings {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 8), extend("uniqueItems" = true)))]
     pub learn_from: Vec<AnswerSource>,
+    /// The response header by which the agent says that its session has ended; none: it says so nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_end_header: Option<HeaderName>,
     /// How bodies are read for session ids, where a source says so.
     #[serde(skip_serializing_if = "is_default")]
     pub body: BodySettings,
@@ -94,6 +97,7 @@ record!(
         slots,
         session_sources,
         learn_from,
+        session_end_header,
         body,
         sessionless,
         pin,
@@ -116,6 +120,7 @@ impl Default for ServiceSettings {
             slots: default_slots(),
             session_sources: default_sources(),
             learn_from: Vec::new(),
+            session_end_header: None,
             body: BodySettings::default(),
             sessionless: Sessionless::default(),
             pin: PinSettings::default(),

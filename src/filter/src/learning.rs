@@ -5,9 +5,11 @@ use std::rc::Rc;
 
 use colorfast_core::decide::alias;
 use colorfast_core::envelope;
+use colorfast_core::ids::{HeaderName, Sid};
 use colorfast_core::memory::Remembered;
 use colorfast_core::names::metric;
 use colorfast_core::scan::{AnswerScan, Searched};
+use colorfast_core::seen::Presence;
 use colorfast_core::settings::AnswerSource;
 use colorfast_core::time::UnixMillis;
 use colorfast_core::token::pin::{Claims, Kind};
@@ -26,8 +28,18 @@ pub struct Learner {
     service: Rc<Service>,
     current: Rc<Current>,
     session: Remembered,
+    end: End,
     /// The search of the body, while it goes on.
     scan: Option<AnswerScan>,
+}
+
+/// How the session may end with the answer.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    /// The keyed hash of the id by which the request names it.
+    pub named: Option<Sid>,
+    /// Whether the request is to end it.
+    pub asked: Presence,
 }
 
 /// Whether the body of an answer has more to tell.
@@ -52,8 +64,24 @@ pub struct Body<'a> {
 
 impl Learner {
     /// Learns in `session` what an answer of `service` hands out.
-    pub fn new(service: &Rc<Service>, current: &Rc<Current>, session: Remembered) -> Self {
-        Self { service: Rc::clone(service), current: Rc::clone(current), session, scan: None }
+    pub fn new(service: &Rc<Service>, current: &Rc<Current>, session: Remembered, end: End) -> Self {
+        Self { service: Rc::clone(service), current: Rc::clone(current), session, end, scan: None }
+    }
+
+    /// Whether the session has ended with the answer: the agent says so, or has done what the client asked it for. It is
+    /// forgotten then, and begins anew where somebody goes on with it.
+    pub fn ends(&self, vm: &Vm, headers: &HeaderMap) -> bool {
+        let settings = &self.current.plan.settings;
+        let says = |name: &HeaderName| {
+            headers.iter().any(|(found, value)| found == name.as_str().as_bytes() && !value.is_empty())
+        };
+        let has_ended = self.end.asked.is_present() || settings.session_end_header.as_ref().is_some_and(says);
+        if let (true, Some(id)) = (has_ended, self.end.named)
+            && self.service.memory.forget(settings, id, &self.session) == Learnt::Lost
+        {
+            vm.metrics.count(&metric::memory_untold(&self.service.name), 1);
+        }
+        has_ended
     }
 
     /// Heeds the headers of the answer.
@@ -75,7 +103,7 @@ impl Learner {
         }
         self.scan = AnswerScan::new(&current.plan, body.content_type).filter(|_| body.is_there);
         if self.scan.is_some() && !matches!(body.encoding, b"" | b"identity") {
-            self.ends(vm, "encoded");
+            self.gives_up(vm, "encoded");
         }
         if self.scan.is_some() { Listening::On } else { Listening::Over }
     }
@@ -92,14 +120,14 @@ impl Learner {
         }
         match searched {
             Searched::Open if !is_last => return Listening::On,
-            Searched::Over => self.ends(vm, "over"),
-            Searched::Missing | Searched::Open => self.ends(vm, "missing"),
+            Searched::Over => self.gives_up(vm, "over"),
+            Searched::Missing | Searched::Open => self.gives_up(vm, "missing"),
             Searched::Found => self.scan = None,
         }
         Listening::Over
     }
 
-    fn ends(&mut self, vm: &Vm, result: &str) {
+    fn gives_up(&mut self, vm: &Vm, result: &str) {
         self.scan = None;
         vm.metrics.count(&metric::learnt_ids(&self.service.name, result), 1);
     }

@@ -101,6 +101,17 @@ impl Memory {
         (written, learnt)
     }
 
+    /// Forgets the session `session` under `id`, and has the fleet told.
+    pub fn forget(&self, settings: &ServiceSettings, id: Sid, session: &Remembered) -> Learnt {
+        let mut place = self.look_up(settings, id);
+        for _ in 0..TRIES {
+            if place.known().is_none_or(|known| known.sid != session.sid) || place.forget() {
+                break;
+            }
+        }
+        self.learn(id, &session.ended())
+    }
+
     fn learn(&self, id: Sid, session: &Remembered) -> Learnt {
         let noted = self.learnt.with(|learnt| {
             let room = learnt.len() < LEARNT_MAX * RECORD;
@@ -166,6 +177,16 @@ impl Place {
             }
         }
         Written::Refused
+    }
+
+    /// Forgets what is there; tells whether that came about, else the place was read anew.
+    fn forget(&mut self) -> bool {
+        self.bucket.forget(self.id);
+        let written = host::write_shared(&self.key, self.bucket.bytes(), self.cas);
+        if written == Err(HostError::CAS_MISMATCH) {
+            self.read();
+        }
+        written != Err(HostError::CAS_MISMATCH)
     }
 
     fn read(&mut self) {

@@ -18,7 +18,7 @@ use crate::fleet::{Inquiry, Word};
 use crate::gone;
 use crate::host::{self, HeaderMap, Map};
 use crate::leader;
-use crate::learning::Learner;
+use crate::learning::{End as SessionEnd, Learner};
 use crate::memory::{Learnt, Place};
 use crate::response::{Expected, Issue};
 use crate::service::{Current, Service};
@@ -168,6 +168,7 @@ impl Request {
                 current,
                 slot: None,
                 issue: None,
+                pin_cookie: None,
                 learner: None,
                 flight: None,
                 missed_body: None,
@@ -253,8 +254,14 @@ impl Request {
         }
         let slot = decision.chosen.map(|chosen| chosen.slot);
         let named = decision.session.filter(|_| decision.chosen.is_some_and(|chosen| chosen.reason != Reason::Preview));
-        let issues = matches!(decision.pin, PinAction::Issue(_)) || seen.enveloped.is_some() || plan.learns();
-        let learner = named.filter(|_| issues).map(|session| Learner::new(&self.service, &current, session));
+        let hears = matches!(decision.pin, PinAction::Issue(_)) || seen.enveloped.is_some() || plan.hears_answers();
+        let learner = named.filter(|_| hears).map(|session| {
+            // A client of MCP ends its session so (streamable HTTP, "Session Management").
+            let asked = if seen.enveloped.is_some() { seen.deletes } else { Presence::Absent };
+            let end = SessionEnd { named: seen.session_id.as_deref().and_then(|id| plan.sid(id)), asked };
+            Learner::new(&self.service, &current, session, end)
+        });
+        let pin_cookie = Some(seen.scheme).filter(|_| seen.pin_cookie.is_present());
         // Over a redirect a session was counted at its first pass.
         let session = decision.session.filter(|_| !matches!(earlier, EarlierPass::Kept(_)));
         let session = session.zip(decision.chosen).map(|(session, chosen)| (session, chosen.reason));
@@ -271,6 +278,7 @@ impl Request {
             current,
             slot,
             issue,
+            pin_cookie,
             learner,
             flight,
             missed_body,

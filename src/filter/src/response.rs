@@ -27,6 +27,8 @@ pub struct Expected {
     pub slot: Option<SlotIndex>,
     /// The pin that its answer hands out.
     pub issue: Option<Issue>,
+    /// How the client reached the proxy, where it sent a pin cookie.
+    pub pin_cookie: Option<Scheme>,
     /// What learns the ids that its answer hands out.
     pub learner: Option<Learner>,
     /// What counts it as a request under way; it ends with the stream.
@@ -66,14 +68,28 @@ impl Expected {
         if !matches!((answer, shown.cache), (Answer::OfAgent(_), Cache::Private)) {
             return;
         }
+        // An answer that is no success hands out no id, and ends nothing.
+        let learner = learner.filter(|_| shown.status.starts_with(b"2"));
+        if learner.as_ref().is_some_and(|learner| learner.ends(vm, &headers)) {
+            self.take_back();
+            return;
+        }
         if let Some(issue) = issue {
             issue.hand_out(vm, &self.service);
         }
-        // An answer that is no success hands out nothing.
-        if let Some(mut learner) = learner.filter(|_| shown.status.starts_with(b"2")) {
+        if let Some(mut learner) = learner {
             let body = Body { content_type: shown.content_type, encoding: shown.encoding, is_there: has_body };
             let listening = learner.hear_headers(vm, &headers, body, now);
             self.learner = (listening == Listening::On).then_some(learner);
+        }
+    }
+
+    /// Takes the pin of a session that has ended back, where it came in a cookie: no client would let it go by itself.
+    fn take_back(&self) {
+        let plan = &self.current.plan;
+        if let Some(scheme) = self.pin_cookie {
+            let value = cookie::set(&plan.cookie, "", 0, &plan.settings.pin, scheme);
+            let _ = host::add_header(Map::Response, "set-cookie", value.as_bytes());
         }
     }
 

@@ -65,7 +65,10 @@ impl Sessions {
         for report in reports {
             let Some(published) = self.published(&report.service) else { continue };
             for (id, session) in report.records.sessions().unwrap_or_default() {
-                self.put(&published, id, &session, now);
+                match session.has_ended() {
+                    true => self.forget(&published, id, &session),
+                    false => drop(self.put(&published, id, &session, now)),
+                }
             }
         }
     }
@@ -94,6 +97,14 @@ impl Sessions {
             Some(record(id, &stands).to_vec())
         });
         stands
+    }
+
+    /// Forgets a session that has ended, unless another one is remembered under its id.
+    fn forget(&self, published: &Published, id: Sid, ended: &Remembered) {
+        if self.get(published, id).is_some_and(|known| known.sid == ended.sid) {
+            self.ephemera.remove(&key(published, id));
+            let _ = self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
+        }
     }
 
     /// What is remembered of a session.

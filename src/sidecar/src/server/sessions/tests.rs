@@ -90,6 +90,21 @@ async fn what_has_ended_makes_way() {
     assert_eq!(ask(&rig, 1, session(1, blue, 0, 0)).await, blue);
 }
 
+/// Kept: a session that its agent has ended makes way, and another one under the same id does not.
+#[tokio::test]
+async fn what_the_agent_has_ended_makes_way() {
+    let rig = Rig::with_chat().await;
+    rig.verb(json!({"verb": "ramp", "slot": "green", "weight": 5000})).await;
+    join(&rig, 1).await;
+    let [blue, green] = assignments(&rig).await;
+    let (first, second) = (session(1, green, 60, 0), session(2, green, 60, 0));
+    rig.shown(REPORTS_PATH, &report(1, 1, &[first, second])).await.json(200);
+    let another = Remembered { sid: Sid(77), ..second.1 };
+    rig.shown(REPORTS_PATH, &report(1, 2, &[(first.0, first.1.ended()), (second.0, another.ended())])).await.json(200);
+    assert_eq!(ask(&rig, 1, session(1, blue, 0, 0)).await, blue);
+    assert_eq!(ask(&rig, 1, session(2, blue, 0, 0)).await, green);
+}
+
 /// Unforgeable: who shows no ticket, or is no member, is told nothing and changes nothing; what is no record is refused
 /// with the field.
 #[tokio::test]
