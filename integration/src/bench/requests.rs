@@ -12,7 +12,7 @@ use super::calls::{self, CALLS};
 use super::cpu::{self, Core};
 use super::options::Size;
 use super::progress::Progress;
-use super::turn::{self, CONNECTIONS, Volley, request};
+use super::turn::{self, CONNECTIONS, Volley, request, request_at};
 use super::upstream;
 use super::variants::{self, Agents, Leg, STATEFUL_COOKIE, Source, Variant};
 use super::wire::{self, Wire};
@@ -21,6 +21,12 @@ use crate::{Envoy, EnvoyConfig, lone, names};
 
 /// Sessions that are tried until one hashes to green.
 const SESSIONS: u32 = 64;
+
+/// The service without keys, and the host that is asked for to get it; both as long as those of the other.
+const BARE: &str = "bare";
+const BARE_HOST: &str = "nobody.example.com";
+/// How often subjects that are measured together take turns in a round.
+const TURNS: u32 = 20;
 
 /// What is measured: a variant on a leg, or so many of a host call.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,12 +126,12 @@ impl World {
 
         let mut started = Vec::new();
         for leg in [Leg::Direct, Leg::Upstream] {
-            // By hash and by pin are two requests to one Envoy.
-            for variant in Variant::of(leg).filter(|variant| *variant != Variant::Pin) {
+            // By hash and by pin are two requests to one Envoy, and so are by hash alone and by memory.
+            for variant in Variant::of(leg).filter(|variant| !matches!(variant, Variant::Pin | Variant::Memory)) {
                 progress.step(&format!("starting {} ({leg:?})", variant.title()));
                 let ours = match variant.source() {
                     Source::Sidecar => Some(mesh.config(&format!("bench-{leg:?}"))?),
-                    Source::Configuration => Some(Self::by_itself(variant)?),
+                    Source::Configuration => Some(Self::by_itself()?),
                     Source::Nothing => None,
                 };
                 let config = variants::config(variant, leg, agents, bench_filter, assignments, ours)?;
@@ -143,9 +149,12 @@ impl World {
 
         let mut targets = Vec::new();
         for (leg, variant, envoy) in &started {
-            let both = *variant == Variant::Hash;
-            let variants = if both { vec![Variant::Hash, Variant::Pin] } else { vec![*variant] };
-            for variant in variants {
+            let also = match variant {
+                Variant::Hash => Some(Variant::Pin),
+                Variant::HashAlone => Some(Variant::Memory),
+                _ => None,
+            };
+            for variant in [*variant].into_iter().chain(also) {
                 targets.push(Self::target(*leg, variant, envoy, &session, &pin)?);
             }
         }
@@ -170,18 +179,24 @@ impl World {
         Ok(Self { _mesh: mesh, _envoys: envoys, targets })
     }
 
-    /// The filter with what a sidecar would tell it in its configuration: both slots take half of the new sessions. That
-    /// of a session by hash alone has no keys, which is the only difference.
-    fn by_itself(variant: Variant) -> Result<EnvoyConfig> {
+    /// The filter with what a sidecar would tell it in its configuration: both slots take half of the new sessions. Of its
+    /// two services, which are the same, one has keys.
+    fn by_itself() -> Result<EnvoyConfig> {
         let mut plugin = lone::plugin();
-        let snapshot = &mut plugin["services"][0]["bootstrap"];
-        snapshot["settings"]["pin"] = json!({});
+        let keyed = &mut plugin["services"][0];
+        keyed["bootstrap"]["settings"]["pin"] = json!({});
         for (slot, phase) in [(0, "live"), (1, "candidate")] {
-            snapshot["slots"][slot]["phase"] = json!(phase);
-            snapshot["slots"][slot]["weight"] = json!(5_000);
+            keyed["bootstrap"]["slots"][slot]["phase"] = json!(phase);
+            keyed["bootstrap"]["slots"][slot]["weight"] = json!(5_000);
         }
+        let mut bare = keyed.clone();
+        bare["name"] = json!(BARE);
+        bare["bootstrap"]["service"] = json!(BARE);
+        // What looking at the other costs is laid to the remembered session's account.
+        bare["match"] = json!({"hosts": [BARE_HOST]});
+        plugin["services"].as_array_mut().context("services")?.insert(0, bare);
         let config = EnvoyConfig::shipped()?.plugin(&plugin).sidecar(lone::NOBODY);
-        Ok(if variant == Variant::Memory { config.env("COLORFAST_KEYS", &lone::keys()) } else { config })
+        Ok(config.env("COLORFAST_KEYS", &lone::keys()))
     }
 
     /// A session that its pin keeps on blue while its hash says green, so that an answer tells which rule has decided:
@@ -196,7 +211,7 @@ impl World {
         }
         mesh.does("ramp green 50%").await?;
         for (session, pin) in pins {
-            let (_, _, body) = other.exchange(&request(&session, None, ""))?;
+            let (_, _, body) = other.exchange(&request_at(BARE_HOST, &session, None, ""))?;
             if body == b"green" {
                 return Ok((session, pin));
             }
@@ -209,7 +224,7 @@ impl World {
         let plain = request(session, Some(pin), "");
         let (request, asks) = match variant {
             Variant::Hash => (turn::new_session(), Asks::Anew(0)),
-            Variant::HashAlone => (request(session, None, ""), Asks::One("green")),
+            Variant::HashAlone => (request_at(BARE_HOST, session, None, ""), Asks::One("green")),
             Variant::Memory => {
                 // A pin of no session id's brings it to blue once; from then on it is remembered there.
                 let pin = lone::sign(&lone::free(lone::BLUE))?;
@@ -239,25 +254,44 @@ impl World {
         Target::new(subject, envoy.pid().context("Envoy does not run")?, envoy.address(), request, asks)
     }
 
+    /// What is measured at a time: each subject by itself, but for the two whose difference is small. These take turns, so
+    /// that whatever else the machine does falls on both.
+    fn groups(&self) -> Vec<Vec<usize>> {
+        let legs: [fn(Variant) -> Subject; 2] = [Subject::Direct, Subject::Upstream];
+        let pairs = legs.map(|leg| [Variant::HashAlone, Variant::Memory].map(leg));
+        let all = || self.targets.iter().map(|target| &target.subject).enumerate();
+        let singles = all().filter(|(_, subject)| !pairs.as_flattened().contains(subject)).map(|(at, _)| vec![at]);
+        let of = |pair: &[Subject; 2]| all().filter(|(_, subject)| pair.contains(subject)).map(|(at, _)| at).collect();
+        singles.chain(pairs.iter().map(of)).collect()
+    }
+
     fn rounds(&mut self, size: &Size, progress: &Progress) -> Result<Samples> {
         progress.step("warming up");
         for target in &mut self.targets {
             target.measure(size.warm_up)?;
         }
         let mut samples = Samples::new();
-        let mut order: Vec<usize> = (0..self.targets.len()).collect();
+        let mut order = self.groups();
         let mut shuffle = Shuffle(u64::from(size.times));
         for round in 1..=size.rounds {
             shuffle.shuffle(&mut order);
-            for (nth, at) in order.iter().enumerate() {
+            for (nth, group) in order.iter().enumerate() {
                 progress.part(
                     "requests",
                     u64::from(round - 1) * order.len() as u64 + nth as u64,
                     u64::from(size.rounds) * order.len() as u64,
                 );
-                let Some(target) = self.targets.get_mut(*at) else { continue };
-                let cost = target.measure(size.times)?;
-                samples.entry(target.subject.clone()).or_default().push(cost);
+                let turns = if group.len() > 1 { TURNS.min(size.times) } else { 1 };
+                let mut costs = vec![0.0; group.len()];
+                for _ in 0..turns {
+                    for (at, cost) in group.iter().zip(&mut costs) {
+                        let target = self.targets.get_mut(*at).context("a target")?;
+                        *cost += target.measure(size.times / turns)? / f64::from(turns);
+                    }
+                }
+                for (target, cost) in group.iter().filter_map(|at| self.targets.get(*at)).zip(costs) {
+                    samples.entry(target.subject.clone()).or_default().push(cost);
+                }
             }
         }
         Ok(samples)

@@ -14,12 +14,21 @@ pub const CONNECTIONS: usize = 16;
 /// What the ids of new sessions begin with; a number of twelve digits follows.
 pub const NEW: &str = "bench-new-";
 
+/// The host that everybody is asked for, unless the variant is asked for another.
+pub const HOST: &str = "agents.example.com";
+
 /// The same request to everybody: what else stands in it is the variant's.
 #[must_use]
 pub fn request(session: &str, pin: Option<&str>, more: &str) -> Vec<u8> {
+    request_at(HOST, session, pin, more)
+}
+
+/// The same, for another host.
+#[must_use]
+pub fn request_at(host: &str, session: &str, pin: Option<&str>, more: &str) -> Vec<u8> {
     let pin = pin.map(|pin| format!("{}: {pin}\r\n", names::PIN)).unwrap_or_default();
     let session = format!("{}: {session}\r\n", names::SESSION);
-    let usual = "host: agents.example.com\r\nuser-agent: bench\r\naccept: application/json\r\n";
+    let usual = format!("host: {host}\r\nuser-agent: bench\r\naccept: application/json\r\n");
     format!("GET /turn HTTP/1.1\r\n{usual}{session}{pin}{more}\r\n").into_bytes()
 }
 

@@ -10,7 +10,7 @@
 //! | stateful | a stateful session by cookie: Envoy's own stickiness, which keeps a host |
 //! | lua | stripping, and the filter's job in Lua without its MAC |
 //! | hash, pin | stripping, and the filter, with requests of new sessions and of pinned ones |
-//! | hash alone, memory | the same without a sidecar, in two proxies that differ in their keys: without them nothing is remembered |
+//! | hash alone, memory | the same without a sidecar, for two services that differ in their keys: without them nothing is remembered |
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -53,7 +53,7 @@ pub enum Variant {
     Hash,
     /// The filter: a session that its pin keeps.
     Pin,
-    /// The filter without keys, which remembers nothing: a session by its hash, and nothing else.
+    /// The filter for a service without keys, which remembers nothing: a session by its hash, and nothing else.
     HashAlone,
     /// The filter: a session that it remembers, whose client echoes nothing.
     Memory,
