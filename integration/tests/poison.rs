@@ -69,7 +69,7 @@ fn a_poisoned_snapshot_is_refused_by_name() {
 
             load.advance(200, wait::LIMIT).await?;
             for number in 0..10 {
-                let (reply, _) = ask_once(&envoy, &fresh(&format!("s-{nth}-{number}"))).await?;
+                let (reply, _) = ask_once(&envoy, &fresh(&format!("poison-{nth}-{number}"))).await?;
                 ensure!(reply.bundle == "b-1", "{what} was taken: {reply:?}");
             }
             // A refused snapshot is not sent again and again.

@@ -17,6 +17,11 @@ use crate::settings::ServiceSettings;
 use crate::snapshot::Snapshot;
 use crate::weight::Weight;
 
+/// Whole records of sessions, 32 bytes each, in base64url without padding: three of them end with a character, one or two
+/// within one, whose last bits are zero.
+pub(crate) const RECORDS: &str =
+    "^([A-Za-z0-9_-]{128})*([A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]|[A-Za-z0-9_-]{85}[AQgw])?$";
+
 /// Text of a version, a part's or a header's.
 pub(crate) const PRINTABLE: &str = "^[ -~]*$";
 /// A host name, `*.` and a domain, or an IPv6 address in brackets (whose digits the parser checks).

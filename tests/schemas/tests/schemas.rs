@@ -13,6 +13,7 @@ use colorfast_core::settings::ServiceSettings;
 use colorfast_core::snapshot::Snapshot;
 use colorfast_core::time::UnixMillis;
 use colorfast_core::weight::Weight;
+use colorfast_core::wire::sessions::Records;
 use jsonschema::Validator;
 use proptest::prelude::*;
 use schemars::{JsonSchema, Schema};
@@ -91,6 +92,23 @@ proptest! {
             agrees::<CookieName>(&cookie, cookies)?;
             agrees::<IdempotencyKey>(&key, keys)
         })?;
+    }
+}
+
+/// Records of sessions: every number of whole ones is valid, and nothing that lacks or has a character.
+#[test]
+fn records_agree() {
+    let validator = of::<Records>();
+    for count in 0..=7 {
+        let records = Records::of(&[0xa5].repeat(32 * count));
+        let text = serde_json::to_value(&records).unwrap();
+        assert!(records.sessions().is_some() && validator.is_valid(&text), "{text}");
+        let longer = format!("{}A", text.as_str().unwrap());
+        let shorter = text.as_str().unwrap().get(1..).unwrap_or("A");
+        for bad in [longer.as_str(), shorter] {
+            let read = serde_json::from_value::<Records>(json!(bad)).is_ok_and(|records| records.sessions().is_some());
+            assert!(!read && !validator.is_valid(&json!(bad)), "{bad}");
+        }
     }
 }
 

@@ -15,8 +15,11 @@ use crate::wire::ticket::Ticket;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Records(
-    #[cfg_attr(feature = "schema", schemars(length(max = (Records::MAX * RECORD * 4).div_ceil(3)), regex(pattern = "^[A-Za-z0-9_-]*$")))]
-     String,
+    #[cfg_attr(
+        feature = "schema",
+        schemars(length(max = (Records::MAX * RECORD * 4).div_ceil(3)), regex(pattern = crate::schema::RECORDS))
+    )]
+    String,
 );
 
 impl Records {
