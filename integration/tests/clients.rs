@@ -10,7 +10,7 @@ use integration::{Balancer, Mesh, Sdk, scenario};
 use serde_json::{Value, json};
 
 /// Turns between an event and the next.
-const TURNS: u32 = 10;
+const TURNS: u32 = 6;
 
 /// Clients of one SDK, and the agent that they talk to.
 struct Clients {
