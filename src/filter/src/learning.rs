@@ -15,7 +15,7 @@ use colorfast_core::time::UnixMillis;
 use colorfast_core::token::pin::{Claims, Kind};
 
 use crate::host::{self, HeaderMap, Map};
-use crate::memory::{Learnt, Written};
+use crate::memory::Written;
 use crate::service::{Current, Service};
 use crate::vm::Vm;
 
@@ -28,14 +28,14 @@ pub struct Learner {
     service: Rc<Service>,
     current: Rc<Current>,
     session: Remembered,
-    end: End,
+    end: SessionEnd,
     /// The search of the body, while it goes on.
     scan: Option<AnswerScan>,
 }
 
 /// How the session may end with the answer.
 #[derive(Debug, Clone, Copy)]
-pub struct End {
+pub struct SessionEnd {
     /// The keyed hash of the id by which the request names it.
     pub named: Option<Sid>,
     /// Whether the request is to end it.
@@ -53,7 +53,7 @@ pub enum Listening {
 
 /// What the headers of an answer say of its body.
 #[derive(Debug, Clone, Copy)]
-pub struct Body<'a> {
+pub struct AnswerBody<'a> {
     /// Its type.
     pub content_type: &'a [u8],
     /// How it is encoded; empty where it is not.
@@ -64,7 +64,7 @@ pub struct Body<'a> {
 
 impl Learner {
     /// Learns in `session` what an answer of `service` hands out.
-    pub fn new(service: &Rc<Service>, current: &Rc<Current>, session: Remembered, end: End) -> Self {
+    pub fn new(service: &Rc<Service>, current: &Rc<Current>, session: Remembered, end: SessionEnd) -> Self {
         Self { service: Rc::clone(service), current: Rc::clone(current), session, end, scan: None }
     }
 
@@ -76,16 +76,15 @@ impl Learner {
             headers.iter().any(|(found, value)| found == name.as_str().as_bytes() && !value.is_empty())
         };
         let has_ended = self.end.asked.is_present() || settings.session_end_header.as_ref().is_some_and(says);
-        if let (true, Some(id)) = (has_ended, self.end.named)
-            && self.service.memory.forget(settings, id, &self.session) == Learnt::Lost
-        {
-            vm.metrics.count(&metric::memory_untold(&self.service.name), 1);
+        if let (true, Some(id)) = (has_ended, self.end.named) {
+            let learnt = self.service.memory.forget(settings, id, &self.session);
+            learnt.count(&vm.metrics, &self.service.name);
         }
         has_ended
     }
 
     /// Heeds the headers of the answer.
-    pub fn hear_headers(&mut self, vm: &Vm, headers: &HeaderMap, body: Body<'_>, now: UnixMillis) -> Listening {
+    pub fn hear_headers(&mut self, vm: &Vm, headers: &HeaderMap, body: AnswerBody<'_>, now: UnixMillis) -> Listening {
         let current = Rc::clone(&self.current);
         let settings = &current.plan.settings;
         for source in &settings.learn_from {
@@ -148,9 +147,7 @@ impl Learner {
             let known = place.known();
             let Some(new) = alias(plan, &self.session, known.as_ref(), now.seconds()) else { return };
             let (written, learnt) = service.memory.write(&mut place, &new, &plan.settings.pin, now.seconds());
-            if learnt == Learnt::Lost {
-                vm.metrics.count(&metric::memory_untold(&service.name), 1);
-            }
+            learnt.count(&vm.metrics, &service.name);
             // What somebody else has written there is weighed as what stood there before.
             if !matches!(written, Written::Another(_)) {
                 let _ = written.another(&vm.metrics, &service.name);

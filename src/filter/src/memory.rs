@@ -59,6 +59,15 @@ pub enum Written {
     Refused,
 }
 
+impl Learnt {
+    /// Counts a session that the fleet is not told of.
+    pub fn count(self, metrics: &Metrics, service: &ServiceName) {
+        if self == Self::Lost {
+            metrics.count(&metric::memory_untold(service), 1);
+        }
+    }
+}
+
 impl Written {
     /// What stands in memory instead of what was to be written there. Counts a session that had to make way.
     pub fn another(self, metrics: &Metrics, service: &ServiceName) -> Option<Remembered> {

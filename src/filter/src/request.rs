@@ -18,8 +18,8 @@ use crate::fleet::{Inquiry, Word};
 use crate::gone;
 use crate::host::{self, HeaderMap, Map};
 use crate::leader;
-use crate::learning::{End as SessionEnd, Learner};
-use crate::memory::{Learnt, Place};
+use crate::learning::{Learner, SessionEnd};
+use crate::memory::Place;
 use crate::response::{Expected, Issue};
 use crate::service::{Current, Service};
 use crate::stamps;
@@ -296,9 +296,7 @@ impl Request {
     ) -> Option<Remembered> {
         let (Some(_), Some(session), Some(place)) = (decision.remember, decision.session, place) else { return None };
         let (written, learnt) = self.service.memory.write(place, &session, &plan.settings.pin, now.seconds());
-        if learnt == Learnt::Lost {
-            vm.metrics.count(&metric::memory_untold(&self.service.name), 1);
-        }
+        learnt.count(&vm.metrics, &self.service.name);
         written.another(&vm.metrics, &self.service.name)
     }
 

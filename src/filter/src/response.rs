@@ -10,7 +10,7 @@ use colorfast_core::time::UnixMillis;
 use colorfast_core::token::pin::Claims;
 
 use crate::host::{self, HeaderMap, Map};
-use crate::learning::{Body, Learner, Listening};
+use crate::learning::{AnswerBody, Learner, Listening};
 use crate::service::{Current, Service};
 use crate::sessions::Flight;
 use crate::vm::Vm;
@@ -78,7 +78,7 @@ impl Expected {
             issue.hand_out(vm, &self.service);
         }
         if let Some(mut learner) = learner {
-            let body = Body { content_type: shown.content_type, encoding: shown.encoding, is_there: has_body };
+            let body = AnswerBody { content_type: shown.content_type, encoding: shown.encoding, is_there: has_body };
             let listening = learner.hear_headers(vm, &headers, body, now);
             self.learner = (listening == Listening::On).then_some(learner);
         }
