@@ -30,8 +30,8 @@ pub(crate) const HOST: &str = r"^((\*\.)?[a-z0-9._-]+|\[[0-9A-Fa-f:.]+\])$";
 pub(crate) const COOKIE_PATH: &str = "^/[!-:<-~]{0,255}$";
 /// A version that is held: `<epoch>.<version>`, each within 64 bits; empty before the first.
 pub(crate) const HELD: &str = r"^([0-9]{1,19}\.[0-9]{1,19})?$";
-/// Marks of sessions: base64url of three bytes each.
-pub(crate) const MARKS: &str = "^([A-Za-z0-9_-]{4})*$";
+/// Marks of sessions, three bytes each in base64url: 15 bits of a register, and six of a rank from 1 to 50.
+pub(crate) const MARKS: &str = "^([A-H][A-Za-z0-9_-]{2}[B-Za-y])*$";
 /// A number that a process or an instance drew for itself.
 pub(crate) const DRAWN: &str = "^[0-9a-f]{16}$";
 

@@ -10,9 +10,11 @@ use colorfast_core::plugin::PluginConfig;
 use colorfast_core::release::{Circumstances, Entry, Event, SCHEMA, State, Verb};
 use colorfast_core::schema;
 use colorfast_core::settings::ServiceSettings;
+use colorfast_core::sketch::{self, Sketch};
 use colorfast_core::snapshot::Snapshot;
 use colorfast_core::time::UnixMillis;
 use colorfast_core::weight::Weight;
+use colorfast_core::wire::reports::SlotReport;
 use colorfast_core::wire::sessions::Records;
 use jsonschema::Validator;
 use proptest::prelude::*;
@@ -109,6 +111,19 @@ fn records_agree() {
             let read = serde_json::from_value::<Records>(json!(bad)).is_ok_and(|records| records.sessions().is_some());
             assert!(!read && !validator.is_valid(&json!(bad)), "{bad}");
         }
+    }
+}
+
+/// Marks of sessions: of all that three bytes can be, those are valid that the reader takes.
+#[test]
+fn marks_agree() {
+    let schema = schemars::schema_for!(SlotReport);
+    let held = schema.get("properties").and_then(|fields| fields.get("held")).unwrap();
+    let validator = validator(&Schema::try_from(held.clone()).unwrap());
+    for number in (0..1u32 << 24).step_by(997) {
+        let [_, bytes @ ..] = number.to_be_bytes();
+        let text = sketch::text(&bytes);
+        assert_eq!(validator.is_valid(&json!(text)), Sketch::of_text(&text).is_some(), "{text}");
     }
 }
 
