@@ -10,21 +10,9 @@ from collections import defaultdict
 from mcp.server.fastmcp import Context, FastMCP
 from mcp.server.session import ServerSession
 from mcp.server.transport_security import TransportSecuritySettings
-from pydantic import BaseModel
 from starlette.requests import Request
 
-from shared import serve
-
-
-class Heard(BaseModel):
-    """What the agent answers to each thing said."""
-
-    bundle: str
-    """The bundle that runs here."""
-    session: str
-    """The session, as this server named it."""
-    said: list[str]
-    """All that was said in this session, in order."""
+from shared import Answer, serve
 
 
 def agent(bundle: str) -> FastMCP:
@@ -35,14 +23,14 @@ def agent(bundle: str) -> FastMCP:
     memory: defaultdict[str, list[str]] = defaultdict(list)
 
     @server.tool()
-    def say(text: str, context: Context[ServerSession, None, Request]) -> Heard:
+    def say(text: str, context: Context[ServerSession, None, Request]) -> Answer:
         """Says something, which is remembered for as long as the session lasts."""
         request = context.request_context.request
         if request is None:
             raise RuntimeError("a session needs HTTP")
         session = request.headers["mcp-session-id"]
         memory[session].append(text)
-        return Heard(bundle=bundle, session=session, said=memory[session])
+        return Answer(bundle=bundle, session=session, said=memory[session])
 
     return server
 

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 
 @dataclass
-class Heard:
+class Answer:
     """What an agent answers to each thing said."""
 
     bundle: str
@@ -23,6 +23,12 @@ class Heard:
     """The conversation, as the agent calls it."""
     said: list[str]
     """All that was said in it, in order."""
+
+
+@dataclass
+class Heard(Answer):
+    """An answer, as a client has heard it."""
+
     held: str | None = None
     """The conversation, as the client calls it, where that may be another name."""
 

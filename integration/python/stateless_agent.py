@@ -10,20 +10,8 @@ import uuid
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from pydantic import BaseModel
 
-from shared import serve
-
-
-class Heard(BaseModel):
-    """What the agent answers to each thing said."""
-
-    bundle: str
-    """The bundle that runs here."""
-    session: str
-    """The conversation's handle."""
-    said: list[str]
-    """All that was said in this conversation, in order."""
+from shared import Answer, serve
 
 
 def agent(bundle: str) -> MCPServer:
@@ -39,12 +27,12 @@ def agent(bundle: str) -> MCPServer:
         return handle
 
     @server.tool()
-    def say(handle: str, text: str) -> Heard:
+    def say(handle: str, text: str) -> Answer:
         """Says something in a conversation, which is remembered for as long as this process lives."""
         if handle not in memory:
             raise ToolError("unknown conversation")
         memory[handle].append(text)
-        return Heard(bundle=bundle, session=handle, said=memory[handle])
+        return Answer(bundle=bundle, session=handle, said=memory[handle])
 
     return server
 

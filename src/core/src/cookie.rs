@@ -47,6 +47,11 @@ pub fn set(name: &str, token: &str, max_age_seconds: u64, settings: &PinSettings
     format!("{name}={token}; Path={path}; Max-Age={max_age_seconds}; HttpOnly; SameSite={same_site}{secure}")
 }
 
+/// The `set-cookie` value that takes back a token: no client would let it go by itself.
+pub fn take_back(name: &str, settings: &PinSettings, https: Scheme) -> String {
+    set(name, "", 0, settings, https)
+}
+
 /// How the client reached the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {

@@ -171,9 +171,10 @@ impl<'a> Seen<'a> {
                 b"baggage" => baggage::find(value).for_each(|token| seen.runs.add(token)),
                 _ => {}
             }
-            let value = seen.open(name, value, plan);
+            let mut value = value;
             for role in plan.roles.of(name) {
                 match role {
+                    Role::Envelope => value = seen.open(value),
                     Role::Stamp => seen.stamps = Presence::Present,
                     Role::Preview => seen.preview = seen.preview.or(Some(value)),
                     Role::Pin => {
@@ -216,9 +217,8 @@ impl<'a> Seen<'a> {
     }
 
     /// The value of a header, without the pin where it is an envelope.
-    fn open(&mut self, name: &[u8], value: &'a [u8], plan: &Plan) -> &'a [u8] {
-        let is_envelope = plan.settings.pin.envelope_header.as_ref().is_some_and(|own| own.as_str().as_bytes() == name);
-        let Some((id, pin)) = is_envelope.then(|| envelope::open(value)).flatten() else { return value };
+    fn open(&mut self, value: &'a [u8]) -> &'a [u8] {
+        let Some((id, pin)) = envelope::open(value) else { return value };
         self.pins.add(Carrier::Envelope, pin);
         self.enveloped = self.enveloped.or(Some(id));
         id
@@ -286,6 +286,8 @@ enum Role {
     Stamp,
     Preview,
     Pin,
+    /// Comes before the sources of the same header: they see the id alone.
+    Envelope,
     Session(Source),
 }
 
@@ -309,9 +311,10 @@ impl Roles {
             };
             Some((carrier.as_bytes().into(), Role::Session(Source(index))))
         });
-        let envelope = settings.pin.envelope_header.iter().map(|name| own(name, Role::Session(Source::ENVELOPE)));
+        let envelope = |role| settings.pin.envelope_header.iter().map(move |name| own(name, role));
+        let (opens, names_last) = (envelope(Role::Envelope), envelope(Role::Session(Source::ENVELOPE)));
         let tokens = [own(&names.pin, Role::Pin), own(&names.preview, Role::Preview)];
-        Self(stamps.into_iter().chain([copy]).chain(tokens).chain(sources).chain(envelope).collect())
+        Self(stamps.into_iter().chain([copy]).chain(tokens).chain(opens).chain(sources).chain(names_last).collect())
     }
 
     /// What a header of this name is; a session id may also stand where something else does.

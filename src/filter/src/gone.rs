@@ -28,14 +28,13 @@ const ENDED: Answer = (
     ),
 );
 
-/// Answers the request of the effective context. A pin that came in a cookie is taken back with it, since no browser would
-/// let it go by itself.
+/// Answers the request of the effective context. A pin that came in a cookie is taken back with it.
 pub fn answer(plan: &Plan, seen: &Seen<'_>, way: Way) {
     let (status, details, body) = if way == Way::Ended { ENDED } else { GONE };
     let ended;
     let mut headers = vec![("content-type", "application/problem+json"), ("cache-control", "no-store")];
     if seen.pin_cookie.is_present() {
-        ended = cookie::set(&plan.cookie, "", 0, &plan.settings.pin, seen.scheme);
+        ended = cookie::take_back(&plan.cookie, &plan.settings.pin, seen.scheme);
         headers.push(("set-cookie", &ended));
     }
     let _ = host::answer(status, details, &headers, body.as_bytes());

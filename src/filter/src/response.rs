@@ -84,11 +84,11 @@ impl Expected {
         }
     }
 
-    /// Takes the pin of a session that has ended back, where it came in a cookie: no client would let it go by itself.
+    /// Takes the pin of a session that has ended back, where it came in a cookie.
     fn take_back(&self) {
         let plan = &self.current.plan;
         if let Some(scheme) = self.pin_cookie {
-            let value = cookie::set(&plan.cookie, "", 0, &plan.settings.pin, scheme);
+            let value = cookie::take_back(&plan.cookie, &plan.settings.pin, scheme);
             let _ = host::add_header(Map::Response, "set-cookie", value.as_bytes());
         }
     }

@@ -158,23 +158,24 @@ impl Reports {
     /// Whether every instance of a member that runs `service`, and was heard lately, has told all that it had learnt before
     /// `flush`.
     pub fn has_flushed(&self, service: &ServiceName, member: &MemberId, flush: u64, now: UnixMillis) -> bool {
-        let kept = self.ephemera.scan(&prefix(member)).into_iter();
-        let mut lively = kept.filter_map(|(_, bytes)| serde_json::from_slice::<Instance>(&bytes).ok());
-        lively.all(|instance| {
+        self.kept(member).all(|(_, instance)| {
             let runs = |hello: &Hello| hello.services.iter().any(|said| said.name == *service);
-            instance.member != *member
-                || now.since(instance.seen) >= LEASE_MS
+            now.since(instance.seen) >= LEASE_MS
                 || !instance.hello.as_ref().is_some_and(runs)
                 || instance.flushed.get(service).is_some_and(|told| *told >= flush)
         })
     }
 
-    /// The instances of a member that run `service`, in order of their numbers.
-    pub fn instances(&self, service: &ServiceName, member: &MemberId) -> Vec<InstanceStatus> {
+    /// What is kept of each instance of a member, by its place.
+    fn kept(&self, member: &MemberId) -> impl Iterator<Item = (String, Instance)> {
         let kept = self.ephemera.scan(&prefix(member)).into_iter();
         let kept = kept.filter_map(|(key, bytes)| Some((key, serde_json::from_slice::<Instance>(&bytes).ok()?)));
-        let of_member = kept.filter(|(_, instance)| instance.member == *member);
-        let status = of_member.filter_map(|(key, instance)| {
+        kept.filter(move |(_, instance)| instance.member == *member)
+    }
+
+    /// The instances of a member that run `service`, in order of their numbers.
+    pub fn instances(&self, service: &ServiceName, member: &MemberId) -> Vec<InstanceStatus> {
+        let status = self.kept(member).filter_map(|(key, instance)| {
             let hello = instance.hello?;
             let said = hello.services.iter().find(|said| said.name == *service)?;
             Some(InstanceStatus {
@@ -218,10 +219,7 @@ pub async fn receive(
 ) -> Result<Json<ReportAck>, ApiError> {
     let member = validate(&mut report)?;
     caller.be(member.node())?;
-    if !reports.tickets.proves(&member, report.ticket.as_ref()) {
-        let detail = format!("a report of {member} must show its ticket, which came with its first snapshot");
-        return Err(ApiError::new(Kind::TICKET, detail).at("ticket"));
-    }
+    reports.tickets.admit(&member, report.ticket.as_ref(), "a report")?;
     reports.admit(&member, &mut report)?;
     Ok(Json(reports.apply(&member, &report, clock::now())))
 }

@@ -156,10 +156,7 @@ pub async fn ask(
 ) -> Result<Json<Told>, ApiError> {
     let member = MemberId::of(&ask.node)?;
     caller.be(member.node())?;
-    if !sessions.tickets.proves(&member, ask.ticket.as_ref()) {
-        let detail = format!("a question of {member} must show its ticket, which came with its first snapshot");
-        return Err(ApiError::new(Kind::TICKET, detail).at("ticket"));
-    }
+    sessions.tickets.admit(&member, ask.ticket.as_ref(), "a question")?;
     let Some((id, proposal)) = ask.proposal.only() else {
         let rule = format!("is not one record: {RECORD} bytes in base64url without padding");
         return Err(FieldError::new("proposal", rule).into());

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use super::members::MemberId;
+use super::problem::{ApiError, Kind};
 use crate::store::{PutError, Secrets};
 
 /// Where the key is kept.
@@ -80,6 +81,18 @@ impl Tickets {
     pub fn proves(&self, member: &MemberId, shown: Option<&Ticket>) -> bool {
         let shown = shown.and_then(|shown| BASE64URL_NOPAD.decode(shown.as_str().as_bytes()).ok());
         shown.is_some_and(|shown| self.mac_of(member).verify_slice(&shown).is_ok())
+    }
+
+    /// Admits what a member says under its ticket alone; `what` is that, as in "a report".
+    ///
+    /// # Errors
+    /// Where `shown` is not the member's.
+    pub fn admit(&self, member: &MemberId, shown: Option<&Ticket>, what: &str) -> Result<(), ApiError> {
+        if self.proves(member, shown) {
+            return Ok(());
+        }
+        let detail = format!("{what} of {member} must show its ticket, which came with its first snapshot");
+        Err(ApiError::new(Kind::TICKET, detail).at("ticket"))
     }
 
     /// The process id has a fixed length, so no two ids make one text.
