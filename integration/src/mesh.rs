@@ -10,10 +10,11 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::agent::{Agent, Reply};
+use crate::command::Outcome;
 use crate::envoy::{Envoy, EnvoyConfig};
 use crate::http::{Answer, Call, Line, Protocol};
 use crate::names;
-use crate::sidecar::{Outcome, Sidecar};
+use crate::sidecar::Sidecar;
 use crate::wait;
 
 /// The service that a mesh begins with.

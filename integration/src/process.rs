@@ -46,15 +46,22 @@ impl Process {
     /// # Errors
     /// Where the log cannot be opened or the command cannot be started.
     pub fn spawn(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
-        let out = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(log)
-            .with_context(|| format!("cannot open {} for the log of {name}", log.display()))?;
+        Self::spawn_apart(name, command, log, log)
+    }
+
+    /// [`Process::spawn`] of a command whose standard output is not for its log.
+    ///
+    /// # Errors
+    /// As [`Process::spawn`].
+    pub fn spawn_apart(name: &str, command: &mut Command, output: &Path, log: &Path) -> Result<Self> {
+        let open = |path: &Path| {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            file.with_context(|| format!("cannot open {} for what {name} says", path.display()))
+        };
         let mut child = command
             .stdin(Stdio::null())
-            .stdout(out.try_clone()?)
-            .stderr(out)
+            .stdout(open(output)?)
+            .stderr(open(log)?)
             .process_group(0)
             .spawn()
             // Its program alone: the environment may hold a token.

@@ -4,14 +4,14 @@ use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::command::Outcome;
 use crate::paths;
 use crate::ports::Port;
 use crate::process::Process;
@@ -20,8 +20,8 @@ use crate::wait;
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long it may take to end after SIGTERM before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(10);
-/// A command that has not ended by then hangs. Longer than any timeout a verb has by itself.
-const COMMAND_LIMIT: Duration = Duration::from_secs(120);
+/// What the program is called in messages.
+const NAME: &str = "colorfast";
 
 /// `colorfast serve` in a data folder of its own: folder and ports stay the same over every restart.
 #[derive(Debug)]
@@ -181,7 +181,7 @@ impl Sidecar {
     /// # Errors
     /// Where it cannot be run or does not end; a command that ends with a failure is an answer, not an error.
     pub async fn cli<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<Outcome> {
-        Self::run(self.command(arguments).args(&self.manner.client_flags).arg("--json")).await
+        Outcome::of(NAME, self.command(arguments).args(&self.manner.client_flags).arg("--json")).await
     }
 
     /// Runs a command with no flags but the ones given and the data folder.
@@ -189,7 +189,7 @@ impl Sidecar {
     /// # Errors
     /// As [`Sidecar::cli`].
     pub async fn cli_bare<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<Outcome> {
-        Self::run(&mut self.command(arguments)).await
+        Outcome::of(NAME, &mut self.command(arguments)).await
     }
 
     /// Runs a command as a person does, without `--json`.
@@ -197,7 +197,7 @@ impl Sidecar {
     /// # Errors
     /// As [`Sidecar::cli`].
     pub async fn cli_text<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<Outcome> {
-        Self::run(self.command(arguments).args(&self.manner.client_flags)).await
+        Outcome::of(NAME, self.command(arguments).args(&self.manner.client_flags)).await
     }
 
     fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> tokio::process::Command {
@@ -206,24 +206,7 @@ impl Sidecar {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("COLORFAST_")) {
             command.env_remove(name);
         }
-        command.stdin(Stdio::null()).kill_on_drop(true);
         command
-    }
-
-    async fn run(command: &mut tokio::process::Command) -> Result<Outcome> {
-        let said: Vec<_> = command.as_std().get_args().map(|argument| argument.to_string_lossy()).collect();
-        let said = format!("colorfast {}", said.join(" "));
-        let output = tokio::time::timeout(COMMAND_LIMIT, command.output()).await;
-        let output = output.with_context(|| format!("{said} has not ended within {COMMAND_LIMIT:?}"))?;
-        let output = output.with_context(|| format!("cannot run {said}"))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok(Outcome {
-            said,
-            code: output.status.code(),
-            json: [&output.stdout, &output.stderr].into_iter().find_map(|text| serde_json::from_slice(text).ok()),
-            stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
-        })
     }
 
     async fn launch(&mut self) -> Result<()> {
@@ -266,49 +249,5 @@ impl Sidecar {
 
     fn log_path(&self) -> PathBuf {
         self.folder.path().join("sidecar.log")
-    }
-}
-
-/// How a command ended, and what it said.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// The command line.
-    pub said: String,
-    /// The exit code; `None` where a signal ended it.
-    pub code: Option<i32>,
-    /// The answer as JSON: of standard output, or of standard error where the command failed and said it there.
-    pub json: Option<Value>,
-    /// Standard output.
-    pub stdout: String,
-    /// Standard error.
-    pub stderr: String,
-}
-
-impl Outcome {
-    /// The JSON answer of a command that must have succeeded.
-    ///
-    /// # Errors
-    /// Where it failed or answered no JSON; the whole exchange is in the message.
-    pub fn ok(self) -> Result<Value> {
-        let told = self.told();
-        self.ended_with(0)?.json.with_context(|| format!("an answer that is no JSON: {told}"))
-    }
-
-    /// The same outcome, of a command that must have ended with a code: 2 usage, 1 refusal, 3 outage, 4 applied but
-    /// unconfirmed.
-    ///
-    /// # Errors
-    /// Where it ended otherwise; the whole exchange is in the message.
-    pub fn ended_with(self, code: i32) -> Result<Self> {
-        if self.code != Some(code) {
-            bail!("exit {code} was expected: {}", self.told());
-        }
-        Ok(self)
-    }
-
-    fn told(&self) -> String {
-        let Self { said, code, stdout, stderr, .. } = self;
-        let code = code.map_or_else(|| "a signal".to_owned(), |code| code.to_string());
-        format!("{said}\nended with {code}\nstdout: {stdout}\nstderr: {stderr}")
     }
 }

@@ -1,8 +1,7 @@
 //! What the command line says when something is wrong, against a real sidecar: the exit code, the reason, the place.
 
 use anyhow::{Context, Result, ensure};
-use integration::sidecar::Outcome;
-use integration::{Mesh, scenario};
+use integration::{Mesh, Outcome, scenario};
 use serde_json::{Value, json};
 
 /// The problem document of a command that ended with `code`.

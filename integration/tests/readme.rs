@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use colorfast_core::plugin::PluginConfig;
 use colorfast_core::settings::ServiceSettings;
+use integration::document::{Desk, blocks, commands};
 use integration::process::Process;
 use integration::{Agent, Envoy, EnvoyConfig, paths, scenario, wait};
 use serde_json::{Value, json};
@@ -16,59 +16,12 @@ fn readme() -> Result<String> {
     Ok(fs::read_to_string(paths::workspace().join("README.md"))?)
 }
 
-/// The fenced blocks of a language, in order.
-fn blocks(readme: &str, language: &str) -> Vec<String> {
-    let fence = format!("```{language}\n");
-    let parts = readme.split(&fence).skip(1);
-    parts.filter_map(|part| part.split_once("\n```")).map(|(block, _)| block.to_owned()).collect()
-}
-
 /// The rows of the table under a heading, cell by cell, without its two head rows.
 fn rows(readme: &str, heading: &str) -> Result<Vec<Vec<String>>> {
     let section = readme.split(&format!("\n## {heading}\n")).nth(1).with_context(|| format!("no heading {heading}"))?;
     let lines = section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
     let cells = |line: &str| line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect();
     Ok(lines.skip(2).map(cells).collect())
-}
-
-/// A person's home and working folder, with `colorfast` on the path.
-struct Desk {
-    folder: tempfile::TempDir,
-}
-
-impl Desk {
-    fn new() -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("colorfast-readme-").tempdir()?;
-        fs::create_dir(folder.path().join("bin"))?;
-        std::os::unix::fs::symlink(paths::colorfast()?, folder.path().join("bin/colorfast"))?;
-        Ok(Self { folder })
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn shell(&self, line: &str) -> Result<Command> {
-        let mut command = Command::new("bash");
-        command.args(["-euo", "pipefail", "-c", line]).current_dir(self.folder.path());
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("COLORFAST_")) {
-            command.env_remove(name);
-        }
-        let path = std::env::var("PATH")?;
-        let bin = self.path("bin");
-        command.env("PATH", format!("{}:{path}", bin.display()));
-        command.env("HOME", self.folder.path()).env_remove("XDG_DATA_HOME");
-        Ok(command)
-    }
-
-    /// Runs a line as it stands, and answers what it printed.
-    fn run(&self, line: &str) -> Result<String> {
-        let output = self.shell(line)?.output()?;
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        ensure!(output.status.success(), "`{line}` ended with {}:\n{out}{err}", output.status);
-        println!("$ {line}\n{out}");
-        Ok(out.into_owned())
-    }
 }
 
 /// From an empty home to a rollback that a real proxy has confirmed, by the README's own lines. Only the ports are the
@@ -84,8 +37,7 @@ fn every_command_works_as_written() {
                 fs::write(desk.path("v2.yaml"), file.replace("v1", "v2").replace("support-12", "support-13"))?;
             }
         }
-        let lines: Vec<String> =
-            blocks(&readme, "sh").iter().flat_map(|b| b.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+        let lines = commands(&readme);
         let (v1, v2) = (Agent::start("v1").await?, Agent::start("v2").await?);
         let (mut sidecar, mut envoy) = (None, None);
         let mut token = String::new();

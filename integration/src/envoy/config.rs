@@ -50,8 +50,11 @@ enum Filter {
 
 /// Whether Envoy writes an access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Log {
+pub(super) enum Log {
+    /// To a file that the configuration names.
     Written,
+    /// To standard output, as a control plane has it.
+    Printed,
     Absent,
 }
 
@@ -62,7 +65,7 @@ enum Log {
 pub struct EnvoyConfig {
     document: Value,
     filter: Filter,
-    log: Log,
+    pub(super) log: Log,
     pub(super) concurrency: u32,
     pub(super) environment: BTreeMap<String, String>,
     pub(super) log_level: String,
@@ -79,16 +82,25 @@ impl EnvoyConfig {
         let path = paths::bootstrap();
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let document = serde_saphyr::from_str(&text).with_context(|| format!("{} is no YAML", path.display()))?;
-        let config = Self {
+        Ok(Self::of(document, Log::Written).collector(([127, 0, 0, 1], 1).into()))
+    }
+
+    /// A bootstrap whose listeners a control plane sends, with their access log on standard output.
+    #[must_use]
+    pub fn managed(document: Value) -> Self {
+        Self::of(document, Log::Printed)
+    }
+
+    fn of(document: Value, log: Log) -> Self {
+        Self {
             document,
             filter: Filter::Built,
-            log: Log::Written,
+            log,
             concurrency: 2,
             environment: BTreeMap::new(),
             log_level: "warning".to_owned(),
             failed: None,
-        };
-        Ok(config.collector(([127, 0, 0, 1], 1).into()))
+        }
     }
 
     /// Names the node: the name that a proxy has as a member.
@@ -356,6 +368,7 @@ impl EnvoyConfig {
         let mut config = self.clone().edit_http(|hcm| {
             match self.log {
                 Log::Written => *at(hcm, "/access_log/0/typed_config/path")? = json!(log),
+                Log::Printed => {}
                 Log::Absent => *at(hcm, "/access_log")? = json!([]),
             }
             match &wasm {

@@ -17,6 +17,8 @@ use tempfile::TempDir;
 pub use admin::Admin;
 pub use config::{EnvoyConfig, INERT_FILTER};
 
+use config::Log;
+
 use crate::access_log::AccessLog;
 use crate::paths;
 use crate::ports::Port;
@@ -49,6 +51,19 @@ impl Envoy {
         let names = config.listeners();
         let first = names.first().cloned().context("the configuration has no listener")?;
         let ports = names.into_iter().map(|name| Ok((name, Port::reserve()?))).collect::<Result<_>>()?;
+        let mut envoy = Self { config, ports, first, admin: None, process: None, folder };
+        envoy.launch().await?;
+        Ok(envoy)
+    }
+
+    /// Starts an Envoy whose listener a control plane sends, on a port that it has been told.
+    ///
+    /// # Errors
+    /// As [`Envoy::start`].
+    pub async fn start_managed(config: EnvoyConfig, port: Port) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("colorfast-envoy-").tempdir()?;
+        let first = "managed".to_owned();
+        let ports = BTreeMap::from([(first.clone(), port)]);
         let mut envoy = Self { config, ports, first, admin: None, process: None, folder };
         envoy.launch().await?;
         Ok(envoy)
@@ -137,7 +152,7 @@ impl Envoy {
     /// The access log, over all restarts.
     #[must_use]
     pub fn access_log(&self) -> AccessLog {
-        AccessLog::at(&self.folder.path().join("access.log"))
+        AccessLog::at(&self.access_log_path())
     }
 
     /// What Envoy and the filter have logged so far, over all restarts.
@@ -208,7 +223,9 @@ impl Envoy {
     }
 
     async fn launch(&mut self) -> Result<()> {
-        let addresses = self.ports.iter().map(|(name, port)| (name.clone(), port.addr())).collect();
+        let own = self.config.listeners();
+        let ports = self.ports.iter().filter(|(name, _)| own.contains(name));
+        let addresses = ports.map(|(name, port)| (name.clone(), port.addr())).collect();
         let file = write_config(&self.config, &addresses, self.folder.path())?;
         let admin_file = self.folder.path().join("admin-address");
         // What an earlier run wrote must not be taken for the new one's.
@@ -221,7 +238,9 @@ impl Envoy {
         // Without shared memory, Envoys run side by side and leave nothing behind when they are killed.
         command.args(["--disable-hot-restart", "--file-flush-interval-msec", "50"]);
         set_environment(&mut command, &self.config);
-        let mut process = Process::spawn("envoy", &mut command, &self.log_path())?;
+        let log = self.log_path();
+        let output = if self.config.log == Log::Printed { self.access_log_path() } else { log.clone() };
+        let mut process = Process::spawn_apart("envoy", &mut command, &output, &log)?;
 
         let admin = wait::until_ok("Envoy to take requests", START_LIMIT, || {
             let seen = process.must_run().and_then(|()| Admin::from_file(&admin_file));
@@ -239,6 +258,10 @@ impl Envoy {
 
     fn running(&mut self) -> Result<&mut Process> {
         self.process.as_mut().context("this Envoy does not run")
+    }
+
+    fn access_log_path(&self) -> PathBuf {
+        self.folder.path().join("access.log")
     }
 
     fn log_path(&self) -> PathBuf {

@@ -1,0 +1,3 @@
+//! The real control planes: what is shipped is accepted by them.
+
+mod shipped;
