@@ -24,6 +24,7 @@ mod learning;
 mod memory;
 mod part_headers;
 mod poison;
+mod pushed;
 mod rebuilds;
 mod redirects;
 mod reports;

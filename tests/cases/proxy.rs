@@ -138,13 +138,13 @@ impl Proxy {
 
 /// A service that takes every request.
 pub fn configured(name: &str, bootstrap: Option<Snapshot>) -> ServiceConfig {
-    ServiceConfig { name: service(name), matches: Match::default(), bootstrap }
+    ServiceConfig { name: service(name), matches: Match::default(), bootstrap, snapshot: None }
 }
 
 /// A service that takes the requests of one host.
 pub fn hosted(name: &str, host: &str) -> ServiceConfig {
     let matches = Match { hosts: vec![host.to_owned()], path_prefixes: Vec::new() };
-    ServiceConfig { name: service(name), matches, bootstrap: None }
+    ServiceConfig { name: service(name), matches, bootstrap: None, snapshot: None }
 }
 
 /// One worker: a VM of the process. Whatever the case is about, it must not make a host call that Envoy would refuse.

@@ -100,6 +100,11 @@ pub mod shared {
         of(service, "version")
     }
 
+    /// The version that a configuration has pushed last.
+    pub fn pushed(service: &ServiceName) -> String {
+        of(service, "pushed")
+    }
+
     /// Who polls for the process, until when.
     pub fn lease(service: &ServiceName) -> String {
         of(service, "lease")
@@ -224,6 +229,21 @@ pub mod metric {
     /// Gauge: the version of the snapshot decided by, within its epoch.
     pub fn snapshot_version(service: &ServiceName) -> String {
         of(service, "snapshot_version")
+    }
+
+    /// Gauge: the epoch of the snapshot decided by.
+    pub fn snapshot_epoch(service: &ServiceName) -> String {
+        of(service, "snapshot_epoch")
+    }
+
+    /// Gauge: the version of the snapshot that the configuration pushes, within its epoch.
+    pub fn pushed_version(service: &ServiceName) -> String {
+        of(service, "pushed_version")
+    }
+
+    /// Gauge: the epoch of that snapshot.
+    pub fn pushed_epoch(service: &ServiceName) -> String {
+        of(service, "pushed_epoch")
     }
 
     /// Counter: snapshots refused, whatever the cause; discovery tells the sidecar which.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::FieldError;
-use crate::ids::ServiceName;
+use crate::ids::{Epoch, ServiceName};
 use crate::json::{Error, Fields, FromTree, Tree, Unknown, record, words};
 use crate::snapshot::Snapshot;
 
@@ -16,8 +16,12 @@ use crate::snapshot::Snapshot;
     extend("if" = {"required": ["direction"], "properties": {"direction": {"const": "egress"}}}),
     extend("then" = {"properties": {"services": {"maxItems": 0}}}),
     extend("else" = {
-        "required": ["services", "sidecar_cluster"],
-        "properties": {"services": {"minItems": 1}, "sidecar_cluster": {"minLength": 1}},
+        "required": ["services"],
+        "properties": {"services": {"minItems": 1}},
+        "anyOf": [
+            {"required": ["sidecar_cluster"], "properties": {"sidecar_cluster": {"minLength": 1}}},
+            {"properties": {"services": {"items": {"required": ["snapshot"]}}}},
+        ],
     }),
 ))]
 pub struct PluginConfig {
@@ -25,7 +29,7 @@ pub struct PluginConfig {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(length(max = 64)))]
     pub services: Vec<ServiceConfig>,
-    /// The Envoy cluster that reaches the sidecar's discovery address.
+    /// The Envoy cluster that reaches the sidecar's discovery address; not needed where every service has a snapshot.
     #[serde(default)]
     pub sidecar_cluster: String,
     /// Which way the requests of the listener go.
@@ -67,14 +71,19 @@ pub struct ServiceConfig {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(extend("properties" = {"epoch": {"const": 0}})))]
     pub bootstrap: Option<Snapshot>,
+    /// What a log has made, pushed by configuration: taken for the whole process unless it has a newer one.
+    #[serde(default)]
+    pub snapshot: Option<Snapshot>,
 }
 
 impl FromTree for ServiceConfig {
     fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
-        let fields = Fields::of(tree, &["name", "match", "bootstrap"], Unknown::Refused)?;
-        let mut service = Self { name: fields.required("name")?, matches: Match::default(), bootstrap: None };
+        let fields = Fields::of(tree, &["name", "match", "bootstrap", "snapshot"], Unknown::Refused)?;
+        let (matches, bootstrap, snapshot) = (Match::default(), None, None);
+        let mut service = Self { name: fields.required("name")?, matches, bootstrap, snapshot };
         fields.may("match", &mut service.matches)?;
         fields.may("bootstrap", &mut service.bootstrap)?;
+        fields.may("snapshot", &mut service.snapshot)?;
         Ok(service)
     }
 }
@@ -111,10 +120,10 @@ impl PluginConfig {
             let found = self.services.len();
             return Err(FieldError::new("services", format!("has {found} entries, 1 to {SERVICES_MAX} are allowed")));
         }
-        if self.sidecar_cluster.is_empty() {
+        if !self.has_sidecar() && self.services.iter().any(|service| service.snapshot.is_none()) {
             return Err(FieldError::new(
                 "sidecar_cluster",
-                "is empty: name the cluster of the sidecar's discovery address",
+                "is empty: name the cluster of the sidecar's discovery address, or give every service a snapshot",
             ));
         }
         for (index, service) in self.services.iter().enumerate() {
@@ -125,6 +134,11 @@ impl PluginConfig {
             service.validate(&at)?;
         }
         Ok(())
+    }
+
+    /// Whether there is a sidecar to ask.
+    pub fn has_sidecar(&self) -> bool {
+        !self.sidecar_cluster.is_empty()
     }
 
     /// The index of the service that `host` (with or without port) and `path` belong to.
@@ -147,16 +161,25 @@ impl ServiceConfig {
                 return Err(FieldError::new(format!("{at}.match.path_prefixes[{index}]"), rule));
             }
         }
-        let Some(bootstrap) = &self.bootstrap else { return Ok(()) };
-        let inside = |error: FieldError| FieldError::new(format!("{at}.bootstrap.{}", error.field), error.rule);
-        if bootstrap.service != self.name {
-            let rule = format!("is {}, but it stands under the service {}", bootstrap.service, self.name);
-            return Err(inside(FieldError::new("service", rule)));
+        for (field, snapshot) in [("bootstrap", &self.bootstrap), ("snapshot", &self.snapshot)] {
+            let Some(snapshot) = snapshot else { continue };
+            let inside = |error: FieldError| FieldError::new(format!("{at}.{field}.{}", error.field), error.rule);
+            if snapshot.service != self.name {
+                let rule = format!("is {}, but it stands under the service {}", snapshot.service, self.name);
+                return Err(inside(FieldError::new("service", rule)));
+            }
+            let by_hand = snapshot.epoch == Epoch::BOOTSTRAP;
+            if by_hand != (field == "bootstrap") {
+                let rule = if by_hand {
+                    "is 0: what is of no log is a bootstrap"
+                } else {
+                    "must be 0: a bootstrap comes from no log"
+                };
+                return Err(inside(FieldError::new("epoch", rule)));
+            }
+            snapshot.validate().map_err(inside)?;
         }
-        if bootstrap.epoch != crate::ids::Epoch::BOOTSTRAP {
-            return Err(inside(FieldError::new("epoch", "must be 0: a snapshot in a configuration comes from no log")));
-        }
-        bootstrap.validate().map_err(inside)
+        Ok(())
     }
 }
 
@@ -259,6 +282,7 @@ mod tests {
         let with = |bootstrap: String| {
             format!(r#"{{"sidecar_cluster":"s","services":[{{"name":"chat","bootstrap":{bootstrap}}}]}}"#)
         };
+        let pushed = |json: String| json.replace("bootstrap", "snapshot");
         let good = with(format!(r#"{{"format":1,"service":"chat","slots":{slots}}}"#));
         assert_eq!(config(&good).validate(), Ok(()));
         assert_eq!(config(r#"{"direction":"egress"}"#).validate(), Ok(()));
@@ -282,6 +306,12 @@ mod tests {
                 "services[0].bootstrap.epoch",
             ),
             (with(r#"{"format":1,"service":"chat","slots":[]}"#.to_owned()), "services[0].bootstrap.slots"),
+            (pushed(with(format!(r#"{{"format":1,"service":"chat","slots":{slots}}}"#))), "services[0].snapshot.epoch"),
+            (
+                pushed(with(format!(r#"{{"format":1,"epoch":5,"service":"chat","slots":{slots}}}"#))),
+                "services[0].snapshot.ring",
+            ),
+            (r#"{"services":[{"name":"chat"}]}"#.to_owned(), "sidecar_cluster"),
         ];
         for (json, field) in cases {
             assert_eq!(config(&json).validate().unwrap_err().field, field);

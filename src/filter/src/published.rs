@@ -2,7 +2,7 @@
 //!
 //! | key | holds |
 //! | --- | --- |
-//! | `snapshot` | a rank, when it was published, and the discovery answer as it came |
+//! | `snapshot` | a rank, when it was published, and the discovery answer, or the plugin configuration that pushed it, as it came |
 //! | `previous` | the rank and the answer that were in force before, where they had proved themselves |
 //! | `version` | the rank alone: the one key that every request reads |
 //!
@@ -135,7 +135,7 @@ impl Published {
         Ok((stand.rank, stand.answer.to_vec()))
     }
 
-    /// Publishes a discovery answer for the whole process, unless there is a newer one. The one before is kept where it
+    /// Publishes a discovery answer or a plugin configuration for the whole process, unless there is a newer one. The one before is kept where it
     /// has proved itself: was in force for long enough, and `is_sound` (no VM was rebuilt under it of late).
     ///
     /// # Errors

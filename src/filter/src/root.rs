@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use colorfast_core::names;
 use colorfast_core::wire::discovery::{Node, NodeMetadata};
+use colorfast_core::wire::sessions::Records;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
@@ -27,7 +28,8 @@ pub struct Root {
     vm: Option<Rc<Vm>>,
     /// When this configuration came, in milliseconds: newer ones pre-empt older ones that are being drained.
     generation: u64,
-    /// What acts on the world. Made at the first tick: a canary VM is configured too, but never ticks.
+    /// What acts on the world, where there is a sidecar. Made at the first tick: a canary VM is configured too, but
+    /// never ticks.
     agent: Option<Agent>,
     guard: Option<Guard>,
 }
@@ -54,6 +56,9 @@ impl Root {
         let guard = Guard::new(&json);
         if guard.is_rebuild(now) {
             vm.services.iter().for_each(|service| service.rebuilt(&vm.metrics, now));
+        }
+        for (service, config) in vm.services.iter().zip(&vm.config.services) {
+            service.push(&vm.metrics, config, &json, now);
         }
         (self.vm, self.agent, self.guard) = (Some(vm), None, Some(guard));
         self.generation = now.0;
@@ -124,13 +129,16 @@ impl RootContext for Root {
         let Some(vm) = &self.vm else { return };
         let now = vm.read_clock();
         self.guard.iter_mut().for_each(|guard| guard.tick(now));
-        if self.agent.is_none() {
+        if self.agent.is_none() && vm.config.has_sidecar() {
             self.agent = Agent::new(vm, self.generation);
             self.agent.iter().for_each(|agent| vm.asks.introduce(&agent.node, self.context));
         }
         // Workers that have no request compile here, so that their next request finds the plan made.
         for service in &vm.services {
             let _ = service.current(&vm.metrics);
+            if !vm.config.has_sidecar() {
+                service.memory.take_learnt(Records::MAX);
+            }
             service.watches.all().iter().for_each(|watch| watch.tell(&vm.metrics, &service.name));
         }
         vm.waiting.settle_all(vm, self.context);

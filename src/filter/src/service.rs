@@ -7,9 +7,9 @@ use colorfast_core::error::FieldError;
 use colorfast_core::ids::{AssignmentId, Epoch, ServiceName, SnapshotVersion};
 use colorfast_core::json;
 use colorfast_core::keys::ServiceKeys;
-use colorfast_core::names::metric;
+use colorfast_core::names::{metric, shared};
 use colorfast_core::plan::{Plan, SlotIndex, SlotSet};
-use colorfast_core::plugin::ServiceConfig;
+use colorfast_core::plugin::{PluginConfig, ServiceConfig};
 use colorfast_core::settings::OnSlotDown;
 use colorfast_core::snapshot::Snapshot;
 use colorfast_core::time::UnixMillis;
@@ -76,6 +76,9 @@ pub struct Service {
 /// another proxy pay for that once, not at every request.
 const IN_VAIN_MS: u64 = 10_000;
 
+/// What stands before a plugin configuration that is published: no answer begins so.
+const PUSHED: &[u8] = b"\0";
+
 #[derive(Debug)]
 struct Cache {
     current: Rc<Current>,
@@ -88,12 +91,13 @@ impl Service {
     /// The service of a configuration, with its keys from the environment.
     ///
     /// # Errors
-    /// Names the field of the bootstrap snapshot, or of the keys, that breaks a rule.
+    /// Names the field of a snapshot, or of the keys, that breaks a rule.
     pub fn new(config: &ServiceConfig, keys: Option<ServiceKeys>) -> Result<Self, FieldError> {
         let name = config.name.clone();
-        let bootstrap = config.bootstrap.clone().unwrap_or_else(|| Snapshot::empty(name.clone()));
+        let configured = config.snapshot.as_ref().or(config.bootstrap.as_ref()).cloned();
+        let configured = configured.unwrap_or_else(|| Snapshot::empty(name.clone()));
         let watches = Watches::default();
-        let current = Current::new(Plan::compile(&bootstrap, keys.as_ref())?, &watches);
+        let current = Current::new(Plan::compile(&configured, keys.as_ref())?, &watches);
         Ok(Self {
             published: Published::of(&name),
             rebuilds: Rebuilds::of(&name),
@@ -154,8 +158,45 @@ impl Service {
     }
 
     fn read_published(&self) -> Result<(Rank, Plan), String> {
-        let (rank, answer) = self.published.answer()?;
-        Ok((rank, self.compile(&answer)?))
+        let (rank, text) = self.published.answer()?;
+        let plan = match text.strip_prefix(PUSHED) {
+            Some(text) => self.compile_pushed(text)?,
+            None => self.compile(&text)?,
+        };
+        Ok((rank, plan))
+    }
+
+    fn compile_pushed(&self, text: &[u8]) -> Result<Plan, String> {
+        let config: PluginConfig = json::read(text).map_err(|error| error.to_string())?;
+        let service = config.services.iter().find(|service| service.name == self.name);
+        let pushed = service.and_then(|service| service.snapshot.as_ref()).ok_or("there is none")?;
+        Plan::compile(pushed, self.keys.as_ref()).map_err(|error| error.to_string())
+    }
+
+    /// Takes what the plugin configuration `text` pushes, for the whole process, unless that has it or a newer one. Told
+    /// by the first worker that finds it.
+    pub fn push(&self, metrics: &Metrics, config: &ServiceConfig, text: &[u8], now: UnixMillis) {
+        let Some(pushed) = config.snapshot.as_ref().map(Snapshot::version) else { return };
+        let (name, held) = (&self.name, self.published.rank().version);
+        if pushed > held
+            && let Err(error) = self.publish(pushed, &[PUSHED, text].concat(), now)
+        {
+            log::error!("colorfast {name}: {pushed} cannot be published: {error}");
+        }
+        let mark = pushed.to_bytes();
+        let is_first = host::update_shared(&shared::pushed(name), |told| (told != Some(&mark)).then(|| mark.to_vec()));
+        if is_first != Ok(true) {
+            return;
+        }
+        metrics.gauge(&metric::pushed_version(name), pushed.version);
+        metrics.gauge(&metric::pushed_epoch(name), pushed.epoch.0.0);
+        if pushed < held {
+            metrics.count(&metric::snapshots_refused(name), 1);
+            log::warn!(
+                "colorfast {name}: snapshot {pushed} of the configuration is refused, since {held} is held: to go back, \
+                 push what `colorfast rollback` makes"
+            );
+        }
     }
 
     /// Compiles a discovery answer.
@@ -231,6 +272,7 @@ impl Service {
         }
         metrics.gauge(&metric::keyed(&self.name), u64::from(now.is_keyed()));
         metrics.gauge(&metric::snapshot_version(&self.name), now.version.version);
+        metrics.gauge(&metric::snapshot_epoch(&self.name), now.version.epoch.0.0);
         // The empty plan of a proxy that waits for its first snapshot has no slot to warn of.
         if !now.is_keyed() && now.slots().any(|(_, slot)| slot.bundle.is_some()) {
             let cause = if self.keys.is_some() { "the snapshot names no ring" } else { "no keys" };

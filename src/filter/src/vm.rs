@@ -61,7 +61,7 @@ impl Vm {
         let now = host::now();
         let service = |service: &ServiceConfig| {
             let made = Service::new(service, keys.get(&service.name).cloned());
-            made.map(Rc::new).map_err(|error| format!("bootstrap snapshot of {}: {error}", service.name))
+            made.map(Rc::new).map_err(|error| format!("snapshot of {}: {error}", service.name))
         };
         let services = config.services.iter().map(service).collect::<Result<_, _>>()?;
         Ok(Self {

@@ -50,6 +50,12 @@ pub fn put_if_absent(key: &str, value: &[u8]) -> Result<Vec<u8>, HostError> {
 /// Replaces the value of a key by what `next` makes of it, by compare-and-swap.
 /// `next` answers `None` where the value shall stand; then this answers `false`.
 pub fn update_shared(key: &str, mut next: impl FnMut(Option<&[u8]>) -> Option<Vec<u8>>) -> Result<bool, HostError> {
+    update(key, &mut next)
+}
+
+/// One loop for all: made anew for each use it would be kilobytes of the module.
+#[inline(never)]
+fn update(key: &str, next: &mut dyn FnMut(Option<&[u8]>) -> Option<Vec<u8>>) -> Result<bool, HostError> {
     for _ in 0..TRIES {
         let current = read_shared(key)?;
         let (value, cas) = match &current {
