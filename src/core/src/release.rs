@@ -22,7 +22,7 @@ mod verb;
 pub use check::{Acknowledgements, Circumstances};
 pub use entry::{Entry, EntryError, GENESIS_HASH, RequestKey, SCHEMA};
 pub use event::{Event, Left, Restored};
-pub use holding::{Held, Holding};
+pub use holding::{Held, Holding, Reach};
 pub use phase::Phase;
 pub use refusal::Refusal;
 pub use restore::LostFuture;

@@ -16,10 +16,12 @@ mod help;
 mod keys;
 mod locate;
 mod man;
+mod offline;
 mod operator;
 mod output;
 mod preview;
 mod progress;
+mod render;
 mod restore;
 mod runs;
 mod status;
@@ -48,6 +50,12 @@ pub fn main() -> ExitCode {
     let environment = Environment::read();
     let format = if globals.json { Format::Json } else { Format::Text };
     let output = Output::new(format, globals.color, environment.no_color);
+    if globals.store.is_some() && !matches!(command, Command::Operator(_)) {
+        let failure =
+            Failure::usage("--store names an offline store, on which verbs and looks work, and this is neither");
+        output.failure(&failure);
+        return failure.exit().into();
+    }
     let exit = match command {
         Command::Serve(serve) => run_sidecar(serve, &globals, &environment),
         Command::Restore(command) => restore::run(&command, &globals, &environment, &output),
@@ -113,7 +121,7 @@ fn run_sidecar(serve: args::Serve, globals: &Globals, environment: &Environment)
     served.map(|()| Exit::Done).map_err(|error| Failure::cannot_run(format!("{error:#}")))
 }
 
-/// Everything that an operator does goes through the control API.
+/// Everything that an operator does goes through the control API, of a sidecar or of an offline store.
 fn operate(
     command: OperatorCommand,
     globals: Globals,
@@ -122,7 +130,12 @@ fn operate(
 ) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::outage(format!("cannot start: {error}")))?;
-    runtime.block_on(Operator::new(globals, environment, output)?.obey(command))
+    runtime.block_on(async {
+        match locate::store(&globals, environment) {
+            Some(folder) => offline::run(command, &folder, globals, environment, output).await,
+            None => Operator::new(globals, environment, output)?.obey(command).await,
+        }
+    })
 }
 
 #[cfg(test)]

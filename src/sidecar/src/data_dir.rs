@@ -23,3 +23,8 @@ pub struct Serving {
     /// URL for operators.
     pub control: String,
 }
+
+/// The log of an offline store: an entry a line, to be committed.
+pub const LOG_FILE: &str = "log.jsonl";
+/// The secrets of an offline store, never to be committed.
+pub const SECRETS_FILE: &str = "secrets.json";

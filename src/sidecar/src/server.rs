@@ -29,6 +29,7 @@ mod listening;
 mod logging;
 mod members;
 mod observations;
+mod offline;
 mod openapi;
 mod preparing;
 mod probe;
@@ -47,6 +48,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use copies::{Existing, RestoreError, Restored, inspect, restore};
+pub use offline::{Missing, Offline, OfflineError};
 pub use run::{MEMBER_TTL_MIN, refuse_in_the_clear, run};
 pub use sidecar::Limits;
 pub use tls::TlsFiles;

@@ -3,7 +3,7 @@
 use crate::ids::ServiceName;
 use crate::release::check::Circumstances;
 use crate::release::event::Event;
-use crate::release::holding::Held;
+use crate::release::holding::{Held, Reach};
 use crate::release::phase::Phase;
 use crate::release::refusal::Refusal;
 use crate::release::state::{ServiceState, State};
@@ -41,7 +41,8 @@ pub fn settled(state: &ServiceState, at: &Circumstances<'_>) -> bool {
     state.asking.is_some_and(|asking| over(asking.since))
         && holders().all(|(_, slot)| over(slot.since))
         && holders().filter(|(_, slot)| slot.phase != Phase::Live).all(|(name, slot)| {
-            let Held { sessions, issued, in_flight, unheard, runs, .. } = at.holding.of(name, slot);
-            slot.phase == Phase::Draining && sessions + issued + in_flight + runs == 0 && unheard.is_empty()
+            let Held { sessions, issued, in_flight, unheard, runs, reach, .. } = at.holding.of(name, slot);
+            let is_told = unheard.is_empty() && reach == Reach::Live;
+            slot.phase == Phase::Draining && sessions + issued + in_flight + runs == 0 && is_told
         })
 }

@@ -5,7 +5,7 @@ use crate::error::FieldError;
 use crate::ids::{AssignmentId, BundleId, KeyId, ServiceName, SlotName};
 use crate::release::asking;
 use crate::release::event::{Event, Left};
-use crate::release::holding::{Held, Holding};
+use crate::release::holding::{Held, Holding, Reach};
 use crate::release::phase::Phase;
 use crate::release::refusal::Refusal;
 use crate::release::ring;
@@ -311,8 +311,12 @@ impl Check<'_> {
         if let Some(until) = slot.quarantine_until.filter(|until| drains && *until > self.at.now) {
             return Err(Refusal::Quarantine { slot: name.clone(), until });
         }
-        let Held { sessions, issued, in_flight, sessions_until, unheard, runs, runs_until } =
+        let Held { sessions, issued, in_flight, sessions_until, unheard, reach, runs, runs_until } =
             self.at.holding.of(name, slot);
+        // What was staged alone has never had a session.
+        if reach == Reach::Offline && slot.phase != Phase::Staged {
+            return Err(Refusal::Unknown(name.clone()));
+        }
         if runs > 0 {
             return Err(Refusal::RunsHold { slot: name.clone(), runs, until: runs_until });
         }

@@ -19,6 +19,16 @@ impl Holding for () {
     }
 }
 
+/// Whether anybody can tell what holds a slot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// Proxies report.
+    #[default]
+    Live,
+    /// Nobody does: the log is kept where no proxy reports to.
+    Offline,
+}
+
 /// What holds one slot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Held {
@@ -32,6 +42,8 @@ pub struct Held {
     pub sessions_until: Option<UnixMillis>,
     /// The members that have not reported lately: they may know of more.
     pub unheard: Vec<String>,
+    /// Whether the numbers above say anything.
+    pub reach: Reach,
     /// Runs that hold it by a lease, though no request of theirs may ever come.
     pub runs: u64,
     /// When the last of these leases ends, unless it is renewed.

@@ -148,6 +148,11 @@ pub enum Refusal {
         /// The members that have not.
         members: Vec<String>,
     },
+    /// Nobody tells what is in it.
+    #[error(
+        "what {0} holds is not known offline, since no proxy reports here: see by your own metrics that nothing is left, then --force --reason"
+    )]
+    Unknown(SlotName),
     /// One rotation at a time.
     #[error("key {key} is still {}: wait until every member has acknowledged version {version}, or `colorfast member forget`", .duty.as_str())]
     RotationUnderWay {
@@ -253,6 +258,7 @@ impl Refusal {
             Self::RunsHold { .. } => "runs-hold",
             Self::SlotHeld { .. } => "slot-held",
             Self::NotAccounted { .. } => "not-accounted",
+            Self::Unknown(_) => "not-accounted",
             Self::RotationUnderWay { .. } => "rotation-under-way",
             Self::RingFull { .. } => "ring-full",
             Self::NoKey { .. } => "no-key",

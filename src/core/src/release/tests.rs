@@ -363,6 +363,24 @@ fn slots_that_are_held_are_not_freed() {
     }
 }
 
+/// Accounted: where nobody tells what a slot holds, none that has had sessions is freed without a word of force.
+#[test]
+fn offline_slots_are_freed_by_force_alone() {
+    let offline = Held { reach: Reach::Offline, ..Held::default() };
+    for (phase, is_freed) in [(Phase::Staged, true), (Phase::Draining, false), (Phase::Condemned, false)] {
+        let story = green_in(phase);
+        let tries = |reason| {
+            let holding = &Holds(offline.clone());
+            let at = Circumstances { now: story.now, acknowledgements: &(), serving: &(), holding };
+            story.state.check(&service(), &recycle("green", reason), &at)
+        };
+        assert!(tries(Some("its upstream is gone")).is_ok());
+        let freed = tries(None);
+        assert_eq!(freed.is_ok(), is_freed, "{phase}");
+        assert!(freed.err().is_none_or(|refusal| refusal.code() == "not-accounted"), "{phase}");
+    }
+}
+
 /// Weight goes to no assignment that a member does not know yet; a step back never waits for that.
 #[test]
 fn weight_waits_for_acknowledgement() {

@@ -14,6 +14,7 @@ use colorfast_core::why::HeaderLine;
 
 use crate::api::tokens::{NodePattern, Role, SubjectName, TokenName};
 use crate::cli::keys::KeysCommand;
+use crate::cli::render::SnapshotCommand;
 use crate::cli::runs::RunCommand;
 use crate::cli::{backup, completions, files, help, why};
 use crate::server::MEMBER_TTL_MIN;
@@ -71,6 +72,10 @@ pub struct Globals {
     /// File with its private key, PEM [env: COLORFAST_KEY]
     #[arg(long, global = true, value_name = "FILE", help_heading = help::SIDECAR)]
     pub key: Option<PathBuf>,
+    /// An offline store to act on instead of a sidecar: a folder whose log goes with git [env: COLORFAST_STORE]
+    #[arg(long, global = true, value_name = "DIR", help_heading = help::SIDECAR,
+        conflicts_with_all = ["control", "token_file", "ca", "cert", "key"])]
+    pub store: Option<PathBuf>,
     /// The service to act on; may be omitted where there is exactly one [env: COLORFAST_SERVICE]
     #[arg(long, global = true, value_name = "NAME", help_heading = help::RELEASE)]
     pub service: Option<ServiceName>,
@@ -242,6 +247,9 @@ pub enum OperatorCommand {
     /// Make, list or revoke tokens: who may look, give verbs, or be which proxy
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Write what proxies decide by into a configuration, to be pushed without a sidecar
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
 }
 
 /// Until when a slot drains.
@@ -569,6 +577,9 @@ mod tests {
                 "colorfast token create ci --role viewer --certificate *.example.com",
                 "is not a subject alternative name",
             ),
+            ("colorfast --store d --control http://127.0.0.1:1 status", "cannot be used with"),
+            ("colorfast snapshot render --format xml", "[possible values: istio, envoy]"),
+            ("colorfast snapshot render --format istio --template x.yaml", "cannot be used with"),
             ("colorfast service", "apply"),
             ("colorfast", "Usage:"),
         ];

@@ -6,8 +6,11 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use axum::{Router, http};
 use colorfast_core::ids::{IdempotencyKey, ServiceName};
 use colorfast_core::why::Explanation;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
 use reqwest::{Certificate, Identity, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
@@ -36,6 +39,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 pub struct Client {
     http: reqwest::Client,
     sidecar: Sidecar,
+    /// The API itself, where it is in this process.
+    inside: Option<Router>,
 }
 
 impl Client {
@@ -65,7 +70,21 @@ impl Client {
             Failure::usage(format!("cannot make an HTTP client: {}", root_cause(&error)))
                 .next("colorfast --ca FILE … names the authority of the sidecar's certificate")
         })?;
-        Ok(Self { http, sidecar })
+        Ok(Self { http, sidecar, inside: None })
+    }
+
+    /// A client of the API in this process, of the offline store in `folder`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn inside(api: Router, folder: &Path) -> Result<Self, Failure> {
+        let client = Self::new(Sidecar::inside(folder)?)?;
+        Ok(Self { inside: Some(api), ..client })
+    }
+
+    /// Whether no proxy can be heard.
+    pub fn is_offline(&self) -> bool {
+        self.inside.is_some()
     }
 
     /// Every service.
@@ -247,7 +266,10 @@ impl Client {
 
     /// Sends, and turns everything but success into a failure.
     async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let response = match &self.inside {
+            None => request.send().await.map_err(|error| self.unreachable(&error))?,
+            Some(api) => ask_inside(api, request).await?,
+        };
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -292,6 +314,17 @@ impl Client {
             "colorfast --data-dir DIR …, --token-file FILE … or COLORFAST_CONTROL_TOKEN: the token of that sidecar",
         )
     }
+}
+
+/// Asks the API in this process. Its answers end, since nothing is followed there.
+async fn ask_inside(api: &Router, request: RequestBuilder) -> Result<Response, Failure> {
+    let failed = |cause: &dyn std::fmt::Display| Failure::outage(format!("the store cannot be asked: {cause}"));
+    let request = request.build().map_err(|error| failed(&root_cause(&error)))?;
+    let request = http::Request::<reqwest::Body>::try_from(request).map_err(|error| failed(&root_cause(&error)))?;
+    let answer = TowerToHyperService::new(api.clone()).call(request).await.map_err(|error| failed(&error))?;
+    let (head, body) = answer.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.map_err(|error| failed(&error))?;
+    Ok(http::Response::from_parts(head, body).into())
 }
 
 /// An answer that is read as it comes.

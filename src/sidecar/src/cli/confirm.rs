@@ -83,6 +83,8 @@ pub enum Ending {
     NoMembers,
     /// Nobody waited, and not every member had obeyed at once.
     NotAwaited,
+    /// It is in an offline store: who obeys is never known there.
+    Stored,
 }
 
 impl Ending {
@@ -102,6 +104,7 @@ impl Ending {
             Self::Unconfirmed => "unconfirmed",
             Self::NoMembers => "no_members",
             Self::NotAwaited => "not_awaited",
+            Self::Stored => "stored",
         }
     }
 
@@ -126,6 +129,7 @@ pub fn tell(confirmation: &Confirmation, ending: Ending, waited: Duration, paint
         }
         Ending::NoMembers => paint.warn("applied, unconfirmed (0 members)"),
         Ending::NotAwaited => format!("{of_all} obeyed so far"),
+        Ending::Stored => paint.warn("in the store, and at no proxy before it is pushed (`colorfast snapshot render`)"),
         // Nobody waits for refusals to change: the time then says nothing.
         Ending::Unconfirmed if confirmation.is_settled() => {
             paint.bad(&format!("applied, not confirmed: {of_all} obeyed"))

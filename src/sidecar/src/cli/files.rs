@@ -6,9 +6,9 @@ mod position;
 
 use std::convert::Infallible;
 use std::fmt;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::marker::PhantomData;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use colorfast_core::bundle::Manifest;
@@ -67,6 +67,32 @@ impl Source {
         }
         String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{self} is not UTF-8 text")))
     }
+}
+
+/// Reads a file as it stands.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn read(source: &Source) -> Result<String, Failure> {
+    source.read()
+}
+
+/// Puts `text` in the place of a file, whole or not at all: whoever watches for it finds the one before, or this one.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::usage(format!("cannot write {}: {error}", path.display()));
+    let name = path.file_name().ok_or_else(|| failed(std::io::Error::other("it names no file")))?;
+    let beside = path.with_file_name(format!(".{}.{}.new", name.to_string_lossy(), std::process::id()));
+    let written = std::fs::File::create(&beside)
+        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(&beside, path));
+    if written.is_err() {
+        // What could not be made is not there.
+        std::fs::remove_file(&beside).ok();
+    }
+    written.map_err(failed)
 }
 
 /// Reads a service file: `service: NAME` and its settings. Without a name in it, it is of the service `named`.

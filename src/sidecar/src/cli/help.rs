@@ -21,7 +21,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
         &["service", "bundle", "stage", "ramp", "switch", "rollback", "abort", "deadline", "migrate", "recycle"],
     ),
     ("Look", &["status", "watch", "why", "preview-token", "events", "verify-log", "doctor"]),
-    ("Run", &["serve", "member", "run", "keys", "token", "backup", "restore"]),
+    ("Run", &["serve", "member", "run", "keys", "token", "backup", "restore", "snapshot"]),
     ("Install", &["completions", "man"]),
 ];
 
@@ -330,6 +330,27 @@ const PAGES: &[Page] = &[
         examples: &[("colorfast keys retire 1 --force --reason 'it leaked'", "pins that it signed break")],
         options: VERB,
         note: CONFIRMED,
+    },
+    Page {
+        command: "keys export",
+        examples: &[("colorfast keys export --store release", "the value of COLORFAST_KEYS, for a Secret")],
+        options: &["store", "service"],
+        note: "Whoever has them can mint pins. Not for a terminal; `kubectl create secret generic colorfast-keys \
+            --from-file=COLORFAST_KEYS=keys.json` takes them.",
+    },
+    Page {
+        command: "snapshot render",
+        examples: &[
+            ("colorfast snapshot render --store release", "an EnvoyFilter, for `kubectl apply -f -`"),
+            ("colorfast snapshot render --store release --template filter.yaml", "into a file of your own"),
+            (
+                "colorfast snapshot render --store release --format envoy --output /etc/envoy/ecds/colorfast.yaml",
+                "what a plain Envoy watches",
+            ),
+        ],
+        options: &["store", "service"],
+        note: "The snapshot of each service goes into the plugin configuration that names it, and no key does. Proxies take it \
+            unless they hold one of a higher epoch or version: to go back, `colorfast rollback`, and render anew.",
     },
     Page {
         command: "keys list",

@@ -28,6 +28,8 @@ pub enum KeysCommand {
     },
     /// List keys by number, with what each does and until when
     List,
+    /// Print the keys of an offline store as COLORFAST_KEYS takes them, for a Secret
+    Export,
 }
 
 impl KeysCommand {
@@ -39,7 +41,7 @@ impl KeysCommand {
                 let force = reason.filter(|_| force).map(|reason| Force { reason });
                 Some(Verb::RetireKey { key: KeyId(number), force })
             }
-            Self::List => None,
+            Self::List | Self::Export => None,
         }
     }
 }

@@ -12,6 +12,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{Uid, User};
 use reqwest::Url;
 
 use crate::cli::args::{self, Globals};
@@ -36,6 +37,8 @@ pub struct Environment {
     pub key: Option<PathBuf>,
     /// COLORFAST_SERVICE
     pub service: Option<String>,
+    /// COLORFAST_STORE
+    pub store: Option<PathBuf>,
     /// NO_COLOR
     pub no_color: bool,
     /// XDG_DATA_HOME
@@ -57,6 +60,7 @@ impl Environment {
             cert: os("COLORFAST_CERT").map(PathBuf::from),
             key: os("COLORFAST_KEY").map(PathBuf::from),
             service: text("COLORFAST_SERVICE"),
+            store: os("COLORFAST_STORE").map(PathBuf::from),
             no_color: os("NO_COLOR").is_some(),
             xdg_data_home: os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute()),
             home: os("HOME").map(PathBuf::from),
@@ -88,6 +92,19 @@ pub fn data_dir(globals: &Globals, environment: &Environment) -> Result<DataDir,
     })
 }
 
+/// The offline store of this command, where it works on one. A flag that leads to a sidecar beats the variable.
+pub fn store(globals: &Globals, environment: &Environment) -> Option<PathBuf> {
+    let leads_to_a_sidecar = globals.data_dir.is_some() || globals.control.is_some();
+    globals.store.clone().or_else(|| environment.store.clone().filter(|_| !leads_to_a_sidecar))
+}
+
+/// Who gives a command that no token stands for: the user of this process.
+pub fn user() -> String {
+    let id = Uid::effective();
+    let name = User::from_uid(id).ok().flatten().map(|user| user.name);
+    format!("user:{}", name.unwrap_or_else(|| id.to_string()))
+}
+
 /// A sidecar to talk to.
 #[derive(Debug, Clone)]
 pub struct Sidecar {
@@ -103,6 +120,24 @@ pub struct Sidecar {
     pub tls: Tls,
     /// The command that starts it.
     pub start: String,
+}
+
+impl Sidecar {
+    /// What stands for a sidecar where the API is in this process, on the store in `folder`.
+    ///
+    /// # Errors
+    /// None, as the address is one.
+    pub fn inside(folder: &Path) -> Result<Self, Failure> {
+        let from = format!("the store {}", folder.display());
+        Ok(Self {
+            control: address("http://offline.invalid", &from)?,
+            control_from: from.clone(),
+            token: None,
+            token_from: from,
+            tls: Tls::default(),
+            start: "colorfast serve".to_owned(),
+        })
+    }
 }
 
 /// What TLS goes by.
@@ -305,6 +340,17 @@ mod tests {
         let environment = Environment { control: Some("x".into()), ..Environment::default() };
         let Err(Failure::Told(told)) = sidecar(&globals, &environment) else { panic!("found") };
         assert_eq!(told.next[0], "colorfast serve --data-dir='-x; y'   (starts one)");
+    }
+
+    /// An offline store is named by flag or variable; whoever names a sidecar by flag means that.
+    #[test]
+    fn stores_are_named() {
+        let environment = Environment { store: Some("theirs".into()), ..Environment::default() };
+        assert_eq!(store(&globals("--store ours"), &environment), Some("ours".into()));
+        assert_eq!(store(&globals(""), &environment), Some("theirs".into()));
+        assert_eq!(store(&globals("--data-dir d"), &environment), None);
+        assert_eq!(store(&globals("--control http://127.0.0.1:1"), &environment), None);
+        assert_eq!(store(&globals(""), &Environment::default()), None);
     }
 
     /// The default data directory follows XDG.

@@ -7,6 +7,7 @@ use crate::cli::args::{BundleCommand, Globals, MemberCommand, OperatorCommand, S
 use crate::cli::client::Client;
 use crate::cli::error::{Exit, Failure};
 use crate::cli::files::{self, Source};
+use crate::cli::keys::KeysCommand;
 use crate::cli::locate::{self, Environment};
 use crate::cli::output::{Format, Output};
 use crate::cli::verbs::{self, Manner, Patience};
@@ -27,12 +28,14 @@ impl Operator {
     /// # Errors
     /// Where either cannot be.
     pub fn new(globals: Globals, environment: &Environment, output: Output) -> Result<Self, Failure> {
-        let variable = environment.service.as_deref().filter(|_| globals.service.is_none());
-        let variable = variable.map(str::parse).transpose();
-        let variable = variable.map_err(|error| Failure::usage(format!("COLORFAST_SERVICE: {error}")))?;
-        let named = globals.service.clone().or(variable);
+        let named = named(&globals, environment)?;
         let client = Client::new(locate::sidecar(&globals, environment)?)?;
-        Ok(Self { client, output, globals, named })
+        Ok(Self::with(client, output, globals, named))
+    }
+
+    /// Of a client that is there.
+    pub fn with(client: Client, output: Output, globals: Globals, named: Option<ServiceName>) -> Self {
+        Self { client, output, globals, named }
     }
 
     /// Does what is asked.
@@ -61,6 +64,10 @@ impl Operator {
             }
             OperatorCommand::Member(MemberCommand::Forget { member }) => self.forget(&member).await,
             OperatorCommand::Run(command) => runs::run(client, output, &self.service().await?, command).await,
+            OperatorCommand::Snapshot(_) | OperatorCommand::Keys(KeysCommand::Export) => {
+                Err(Failure::usage("this is read from an offline store")
+                    .next("colorfast --store DIR …, or COLORFAST_STORE"))
+            }
             OperatorCommand::Keys(command) => match command.verb() {
                 Some(verb) => self.verb(verb).await,
                 None => keys::list(client, output, &self.service().await?).await,
@@ -172,6 +179,17 @@ impl Operator {
         };
         Ok(self.output.end(Exit::Done, written))
     }
+}
+
+/// The service that a flag or a variable names.
+///
+/// # Errors
+/// Where the variable holds no name.
+pub fn named(globals: &Globals, environment: &Environment) -> Result<Option<ServiceName>, Failure> {
+    let variable = environment.service.as_deref().filter(|_| globals.service.is_none());
+    let variable = variable.map(str::parse).transpose();
+    let variable = variable.map_err(|error| Failure::usage(format!("COLORFAST_SERVICE: {error}")))?;
+    Ok(globals.service.clone().or(variable))
 }
 
 /// A key that no other command has.

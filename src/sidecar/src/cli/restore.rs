@@ -1,6 +1,5 @@
 //! `colorfast restore`: a backup in the place of the store, while no sidecar runs.
 
-use nix::unistd::{Uid, User};
 use serde::Serialize;
 
 use crate::cli::args;
@@ -41,7 +40,7 @@ pub fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::outage(format!("cannot start: {error}")))?;
     let restored = runtime.block_on(async {
-        let principal = principal();
+        let principal = locate::user();
         let task = server::restore(&args.file, &folder, existing, &principal);
         Progress::after(PATIENCE).during("reading the backup".to_owned(), task).await
     });
@@ -51,13 +50,6 @@ pub fn run(
         Format::Text => output.text(&told(&restored, globals, output)),
     };
     Ok(output.end(Exit::Done, written))
-}
-
-/// Who restores: the user of this process.
-fn principal() -> String {
-    let id = Uid::effective();
-    let name = User::from_uid(id).ok().flatten().map(|user| user.name);
-    format!("user:{}", name.unwrap_or_else(|| id.to_string()))
 }
 
 fn failure(error: &RestoreError, args: &args::Restore) -> Failure {

@@ -33,6 +33,10 @@ pub async fn run(client: &Client, output: &Output, service: Option<&ServiceName>
             let now = words::now();
             let pages: Vec<_> = services.iter().map(|service| page(service, now, output)).collect();
             output.text(&pages.join("\n"))?;
+            if client.is_offline() {
+                let note = "an offline store: what slots hold, whether they can serve, and who obeys is not known here";
+                output.line(&output.paint.dim(&format!(" {note}")))?;
+            }
         }
     }
     Ok(Exit::Done)

@@ -106,6 +106,9 @@ async fn carry_out(
         // A bundle that is nowhere staged changes nothing that a proxy decides by.
         return Ok(Carried { response, ending: None, lost: None });
     }
+    if client.is_offline() {
+        return Ok(Carried { response, ending: Some(Ending::Stored), lost: None });
+    }
     let mut lost = None;
     if let Patience::Wait(_) = patience {
         let purpose = format!("v{} is applied", response.version);

@@ -13,12 +13,12 @@ mod why;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::access::Access;
+use super::access::{Access, Caller};
 use super::authority::Authority;
 use super::copies::{self, Backups};
 use super::directory::Directory;
@@ -64,6 +64,9 @@ pub struct Control {
     pub access: Arc<Access>,
     /// Ends every wait.
     pub ending: Ending,
+    /// What members prove themselves by.
+    #[cfg(test)]
+    pub tickets: Arc<super::tickets::Tickets>,
 }
 
 /// What the control API says of itself.
@@ -78,6 +81,12 @@ const ABOUT: About = About {
 pub fn routes(control: Arc<Control>, gate: Gate) -> Router {
     let (routes, _) = described();
     http::guarded(routes.with_state(control), gate, BODY_MAX)
+}
+
+/// The routes for one who stands behind no gate: the process itself, on behalf of `caller`.
+pub fn inside(control: Arc<Control>, caller: Caller) -> Router {
+    let (routes, _) = described();
+    routes.with_state(control).layer(Extension(caller))
 }
 
 /// The routes, and the document that describes them. A route is added here together with its description.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use colorfast_core::ids::{ServiceName, SlotName};
-use colorfast_core::release::{Held, Holding, SlotState};
+use colorfast_core::release::{Held, Holding, Reach, SlotState};
 use colorfast_core::settings::PinSettings;
 use colorfast_core::time::UnixMillis;
 
@@ -26,6 +26,8 @@ pub struct Holdings {
     pub members: Arc<Members>,
     /// What they reported.
     pub reports: Arc<Reports>,
+    /// Whether anybody reports.
+    pub reach: Reach,
 }
 
 impl Holdings {
@@ -46,8 +48,12 @@ pub struct Slots<'a> {
 }
 
 impl Slots<'_> {
-    /// The account of a slot.
-    pub fn account(&self, slot: &SlotName, state: &SlotState) -> Account {
+    /// The account of a slot that runs something, where anybody could tell.
+    pub fn told(&self, slot: &SlotName, state: &SlotState) -> Option<Account> {
+        (state.assignment.is_some() && self.holdings.reach == Reach::Live).then(|| self.account(slot, state))
+    }
+
+    fn account(&self, slot: &SlotName, state: &SlotState) -> Account {
         let Some(assignment) = state.assignment else { return Account::default() };
         self.holdings.accounts.of(self.service, slot, assignment, self.settings, self.now)
     }
@@ -73,6 +79,7 @@ impl Holding for Slots<'_> {
     fn of(&self, slot: &SlotName, state: &SlotState) -> Held {
         let Account { held, issued, in_flight, until, .. } = self.account(slot, state);
         let (runs, runs_until) = self.runs(slot, state);
-        Held { sessions: held, issued, in_flight, sessions_until: until, unheard: self.unheard(), runs, runs_until }
+        let (unheard, reach) = (self.unheard(), self.holdings.reach);
+        Held { sessions: held, issued, in_flight, sessions_until: until, unheard, reach, runs, runs_until }
     }
 }

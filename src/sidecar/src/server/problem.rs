@@ -188,7 +188,7 @@ impl Kind {
             Refusal::Quarantine { .. } => Self::QUARANTINE,
             Refusal::RunsHold { .. } => Self::RUNS_HOLD,
             Refusal::SlotHeld { .. } => Self::SLOT_HELD,
-            Refusal::NotAccounted { .. } => Self::NOT_ACCOUNTED,
+            Refusal::NotAccounted { .. } | Refusal::Unknown(_) => Self::NOT_ACCOUNTED,
             Refusal::RotationUnderWay { .. } => Self::ROTATION,
             Refusal::RingFull { .. } => Self::RING_FULL,
             Refusal::NoKey { .. } => Self::NO_KEY,

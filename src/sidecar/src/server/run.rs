@@ -14,7 +14,7 @@ use super::serving::{Scheme, ServeFile};
 use super::sidecar::Sidecar;
 use super::tls::Tls;
 use super::{Options, files, logging};
-use crate::data_dir::{CONTROL_TOKEN_FILE, DISCOVERY_TOKEN_FILE};
+use crate::data_dir::{CONTROL_TOKEN_FILE, DISCOVERY_TOKEN_FILE, LOG_FILE};
 use crate::store::DirLock;
 
 /// How long requests may take to end once the process is told to.
@@ -37,6 +37,12 @@ pub async fn run(options: Options) -> Result<()> {
     let capacity = Capacity::claim()?;
     let folder = options.data_dir.as_path();
     files::make_private_folder(folder)?;
+    ensure!(
+        !folder.join(LOG_FILE).exists(),
+        "{} is an offline store (`colorfast --store`), and its log goes on there: take another data directory (`colorfast \
+         --store DIR backup FILE`, then `colorfast restore FILE`, take it over)",
+        folder.display()
+    );
     let lock = DirLock::take(folder)?;
     ServeFile::clear(folder).context("cannot remove the serve.json of an earlier process")?;
     let mut signals = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use axum::Router;
+use colorfast_core::release::Reach;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
@@ -31,7 +32,7 @@ use super::tokens::Token;
 use super::{clock, files};
 use crate::data_dir::{CONTROL_TOKEN_FILE, DISCOVERY_TOKEN_FILE, STORE_FILE};
 use crate::store::sqlite::Sqlite;
-use crate::store::{Ephemera, Log};
+use crate::store::{Ephemera, Log, Stores};
 
 /// How much a crash may lose of what is saved behind, together with the time that saving takes.
 const FLUSH: Duration = Duration::from_millis(250);
@@ -74,66 +75,27 @@ impl Sidecar {
     /// # Errors
     /// Where anything in it is not in order.
     pub async fn start(folder: &Path, limits: Limits) -> Result<Self> {
-        let Limits { member_ttl, auth_failures } = limits;
         let token = |name: &str| Token::load_or_make(folder.join(name));
         let (discovery_token, control_token) = (token(DISCOVERY_TOKEN_FILE)?, token(CONTROL_TOKEN_FILE)?);
         let path = folder.join(STORE_FILE);
         files::check_private(&path)?;
         let store = Arc::new(tokio::task::spawn_blocking(move || Sqlite::open(&path)).await??);
-        let access = Arc::new(Access::load(store.clone(), store.clone()).await?);
-        let tickets = Arc::new(Tickets::load(store.as_ref()).await?);
-        let opened = Opened::open(store.clone()).await?;
-        let members = Arc::new(Members::new(opened.epoch(), member_ttl, store.clone()));
-        let directory = Arc::new(Directory::default());
-        let observations = Arc::new(Observations::new(directory.clone(), store.clone()));
-        // An instance is shown for as long as its proxy is a member, at least.
-        let kept = member_ttl * 2;
-        let accounts = Arc::new(Accounts::new(directory.clone(), store.clone()));
-        let sessions = Sessions::new(directory.clone(), members.clone(), tickets.clone(), store.clone());
-        let sessions = Arc::new(sessions);
-        let told = Told { observations: observations.clone(), accounts: accounts.clone(), sessions: sessions.clone() };
-        let reports = Arc::new(Reports::new(members.clone(), tickets.clone(), store.clone(), told, kept));
-        let ending = Ending::new();
-        let (authority, orders) = Authority::new();
-        let leases = Leases::new(store.clone());
-        let holdings = Holdings { leases, accounts, members: members.clone(), reports: reports.clone() };
-        let known = Known { members: members.clone(), observations: observations.clone(), holdings: holdings.clone() };
-        let writer = Writer::start(opened, store.clone(), known, directory.clone()).await?;
-        let discovery = Discovery::new(directory.clone(), members.clone(), tickets.clone(), ending.clone());
-        let errands = Errands {
-            authority: authority.clone(),
-            directory: directory.clone(),
-            members: members.clone(),
-            holdings: holdings.clone(),
-        };
-        let control = Control {
-            authority,
-            directory,
-            members: members.clone(),
-            reports: reports.clone(),
-            observations,
-            holdings,
-            sessions: sessions.clone(),
-            log: store.clone(),
-            backups: Backups::new(store.clone(), folder)?,
-            access: access.clone(),
-            ending: ending.clone(),
-        };
-        let gate = |api, token| Gate::new(api, token, access.clone(), auth_failures);
+        let backups = Backups::new(store.clone(), store.clone(), folder)?;
+        let stores = Stores { log: store.clone(), secrets: store.clone(), ephemera: store.clone() };
+        let Inside { control, proxies, errands, writer } =
+            Inside::start(stores, backups, limits.member_ttl, Reach::Live).await?;
+        let gate = |api, token| Gate::new(api, token, control.access.clone(), limits.auth_failures);
         Ok(Self {
-            discovery: discovery::routes(
-                Proxies { discovery: Arc::new(discovery), reports, sessions: sessions.clone() },
-                gate(Api::Discovery, discovery_token),
-            ),
-            control: control::routes(Arc::new(control), gate(Api::Control, control_token)),
+            discovery: discovery::routes(proxies, gate(Api::Discovery, discovery_token)),
             #[cfg(test)]
-            tickets: tickets.clone(),
+            tickets: control.tickets.clone(),
             errands,
-            writer: tokio::spawn(async move { Ok(writer.run(orders).await?) }),
+            writer,
             store,
-            members,
-            sessions,
-            ending,
+            members: control.members.clone(),
+            sessions: control.sessions.clone(),
+            ending: control.ending.clone(),
+            control: control::routes(control.clone(), gate(Api::Control, control_token)),
         })
     }
 
@@ -167,6 +129,76 @@ impl Sidecar {
         self.store.flush().await?;
         self.store.checkpoint().await?;
         Ok(())
+    }
+}
+
+/// What stands behind the addresses of a sidecar, or behind none.
+#[derive(Debug)]
+pub struct Inside {
+    /// What operators' requests work on.
+    pub control: Arc<Control>,
+    /// What proxies' requests work on.
+    pub proxies: Proxies,
+    /// What is done though nobody asks.
+    pub errands: Errands,
+    /// Writes the log.
+    pub writer: JoinHandle<Result<()>>,
+}
+
+impl Inside {
+    /// Reads what is kept, and takes it over.
+    ///
+    /// # Errors
+    /// Where anything of it is not in order.
+    pub async fn start(stores: Stores, backups: Backups, member_ttl: Duration, reach: Reach) -> Result<Self> {
+        let Stores { log, secrets, ephemera } = stores;
+        let access = Arc::new(Access::load(secrets.clone(), ephemera.clone()).await?);
+        let tickets = Arc::new(Tickets::load(secrets.as_ref()).await?);
+        let opened = Opened::open(log.clone()).await?;
+        let members = Arc::new(Members::new(opened.epoch(), member_ttl, ephemera.clone()));
+        let directory = Arc::new(Directory::default());
+        let observations = Arc::new(Observations::new(directory.clone(), ephemera.clone()));
+        // An instance is shown for as long as its proxy is a member, at least.
+        let kept = member_ttl * 2;
+        let accounts = Arc::new(Accounts::new(directory.clone(), ephemera.clone()));
+        let sessions = Sessions::new(directory.clone(), members.clone(), tickets.clone(), ephemera.clone());
+        let sessions = Arc::new(sessions);
+        let told = Told { observations: observations.clone(), accounts: accounts.clone(), sessions: sessions.clone() };
+        let reports = Arc::new(Reports::new(members.clone(), tickets.clone(), ephemera.clone(), told, kept));
+        let ending = Ending::new();
+        let (authority, orders) = Authority::new();
+        let leases = Leases::new(ephemera);
+        let holdings = Holdings { leases, accounts, members: members.clone(), reports: reports.clone(), reach };
+        let known = Known { members: members.clone(), observations: observations.clone(), holdings: holdings.clone() };
+        let writer = Writer::start(opened, secrets, known, directory.clone()).await?;
+        let discovery = Discovery::new(directory.clone(), members.clone(), tickets.clone(), ending.clone());
+        let errands = Errands {
+            authority: authority.clone(),
+            directory: directory.clone(),
+            members: members.clone(),
+            holdings: holdings.clone(),
+        };
+        let control = Control {
+            authority,
+            directory,
+            members,
+            reports: reports.clone(),
+            observations,
+            holdings,
+            sessions: sessions.clone(),
+            log,
+            backups,
+            access,
+            ending,
+            #[cfg(test)]
+            tickets,
+        };
+        Ok(Self {
+            control: Arc::new(control),
+            proxies: Proxies { discovery: Arc::new(discovery), reports, sessions },
+            errands,
+            writer: tokio::spawn(async move { Ok(writer.run(orders).await?) }),
+        })
     }
 }
 

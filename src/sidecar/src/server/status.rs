@@ -1,7 +1,7 @@
 //! What the control API shows of a service.
 
 use colorfast_core::ids::{SlotName, SnapshotVersion};
-use colorfast_core::release::{Phase, ServiceState};
+use colorfast_core::release::{Phase, Reach, ServiceState};
 
 use super::accounts::Account;
 use super::clock;
@@ -36,10 +36,13 @@ pub fn of(published: &Published, control: &Control) -> ServiceStatus {
                 assignment: slot.assignment,
                 quarantine_until: slot.quarantine_until,
                 drain_until: slot.drain_until,
-                sessions: slot.assignment.map(|_| sessions(holds.account(name, slot))),
+                sessions: holds.told(name, slot).map(sessions),
                 runs,
                 runs_until,
-                serving: slot.assignment.map(|assignment| observations.shown(&snapshot.service, name, assignment, now)),
+                serving: slot
+                    .assignment
+                    .filter(|_| holdings.reach == Reach::Live)
+                    .map(|assignment| observations.shown(&snapshot.service, name, assignment, now)),
             })
             .collect(),
         way_back: way_back(state),

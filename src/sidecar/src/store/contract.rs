@@ -1,11 +1,10 @@
 //! What every store promises. Each implementation runs all of it, from the tests beside it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use colorfast_core::time::UnixMillis;
 
-use super::{AppendError, Ephemera, Head, LeaseError, Log, PutError, Record, Secrets};
+use super::{AppendError, Head, LeaseError, PutError, Record, Stores};
 
 /// Where a store keeps its data: it can be opened, dropped and opened again.
 pub trait Place {
@@ -13,13 +12,6 @@ pub trait Place {
     fn new() -> Self;
     /// The store there.
     fn open(&self) -> Stores;
-}
-
-/// One store behind its three traits.
-pub struct Stores {
-    pub log: Arc<dyn Log>,
-    pub secrets: Arc<dyn Secrets>,
-    pub ephemera: Arc<dyn Ephemera>,
 }
 
 fn record(seq: u64) -> Record {
@@ -49,7 +41,8 @@ pub async fn log_keeps_its_order<P: Place>() {
 
 /// Who appends after something that is not the head is told the head, and nothing is written.
 pub async fn log_refuses_a_stale_head<P: Place>() {
-    let stores = P::new().open();
+    let place = P::new();
+    let stores = place.open();
     let head = stores.log.append(Head::empty(), vec![record(1)]).await.unwrap();
     let other_hash = Head { hash: "hash 0".to_owned(), ..head.clone() };
     for stale in [Head::empty(), other_hash] {
@@ -61,7 +54,8 @@ pub async fn log_refuses_a_stale_head<P: Place>() {
 
 /// Of several records all are written, or none.
 pub async fn log_appends_all_or_nothing<P: Place>() {
-    let stores = P::new().open();
+    let place = P::new();
+    let stores = place.open();
     let refused = stores.log.append(Head::empty(), vec![record(1), record(3)]).await;
     assert!(matches!(refused, Err(AppendError::Outage(_))), "{refused:?}");
     assert_eq!(stores.log.read(0, 10).await.unwrap(), []);
@@ -70,7 +64,8 @@ pub async fn log_appends_all_or_nothing<P: Place>() {
 
 /// Of many who append at once, each finds its place, and nobody overwrites another.
 pub async fn log_is_one_line_for_many_writers<P: Place>() {
-    let stores = P::new().open();
+    let place = P::new();
+    let stores = place.open();
     let writers = (0..20).map(|_| {
         let log = stores.log.clone();
         tokio::spawn(async move {
@@ -93,7 +88,8 @@ pub async fn log_is_one_line_for_many_writers<P: Place>() {
 
 /// A lease has one holder, who can renew it; it passes on when he does not. Runs on a paused clock.
 pub async fn lease_has_one_holder<P: Place>() {
-    let stores = P::new().open();
+    let place = P::new();
+    let stores = place.open();
     tokio::time::pause();
     let ttl = Duration::from_secs(10);
     stores.log.lease("a", "first", ttl).await.unwrap();
@@ -125,7 +121,8 @@ pub async fn secrets_are_put_by_version<P: Place>() {
 
 /// Ephemera answer from memory: the first put wins where it must, merges are one step, scans keep to their prefix.
 pub async fn ephemera_answer_at_once<P: Place>() {
-    let store = P::new().open().ephemera;
+    let place = P::new();
+    let store = place.open().ephemera;
     assert_eq!(store.get("a/1"), None);
     assert_eq!(store.put_if_absent("a/1", b"first".to_vec(), None), None);
     assert_eq!(store.put_if_absent("a/1", b"second".to_vec(), None), Some(b"first".to_vec()));

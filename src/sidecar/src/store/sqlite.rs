@@ -9,7 +9,6 @@ mod ephemera;
 mod log;
 mod secrets;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -19,9 +18,9 @@ use tokio::sync::watch;
 
 use self::connection::Connection;
 pub use self::copies::carry_ephemera;
-use self::ephemera::Memory;
-use self::log::Lease;
 use super::Head;
+use super::leases::Leases;
+use super::memory::Memory;
 
 /// The embedded store.
 pub struct Sqlite {
@@ -29,7 +28,8 @@ pub struct Sqlite {
     writer: Connection,
     reader: Connection,
     head: watch::Sender<Head>,
-    leases: Mutex<BTreeMap<&'static str, Lease>>,
+    /// Not written: the lock of the data folder means that every holder lives in this process.
+    leases: Leases,
     memory: Mutex<Memory>,
 }
 
@@ -50,7 +50,7 @@ impl Sqlite {
             writer,
             reader,
             head: watch::Sender::new(head),
-            leases: Mutex::default(),
+            leases: Leases::default(),
             memory: Mutex::new(memory),
         })
     }

@@ -116,7 +116,8 @@ impl Scene {
             Told { observations: observations.clone(), accounts: accounts.clone(), sessions: Arc::new(sessions) };
         let ttl = std::time::Duration::from_secs(90);
         let reports = Arc::new(Reports::new(members.clone(), tickets, store.clone(), told, ttl));
-        let holdings = Holdings { leases: Leases::new(store.clone()), accounts, members: members.clone(), reports };
+        let (leases, reach) = (Leases::new(store.clone()), colorfast_core::release::Reach::Live);
+        let holdings = Holdings { leases, accounts, members: members.clone(), reports, reach };
         let known = Known { members, observations, holdings };
         let (authority, orders) = Authority::new();
         let writer = Writer::start(opened, store.clone(), known, directory.clone()).await.unwrap();

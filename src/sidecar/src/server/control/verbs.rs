@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use colorfast_core::bundle::Manifest;
 use colorfast_core::ids::{BundleId, KeyId, ServiceName, SlotName};
-use colorfast_core::release::{Force, Pins, Verb};
+use colorfast_core::release::{Force, Pins, Reach, Verb};
 use colorfast_core::settings::ServiceSettings;
 use colorfast_core::weight::Weight;
 use schemars::JsonSchema;
@@ -99,8 +99,12 @@ impl Control {
         Ok((preparation, self.authority.order(order).await?))
     }
 
-    /// Sees whether the slot that `verb` gives sessions to can serve. The writer is not kept waiting by it.
+    /// Sees whether the slot that `verb` gives sessions to can serve, where a proxy can be asked. The writer is not kept
+    /// waiting by it.
     async fn probe(&self, service: &ServiceName, verb: &Verb) -> Option<Probed> {
+        if self.holdings.reach == Reach::Offline {
+            return None;
+        }
         let published = self.directory.watch(service)?.borrow().clone();
         probe::probe(&published, verb).await
     }

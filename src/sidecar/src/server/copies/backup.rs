@@ -16,13 +16,13 @@ use super::Unfinished;
 use crate::server::control::Control;
 use crate::server::openapi::Operation;
 use crate::server::problem::ApiError;
-use crate::store::sqlite::Sqlite;
-use crate::store::{Ephemera, Outage};
+use crate::store::{Copies, Ephemera, Outage};
 
 /// Makes copies, one at a time.
 #[derive(Debug)]
 pub struct Backups {
-    store: Arc<Sqlite>,
+    store: Arc<dyn Copies>,
+    ephemera: Arc<dyn Ephemera>,
     folder: PathBuf,
     turn: Mutex<()>,
 }
@@ -32,9 +32,9 @@ impl Backups {
     ///
     /// # Errors
     /// Where the folder cannot be read.
-    pub fn new(store: Arc<Sqlite>, folder: &Path) -> std::io::Result<Self> {
+    pub fn new(store: Arc<dyn Copies>, ephemera: Arc<dyn Ephemera>, folder: &Path) -> std::io::Result<Self> {
         Unfinished::sweep(folder)?;
-        Ok(Self { store, folder: folder.to_owned(), turn: Mutex::default() })
+        Ok(Self { store, ephemera, folder: folder.to_owned(), turn: Mutex::default() })
     }
 
     /// A copy. Its file has no name any more: it goes with its reader, or with the process.
@@ -42,9 +42,9 @@ impl Backups {
         let failed = |error: std::io::Error| Outage { what: "copy the store", cause: error.to_string() };
         let _turn = self.turn.lock().await;
         // Members that are only in memory come along.
-        self.store.flush().await?;
+        self.ephemera.flush().await?;
         let (copy, file) = Unfinished::make(&self.folder).map_err(failed)?;
-        self.store.copy_to(&copy.path).await?;
+        self.store.copy_to(copy.path.clone()).await?;
         Ok(tokio::fs::File::from_std(file))
     }
 }

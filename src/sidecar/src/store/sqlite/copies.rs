@@ -1,28 +1,26 @@
 //! Copies of the whole store, made while it is written to.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::Sqlite;
 use super::connection::outage;
-use crate::store::Outage;
+use crate::store::{Answer, Copies, Outage};
 
 const COPY: &str = "copy the store";
 
-impl Sqlite {
-    /// Writes the store as it is at one moment into `file`, which is empty. Whoever writes meanwhile is not held up.
-    ///
-    /// # Errors
-    /// Where it cannot be read, or the file not be written.
-    pub async fn copy_to(&self, file: &Path) -> Result<(), Outage> {
+impl Copies for Sqlite {
+    fn copy_to(&self, file: PathBuf) -> Answer<'_, ()> {
         let (from, to) = (self.path.clone(), file.to_string_lossy().into_owned());
-        // A connection of its own: a long copy keeps neither the writer nor the reader from their work.
-        let copied = tokio::task::spawn_blocking(move || {
-            Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?.execute("VACUUM INTO ?1", [to])
-        });
-        let copied = copied.await.map_err(|error| Outage { what: COPY, cause: error.to_string() })?;
-        copied.map(drop).map_err(outage(COPY))
+        Box::pin(async move {
+            // A connection of its own: a long copy keeps neither the writer nor the reader from their work.
+            let copied = tokio::task::spawn_blocking(move || {
+                Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?.execute("VACUUM INTO ?1", [to])
+            });
+            let copied = copied.await.map_err(|error| Outage { what: COPY, cause: error.to_string() })?;
+            copied.map(drop).map_err(outage(COPY))
+        })
     }
 }
 

@@ -1,39 +1,12 @@
 //! Ephemera: a map in memory, saved behind to SQLite.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use colorfast_core::time::UnixMillis;
 use rusqlite::{Connection, params};
 
 use super::Sqlite;
 use super::connection::outage;
+use crate::store::memory::{Memory, Value};
 use crate::store::{Answer, Ephemera, Merge};
-
-/// What is known, and which keys the file does not know yet.
-#[derive(Debug, Default)]
-pub(super) struct Memory {
-    values: BTreeMap<String, Value>,
-    unsaved: BTreeSet<String>,
-}
-
-#[derive(Debug, Clone)]
-struct Value {
-    bytes: Vec<u8>,
-    expires: Option<UnixMillis>,
-}
-
-impl Memory {
-    fn put(&mut self, key: &str, bytes: Vec<u8>, expires: Option<UnixMillis>) {
-        self.values.insert(key.to_owned(), Value { bytes, expires });
-        self.unsaved.insert(key.to_owned());
-    }
-
-    /// What the file must be told, each key with its value now.
-    fn take_unsaved(&mut self) -> Vec<(String, Option<Value>)> {
-        let keys = std::mem::take(&mut self.unsaved).into_iter();
-        keys.map(|key| (self.values.get(&key).cloned(), key)).map(|(value, key)| (key, value)).collect()
-    }
-}
 
 /// All that the file holds.
 pub(super) fn load(db: &Connection) -> rusqlite::Result<Memory> {
@@ -43,12 +16,12 @@ pub(super) fn load(db: &Connection) -> rusqlite::Result<Memory> {
         let expires = expires.map(|millis| UnixMillis(millis.cast_unsigned()));
         Ok((row.get(0)?, Value { bytes: row.get(1)?, expires }))
     })?;
-    Ok(Memory { values: rows.collect::<rusqlite::Result<_>>()?, unsaved: BTreeSet::new() })
+    Ok(Memory::of(rows.collect::<rusqlite::Result<_>>()?))
 }
 
 impl Ephemera for Sqlite {
     fn get(&self, key: &str) -> Option<Vec<u8>> {
-        self.memory.lock().values.get(key).map(|value| value.bytes.clone())
+        self.memory.lock().get(key)
     }
 
     fn put(&self, key: &str, value: Vec<u8>, expires: Option<UnixMillis>) {
@@ -56,50 +29,27 @@ impl Ephemera for Sqlite {
     }
 
     fn put_if_absent(&self, key: &str, value: Vec<u8>, expires: Option<UnixMillis>) -> Option<Vec<u8>> {
-        let mut memory = self.memory.lock();
-        let there = memory.values.get(key).map(|value| value.bytes.clone());
-        if there.is_none() {
-            memory.put(key, value, expires);
-        }
-        there
+        self.memory.lock().put_if_absent(key, value, expires)
     }
 
     fn merge(&self, key: &str, expires: Option<UnixMillis>, merge: &mut Merge<'_>) {
-        let mut memory = self.memory.lock();
-        if let Some(merged) = merge(memory.values.get(key).map(|value| value.bytes.as_slice())) {
-            memory.put(key, merged, expires);
-        }
+        self.memory.lock().merge(key, expires, merge);
     }
 
     fn remove(&self, key: &str) {
-        let mut memory = self.memory.lock();
-        if memory.values.remove(key).is_some() {
-            memory.unsaved.insert(key.to_owned());
-        }
+        self.memory.lock().remove(key);
     }
 
     fn scan(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
-        let memory = self.memory.lock();
-        let from = memory.values.range(prefix.to_owned()..);
-        let found = from.take_while(|(key, _)| key.starts_with(prefix));
-        found.map(|(key, value)| (key.clone(), value.bytes.clone())).collect()
+        self.memory.lock().scan(prefix)
     }
 
     fn count(&self, prefix: &str) -> usize {
-        let memory = self.memory.lock();
-        memory.values.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix)).count()
+        self.memory.lock().count(prefix)
     }
 
     fn expire(&self, now: UnixMillis) {
-        let mut memory = self.memory.lock();
-        let Memory { values, unsaved } = &mut *memory;
-        values.retain(|key, value| {
-            let stays = value.expires.is_none_or(|expires| expires > now);
-            if !stays {
-                unsaved.insert(key.clone());
-            }
-            stays
-        });
+        self.memory.lock().expire(now);
     }
 
     fn flush(&self) -> Answer<'_, ()> {
@@ -111,7 +61,7 @@ impl Ephemera for Sqlite {
             let keys: Vec<_> = unsaved.iter().map(|(key, _)| key.clone()).collect();
             let saved = self.writer.run(FLUSH, move |db| save(db, &unsaved).map_err(outage(FLUSH))).await;
             if saved.is_err() {
-                self.memory.lock().unsaved.extend(keys);
+                self.memory.lock().save_again(keys);
             }
             saved
         })

@@ -5,19 +5,10 @@ use std::time::Duration;
 use anyhow::Result;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::Sqlite;
 use super::connection::outage;
 use crate::store::{Answer, AppendError, Head, LeaseError, Log, Outage, Record};
-
-/// Who holds a lease until when. Leases are not written: the lock of the data folder means that every holder
-/// lives in this process.
-#[derive(Debug)]
-pub(super) struct Lease {
-    holder: String,
-    until: Instant,
-}
 
 /// The last record of the file.
 pub(super) fn head(db: &Connection) -> rusqlite::Result<Head> {
@@ -52,16 +43,7 @@ impl Log for Sqlite {
     }
 
     fn lease(&self, name: &'static str, holder: &str, ttl: Duration) -> Answer<'_, (), LeaseError> {
-        let mut leases = self.leases.lock();
-        let now = Instant::now();
-        let taken = match leases.get(name) {
-            Some(lease) if lease.holder != holder && lease.until > now => Err(LeaseError::Held(lease.holder.clone())),
-            _ => {
-                leases.insert(name, Lease { holder: holder.to_owned(), until: now + ttl });
-                Ok(())
-            }
-        };
-        Box::pin(std::future::ready(taken))
+        Box::pin(std::future::ready(self.leases.take(name, holder, ttl)))
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::Sqlite;
-use crate::store::contract::{self, Place, Stores};
-use crate::store::{Ephemera, Head, Log, Record};
+use crate::store::contract::{self, Place};
+use crate::store::{Ephemera, Head, Log, Record, Stores};
 
 struct Folder(TempDir);
 

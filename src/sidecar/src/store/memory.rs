@@ -1,0 +1,145 @@
+//! Values by key in memory: what ephemera answer from, wherever they are saved.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use colorfast_core::time::UnixMillis;
+use parking_lot::Mutex;
+
+use super::{Answer, Ephemera, Merge};
+
+/// What is known, and which keys have changed since they were saved.
+#[derive(Debug, Default)]
+pub struct Memory {
+    values: BTreeMap<String, Value>,
+    unsaved: BTreeSet<String>,
+}
+
+/// A value, and when it may go.
+#[derive(Debug, Clone)]
+pub struct Value {
+    /// What was written last.
+    pub bytes: Vec<u8>,
+    /// When it may go; none where it stays until it is removed.
+    pub expires: Option<UnixMillis>,
+}
+
+impl Memory {
+    /// What was saved.
+    pub fn of(values: BTreeMap<String, Value>) -> Self {
+        Self { values, unsaved: BTreeSet::new() }
+    }
+
+    /// The value under `key`.
+    pub fn get(&self, key: &str) -> Option<Vec<u8>> {
+        self.values.get(key).map(|value| value.bytes.clone())
+    }
+
+    /// Writes a value, whatever was there.
+    pub fn put(&mut self, key: &str, bytes: Vec<u8>, expires: Option<UnixMillis>) {
+        self.values.insert(key.to_owned(), Value { bytes, expires });
+        self.unsaved.insert(key.to_owned());
+    }
+
+    /// Writes a value where there is none, else gives the one that is there.
+    pub fn put_if_absent(&mut self, key: &str, bytes: Vec<u8>, expires: Option<UnixMillis>) -> Option<Vec<u8>> {
+        let there = self.get(key);
+        if there.is_none() {
+            self.put(key, bytes, expires);
+        }
+        there
+    }
+
+    /// Writes what `merge` makes of the value that is there.
+    pub fn merge(&mut self, key: &str, expires: Option<UnixMillis>, merge: &mut Merge<'_>) {
+        if let Some(merged) = merge(self.values.get(key).map(|value| value.bytes.as_slice())) {
+            self.put(key, merged, expires);
+        }
+    }
+
+    /// Removes the value under `key`.
+    pub fn remove(&mut self, key: &str) {
+        if self.values.remove(key).is_some() {
+            self.unsaved.insert(key.to_owned());
+        }
+    }
+
+    /// Every key that starts with `prefix`, with its value, in order of key.
+    pub fn scan(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
+        self.under(prefix).map(|(key, value)| (key.clone(), value.bytes.clone())).collect()
+    }
+
+    /// How many keys start with `prefix`.
+    pub fn count(&self, prefix: &str) -> usize {
+        self.under(prefix).count()
+    }
+
+    fn under(&self, prefix: &str) -> impl Iterator<Item = (&String, &Value)> {
+        self.values.range(prefix.to_owned()..).take_while(move |(key, _)| key.starts_with(prefix))
+    }
+
+    /// Removes what has expired by `now`.
+    pub fn expire(&mut self, now: UnixMillis) {
+        let Self { values, unsaved } = self;
+        values.retain(|key, value| {
+            let stays = value.expires.is_none_or(|expires| expires > now);
+            if !stays {
+                unsaved.insert(key.clone());
+            }
+            stays
+        });
+    }
+
+    /// What is to be saved, each key with its value now; it counts as saved from here on.
+    pub fn take_unsaved(&mut self) -> Vec<(String, Option<Value>)> {
+        let keys = std::mem::take(&mut self.unsaved).into_iter();
+        keys.map(|key| (self.values.get(&key).cloned(), key)).map(|(value, key)| (key, value)).collect()
+    }
+
+    /// These could not be saved after all.
+    pub fn save_again(&mut self, keys: Vec<String>) {
+        self.unsaved.extend(keys);
+    }
+}
+
+/// Ephemera of a process that keeps none: it ends before anybody could ask for them again.
+#[derive(Debug, Default)]
+pub struct Passing(Mutex<Memory>);
+
+impl Ephemera for Passing {
+    fn get(&self, key: &str) -> Option<Vec<u8>> {
+        self.0.lock().get(key)
+    }
+
+    fn put(&self, key: &str, value: Vec<u8>, expires: Option<UnixMillis>) {
+        self.0.lock().put(key, value, expires);
+    }
+
+    fn put_if_absent(&self, key: &str, value: Vec<u8>, expires: Option<UnixMillis>) -> Option<Vec<u8>> {
+        self.0.lock().put_if_absent(key, value, expires)
+    }
+
+    fn merge(&self, key: &str, expires: Option<UnixMillis>, merge: &mut Merge<'_>) {
+        self.0.lock().merge(key, expires, merge);
+    }
+
+    fn remove(&self, key: &str) {
+        self.0.lock().remove(key);
+    }
+
+    fn scan(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
+        self.0.lock().scan(prefix)
+    }
+
+    fn count(&self, prefix: &str) -> usize {
+        self.0.lock().count(prefix)
+    }
+
+    fn expire(&self, now: UnixMillis) {
+        self.0.lock().expire(now);
+    }
+
+    fn flush(&self) -> Answer<'_, ()> {
+        self.0.lock().take_unsaved();
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
