@@ -40,7 +40,8 @@ fn blocks(section: &str, language: &str) -> Result<Vec<String>> {
             rest.split("\n## ").next().unwrap_or_default()
         }
     };
-    let parts = found.split(&format!("```{language}\n")).skip(1);
+    let fence = format!("```{language}\n");
+    let parts = found.split(&fence).skip(1);
     Ok(parts.filter_map(|part| part.split_once("\n```")).map(|(block, _)| block.to_owned()).collect())
 }
 
@@ -51,8 +52,11 @@ impl Desk {
         for file in blocks("", "yaml")? {
             let name = file.lines().next().and_then(|line| line.strip_prefix("# ")).context("a file has its name")?;
             fs::write(desk.path(name), &file)?;
-            if name == "v1.yaml" {
-                fs::write(desk.path("v2.yaml"), file.replace("v1", "v2"))?;
+            match name {
+                "v1.yaml" => fs::write(desk.path("v2.yaml"), file.replace("v1", "v2"))?,
+                // Some clients of the load have a cookie jar and nothing else.
+                "chat.yaml" => fs::write(desk.path(name), format!("{file}\npin: {{cookie: always}}\n"))?,
+                _ => {}
             }
         }
         let template = fs::read_to_string(paths::workspace().join("envoy/pushed/ecds.yaml"))?;
@@ -84,7 +88,7 @@ impl Desk {
         let output = command.env("HOME", self.folder.path()).output()?;
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(output.status.success(), "`{line}` ended with {}:\n{out}{err}", output.status);
-        println!("$ {line}\n{}", out.lines().take(3).collect::<Vec<_>>().join("\n"));
+        println!("$ {line}");
         Ok(out.into_owned())
     }
 

@@ -116,7 +116,7 @@ fn without_a_sidecar_nobody_is_asked() {
     let worker = push(&proxy, &blue_live(5));
     assert_eq!(worker.serves().as_deref(), Some("b-1"));
     for turn in 0..200 {
-        worker.send(Request::new().session(&format!("session-{turn}"))).answered(&[]);
+        worker.send(Request::new().session(format!("session-{turn}"))).answered(&[]);
         proxy.run(100, [&worker]);
     }
     assert!(worker.calls().is_empty());

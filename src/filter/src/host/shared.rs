@@ -47,6 +47,9 @@ pub fn put_if_absent(key: &str, value: &[u8]) -> Result<Vec<u8>, HostError> {
     }
 }
 
+/// What becomes of a value, given the one that is there; `None` leaves it.
+type Next<'a> = dyn FnMut(Option<&[u8]>) -> Option<Vec<u8>> + 'a;
+
 /// Replaces the value of a key by what `next` makes of it, by compare-and-swap.
 /// `next` answers `None` where the value shall stand; then this answers `false`.
 pub fn update_shared(key: &str, mut next: impl FnMut(Option<&[u8]>) -> Option<Vec<u8>>) -> Result<bool, HostError> {
@@ -55,7 +58,7 @@ pub fn update_shared(key: &str, mut next: impl FnMut(Option<&[u8]>) -> Option<Ve
 
 /// One loop for all: made anew for each use it would be kilobytes of the module.
 #[inline(never)]
-fn update(key: &str, next: &mut dyn FnMut(Option<&[u8]>) -> Option<Vec<u8>>) -> Result<bool, HostError> {
+fn update(key: &str, next: &mut Next<'_>) -> Result<bool, HostError> {
     for _ in 0..TRIES {
         let current = read_shared(key)?;
         let (value, cas) = match &current {
