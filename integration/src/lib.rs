@@ -30,6 +30,7 @@ pub mod lone;
 pub mod mesh;
 pub mod mirror;
 pub mod names;
+pub mod numbers;
 pub mod paths;
 pub mod ports;
 pub mod process;

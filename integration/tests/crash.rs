@@ -1,11 +1,11 @@
 //! The sidecar is killed in the middle of switches, again and again.
 
-use std::env;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use integration::http::{Call, Line, Protocol};
 use integration::mesh::CHAT;
+use integration::numbers::from_environment;
 use integration::{Load, Mesh, Plan, scenario, wait};
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ struct Fell {
 #[test]
 fn kills_leave_no_half_done_switch() {
     scenario(async {
-        let kills = env::var("COLORFAST_KILLS").map_or(Ok(KILLS), |text| text.parse()).context("COLORFAST_KILLS")?;
+        let kills = from_environment("COLORFAST_KILLS", KILLS)?;
         let mut mesh = Mesh::start().await?;
         let envoys = [mesh.envoy("edge-1").await?, mesh.envoy("edge-2").await?];
         mesh.does("ramp green 50%").await?;

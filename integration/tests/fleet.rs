@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use integration::bench::look_ups;
 use integration::http::{Call, Line, Protocol};
 use integration::mesh::{Done, SLOTS, ask, fresh};
+use integration::numbers::{chance, from_environment};
 use integration::{Envoy, Mesh, scenario, wait};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -27,10 +28,6 @@ const JUST: Duration = Duration::from_secs(1);
 const MANY: Duration = Duration::from_secs(600);
 /// Of so many sessions one is older than that.
 const OLDER_EACH: usize = 3;
-
-fn number_of(variable: &str, otherwise: usize) -> Result<usize> {
-    std::env::var(variable).map_or(Ok(otherwise), |text| text.parse()).context(variable.to_owned())
-}
 
 /// A session: when it had its first answer, and from which bundle, at which proxy.
 #[derive(Clone, Debug)]
@@ -93,7 +90,7 @@ impl Wait {
 impl Scene {
     /// Each session begins at a proxy by chance: some a second before the switch and longer, the others around it.
     async fn play(wait: Wait) -> Result<Self> {
-        let sessions = number_of("COLORFAST_SESSIONS", SESSIONS)?;
+        let sessions = from_environment("COLORFAST_SESSIONS", SESSIONS)?;
         let mesh = Mesh::with(wait.settings(), &SLOTS).await?;
         let mut envoys = Vec::new();
         for node in ["edge-1", "edge-2", "edge-3"] {
@@ -232,7 +229,7 @@ fn sessions_go_on_without_the_sidecar() {
 #[test]
 fn parallel_first_requests_land_on_one_slot() {
     scenario(async {
-        let rounds = number_of("COLORFAST_ROUNDS", ROUNDS)?;
+        let rounds = from_environment("COLORFAST_ROUNDS", ROUNDS)?;
         let mesh = Mesh::with(Wait::Long.settings(), &SLOTS).await?;
         let envoys = [mesh.envoy("edge-1").await?, mesh.envoy("edge-2").await?];
         mesh.until_current(2).await?;
@@ -307,12 +304,6 @@ impl Desk {
         })
         .await
     }
-}
-
-/// Chance that comes out the same each time: a number drawn for `number`, the `nth` of several.
-fn chance(number: usize, nth: u64) -> usize {
-    let mixed = (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23) ^ nth;
-    (mixed.wrapping_mul(0xd6e8_feb8_6659_fd93) >> 33) as usize
 }
 
 /// Begins sessions, each at one of the proxies by chance.

@@ -150,7 +150,7 @@ fn settings_are_listed_with_their_defaults() {
             "slots": ["a"], "session_sources": [], "learn_from": [{"header": "x"}], "session_end_header": "x-end",
             "body": {"prefix_bytes": 1, "wait_ms": 1}, "sessionless": "client",
             "part_headers": {"code": "x-code"}, "quarantine_seconds": 1, "drain_deadline_seconds": 1, "bootstrap_wait_ms": 1,
-            "on_slot_down": "reassign", "on_bundle_gone": "refuse", "runs": {"mint": "always"}, "memory": {"sessions": 2_000},
+            "on_slot_down": "reassign", "on_bundle_gone": "refuse", "runs": {"mint": "always", "status_header": "x-run"}, "memory": {"sessions": 2_000},
             "headers": {"slot": "x-1", "bundle": "x-2", "decision": "x-3", "pin": "x-4", "preview": "x-5"},
             "pin": {"header": "never", "cookie": "never", "cookie_name": "n", "cookie_path": "/p",
                 "cookie_same_site": "strict", "cookie_secure": "always", "envelope_header": null,

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use integration::bench::room::{self, Fill, Room};
+use integration::numbers::from_environment;
 use integration::scenario;
 
 /// Sessions, unless `COLORFAST_SESSIONS` says otherwise.
@@ -19,12 +20,11 @@ const GROWS_KIB: u64 = 1_024;
 #[test]
 fn memory_is_flat_once_the_table_is_full() {
     scenario(async {
-        let sessions = std::env::var("COLORFAST_SESSIONS").map_or(Ok(SESSIONS), |text| text.parse());
         let began = Instant::now();
         let tell = |Fill { came, evictions, resident_kib }: &Fill| {
             println!("{came:>9} sessions, {evictions:>9} evictions, {resident_kib} KiB");
         };
-        let room = room::measure(sessions.context("COLORFAST_SESSIONS")?, ROOM, tell).await?;
+        let room = room::measure(from_environment("COLORFAST_SESSIONS", SESSIONS)?, ROOM, tell).await?;
         println!("{room} It took {:?}.", began.elapsed());
         bounded(&room)
     });

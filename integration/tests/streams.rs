@@ -1,7 +1,6 @@
 //! Bodies pass through byte for byte, whatever is read in them on the way: requests that may name their session in the body,
 //! answers in which the agent may hand out an id. Checksums are taken on both sides of the Envoy.
 
-use std::env;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +12,7 @@ use flate2::write::GzEncoder;
 use hyper::body::Bytes;
 use integration::http::{Call, Line, Protocol};
 use integration::mirror::{CAME, WHY, checksum};
+use integration::numbers::from_environment;
 use integration::{Envoy, Mesh, Mirror, scenario, wait};
 use serde_json::json;
 
@@ -174,10 +174,7 @@ fn id(stream: usize) -> String {
 #[test]
 fn interleaved_streams_pass_byte_for_byte() {
     scenario(async {
-        let streams = match env::var("COLORFAST_STREAMS") {
-            Ok(count) => count.parse().context("COLORFAST_STREAMS is a number")?,
-            Err(_) => STREAMS,
-        };
+        let streams = from_environment("COLORFAST_STREAMS", STREAMS)?;
         let (mesh, mirror, envoy) = stage().await?;
         let come = Arc::new(AtomicUsize::new(0));
         let mut lines: Vec<Line> =

@@ -2,9 +2,10 @@
 
 use colorfast_core::names::HEADER_MCP_SESSION;
 use colorfast_core::snapshot::Snapshot;
+use colorfast_core::time::UnixSeconds;
 
 use crate::proxy::{Proxy, Worker};
-use crate::releases::{blue_live, green_live};
+use crate::releases::{RunKey, blue_live, green_live, run_token};
 use crate::request::Request;
 use crate::sidecar;
 
@@ -39,6 +40,30 @@ fn the_agent_ends_a_session() {
     let taken_back = answer.text("set-cookie").unwrap();
     assert!(taken_back.starts_with("agent-pin-chat=;") && taken_back.contains("Max-Age=0"), "{taken_back}");
     assert_eq!(goes(&worker, alpha()), to("green", "hash"));
+}
+
+/// Kept: a run goes on until the agent says that it has completed or failed; any other word says nothing. Whoever comes with
+/// its token, and whose bundle is gone, begins a session anew then.
+#[test]
+fn the_agent_ends_a_run() {
+    for (status, decision) in
+        [("completed", "hash"), (" failed", "hash"), ("running", "memory"), ("", "memory"), ("Completed", "memory")]
+    {
+        let of_runs = |mut snapshot: Snapshot| {
+            snapshot.settings.runs.status_header = Some("x-agent-run-status".parse().unwrap());
+            snapshot
+        };
+        let proxy = Proxy::chat();
+        let worker = proxy.with(&of_runs(blue_live(1)));
+        let token = run_token(UnixSeconds(proxy.process.now().as_secs()), "gone-1", RunKey::Own);
+        let run = || Request::new().with("baggage", format!("agent.run={token}"));
+        assert_eq!(goes(&worker, run()), to("blue", "hash"));
+        worker.hear(&of_runs(green_live(2)));
+        assert_eq!(goes(&worker, run()), to("blue", "memory"));
+        worker.send(run()).answered(&[("x-agent-run-status", status)]);
+        let slot = if decision == "hash" { "green" } else { "blue" };
+        assert_eq!(goes(&worker, run()), to(slot, decision), "{status}");
+    }
 }
 
 /// Kept: a client of MCP that deletes its session has ended it, once the agent agrees. Its envelope still leads to the agent

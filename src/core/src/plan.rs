@@ -161,7 +161,10 @@ impl Plan {
 
     /// Whether every answer is heard: for session ids, or for the end of its session.
     pub fn hears_answers(&self) -> bool {
-        !self.settings.learn_from.is_empty() || self.settings.session_end_header.is_some()
+        let settings = &self.settings;
+        !settings.learn_from.is_empty()
+            || settings.session_end_header.is_some()
+            || settings.runs.status_header.is_some()
     }
 
     /// The token of a pin that a decision asked for.

@@ -241,9 +241,17 @@ impl Default for PinSettings {
 pub struct RunSettings {
     /// Whether a request without a run token gets one.
     pub mint: RunMint,
+    /// The response header by which the agent says how the run of the request came out; none: it says so nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status_header: Option<HeaderName>,
 }
 
-record!(RunSettings, Refused, [mint]);
+record!(RunSettings, Refused, [mint, status_header]);
+
+/// Whether a run has come to its end, by what its agent says of it.
+pub fn has_run_ended(status: &[u8]) -> bool {
+    matches!(status.trim_ascii(), b"completed" | b"failed")
+}
 
 /// Whether a request without a run token gets one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use colorfast_core::memory::Remembered;
 use colorfast_core::names::metric;
 use colorfast_core::scan::{AnswerScan, Searched};
 use colorfast_core::seen::Presence;
-use colorfast_core::settings::AnswerSource;
+use colorfast_core::settings::{AnswerSource, has_run_ended};
 use colorfast_core::time::UnixMillis;
 use colorfast_core::token::pin::{Claims, Kind};
 
@@ -36,8 +36,8 @@ pub struct Learner {
 /// How the session may end with the answer.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionEnd {
-    /// The keyed hash of the id by which the request names it.
-    pub named: Option<Sid>,
+    /// The keyed hash of the id by which the request names it; its own where the request names none.
+    pub named: Sid,
     /// Whether the request is to end it.
     pub asked: Presence,
 }
@@ -68,16 +68,19 @@ impl Learner {
         Self { service: Rc::clone(service), current: Rc::clone(current), session, end, scan: None }
     }
 
-    /// Whether the session has ended with the answer: the agent says so, or has done what the client asked it for. It is
-    /// forgotten then, and begins anew where somebody goes on with it.
+    /// Whether the session has ended with the answer: the agent says so of it or of its run, or has done what the client
+    /// asked it for. It is forgotten then, and begins anew where somebody goes on with it.
     pub fn ends(&self, vm: &Vm, headers: &HeaderMap) -> bool {
         let settings = &self.current.plan.settings;
-        let says = |name: &HeaderName| {
-            headers.iter().any(|(found, value)| found == name.as_str().as_bytes() && !value.is_empty())
+        let says = |name: &Option<HeaderName>, ended: fn(&[u8]) -> bool| {
+            let Some(name) = name else { return false };
+            headers.iter().any(|(found, value)| found == name.as_str().as_bytes() && ended(value))
         };
-        let has_ended = self.end.asked.is_present() || settings.session_end_header.as_ref().is_some_and(says);
-        if let (true, Some(id)) = (has_ended, self.end.named) {
-            let learnt = self.service.memory.forget(settings, id, &self.session);
+        let has_ended = self.end.asked.is_present()
+            || says(&settings.session_end_header, |value| !value.is_empty())
+            || says(&settings.runs.status_header, has_run_ended);
+        if has_ended {
+            let learnt = self.service.memory.forget(settings, self.end.named, &self.session);
             learnt.count(&vm.metrics, &self.service.name);
         }
         has_ended

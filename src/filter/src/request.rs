@@ -258,7 +258,8 @@ impl Request {
         let learner = named.filter(|_| hears).map(|session| {
             // A client of MCP ends its session so (streamable HTTP, "Session Management").
             let asked = if seen.enveloped.is_some() { seen.deletes } else { Presence::Absent };
-            let end = SessionEnd { named: seen.session_id.as_deref().and_then(|id| plan.sid(id)), asked };
+            let named = seen.session_id.as_deref().and_then(|id| plan.sid(id)).unwrap_or(session.sid);
+            let end = SessionEnd { named, asked };
             Learner::new(&self.service, &current, session, end)
         });
         let pin_cookie = Some(seen.scheme).filter(|_| seen.pin_cookie.is_present());

@@ -20,7 +20,7 @@ const ANSWER: &str = r#"{"version_info":"5.2","type_url":"t","nonce":"n","ticket
     "session_sources":[{"header":"x-id"},{"cookie":"s"},{"query":"q"},{"path":"/a/{session}"},{"baggage":"b"},{"body":"/a/0"}],"learn_from":[{"header":"x-new"},{"body":"/b"},{"event":"/c"}],"session_end_header":"x-end","body":{"prefix_bytes":9,"wait_ms":8},"sessionless":"client","pin":{"header":"never",
     "cookie":"always","cookie_name":"pin","cookie_path":"/a","cookie_same_site":"none","cookie_secure":"always","envelope_header":"x-session","dead_envelope":"not_found",
     "max_age_seconds":60,"idle_timeout_seconds":50,"first_return_seconds":8,"key_rotation_seconds":7},
-    "runs":{"mint":"always"},"memory":{"sessions":2000,"ask_wait_ms":50},"headers":{"slot":"x-1","bundle":"x-2",
+    "runs":{"mint":"always","status_header":"x-run"},"memory":{"sessions":2000,"ask_wait_ms":50},"headers":{"slot":"x-1","bundle":"x-2",
     "decision":"x-3","pin":"x-4","preview":"x-5","attestation":"x-6"},"part_headers":{"code":"x-7","model":"x-8",
     "prompts":"x-9","retrieval_index":"x-10"},"quarantine_seconds":1,"drain_deadline_seconds":1,"bootstrap_wait_ms":1,"on_slot_down":"reassign","on_bundle_gone":"refuse",
     "probe":{"address":"http://127.0.0.1:1","host":"h","path":"/p","timeout_ms":7,"expect_status":204}},

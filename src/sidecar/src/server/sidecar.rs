@@ -227,8 +227,14 @@ async fn drop_expired(ephemera: Arc<dyn Ephemera>, sessions: Arc<Sessions>) {
     let mut tick = tokio::time::interval(EXPIRY);
     loop {
         tick.tick().await;
-        ephemera.expire(clock::now());
-        sessions.recount();
+        let (ephemera, sessions) = (Arc::clone(&ephemera), Arc::clone(&sessions));
+        let dropping = tokio::task::spawn_blocking(move || {
+            ephemera.expire(clock::now());
+            sessions.recount();
+        });
+        if let Err(error) = dropping.await {
+            error!(%error, "cannot drop what has expired");
+        }
     }
 }
 

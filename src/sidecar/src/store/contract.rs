@@ -179,3 +179,20 @@ pub async fn ephemera_expire<P: Place>() {
     store.expire(UnixMillis(20));
     assert_eq!(store.scan("").len(), 1);
 }
+
+/// Many are counted and dropped as few are, whatever stands between and around them.
+pub async fn many_ephemera<P: Place>() {
+    let store = P::new().open().ephemera;
+    for number in 0..3_000 {
+        let expires = Some(UnixMillis(10 + number % 3));
+        for prefix in ["a/", "b/", "c/"] {
+            store.put(&format!("{prefix}{number:04}"), Vec::new(), expires);
+        }
+    }
+    let counts = || ["a/", "b/", "c/", "b/00", "d/", ""].map(|prefix| store.count(prefix));
+    assert_eq!(counts(), [3_000, 3_000, 3_000, 100, 0, 9_000]);
+    store.expire(UnixMillis(11));
+    assert_eq!(counts(), [1_000, 1_000, 1_000, 33, 0, 3_000]);
+    store.expire(UnixMillis(12));
+    assert_eq!(counts(), [0; 6]);
+}

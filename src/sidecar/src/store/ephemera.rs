@@ -32,10 +32,10 @@ pub trait Ephemera: fmt::Debug + Send + Sync {
     /// Every key that starts with `prefix`, with its value, in order of key.
     fn scan(&self, prefix: &str) -> Vec<(String, Vec<u8>)>;
 
-    /// How many keys start with `prefix`.
+    /// How many keys start with `prefix`. Goes through all of them, though nobody else waits for that: a blocking call.
     fn count(&self, prefix: &str) -> usize;
 
-    /// Removes what has expired by `now`.
+    /// Removes what has expired by `now`. Goes through everything, though nobody else waits for that: a blocking call.
     fn expire(&self, now: UnixMillis);
 
     /// Saves what has changed since the last call.

@@ -1,11 +1,15 @@
 //! Values by key in memory: what ephemera answer from, wherever they are saved.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use colorfast_core::time::UnixMillis;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Answer, Ephemera, Merge};
+
+/// Most entries that are gone through while all others wait.
+const STEP: usize = 512;
 
 /// What is known, and which keys have changed since they were saved.
 #[derive(Debug, Default)]
@@ -65,28 +69,58 @@ impl Memory {
 
     /// Every key that starts with `prefix`, with its value, in order of key.
     pub fn scan(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
-        self.under(prefix).map(|(key, value)| (key.clone(), value.bytes.clone())).collect()
+        let from = self.values.range(prefix.to_owned()..);
+        let found = from.take_while(|(key, _)| key.starts_with(prefix));
+        found.map(|(key, value)| (key.clone(), value.bytes.clone())).collect()
     }
 
-    /// How many keys start with `prefix`.
-    pub fn count(&self, prefix: &str) -> usize {
-        self.under(prefix).count()
+    /// How many keys start with `prefix`, counted in steps: others come in between.
+    pub fn count(shared: &Mutex<Self>, prefix: &str) -> usize {
+        let mut memory = shared.lock();
+        let (mut count, mut last) = memory.count_after(prefix, None);
+        while let Some(key) = last {
+            MutexGuard::bump(&mut memory);
+            let (more, next) = memory.count_after(prefix, Some(&key));
+            (count, last) = (count + more, next);
+        }
+        count
     }
 
-    fn under(&self, prefix: &str) -> impl Iterator<Item = (&String, &Value)> {
-        self.values.range(prefix.to_owned()..).take_while(move |(key, _)| key.starts_with(prefix))
+    /// How many of the next keys after `key` start with `prefix`, and the last that does; none where there are no more.
+    fn count_after(&self, prefix: &str, key: Option<&str>) -> (usize, Option<String>) {
+        let from = key.map_or(Bound::Included(prefix), Bound::Excluded);
+        let keys = self.values.range::<str, _>((from, Bound::Unbounded)).map(|(key, _)| key).take(STEP);
+        let (mut count, mut last) = (0, None);
+        for key in keys.take_while(|key| key.starts_with(prefix)) {
+            (count, last) = (count + 1, Some(key));
+        }
+        (count, last.cloned())
     }
 
-    /// Removes what has expired by `now`.
-    pub fn expire(&mut self, now: UnixMillis) {
-        let Self { values, unsaved } = self;
-        values.retain(|key, value| {
-            let stays = value.expires.is_none_or(|expires| expires > now);
-            if !stays {
-                unsaved.insert(key.clone());
+    /// Removes what has expired by `now`, in steps: others come in between.
+    pub fn expire(shared: &Mutex<Self>, now: UnixMillis) {
+        let mut memory = shared.lock();
+        let mut last = memory.expire_after(None, now);
+        while let Some(key) = last {
+            MutexGuard::bump(&mut memory);
+            last = memory.expire_after(Some(&key), now);
+        }
+    }
+
+    /// Removes what has expired among the next entries after `key`. Returns the last of them; none where all are done.
+    fn expire_after(&mut self, key: Option<&str>, now: UnixMillis) -> Option<String> {
+        let from = key.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut expired = Vec::new();
+        let mut last = None;
+        for (key, value) in self.values.range::<str, _>((from, Bound::Unbounded)).take(STEP) {
+            last = Some(key);
+            if value.expires.is_some_and(|expires| expires <= now) {
+                expired.push(key.clone());
             }
-            stays
-        });
+        }
+        let last = last.cloned();
+        expired.iter().for_each(|key| self.remove(key));
+        last
     }
 
     /// What is to be saved, each key with its value now; it counts as saved from here on.
@@ -131,11 +165,11 @@ impl Ephemera for Passing {
     }
 
     fn count(&self, prefix: &str) -> usize {
-        self.0.lock().count(prefix)
+        Memory::count(&self.0, prefix)
     }
 
     fn expire(&self, now: UnixMillis) {
-        self.0.lock().expire(now);
+        Memory::expire(&self.0, now);
     }
 
     fn flush(&self) -> Answer<'_, ()> {

@@ -32,6 +32,7 @@ const CHECKS: &[Check] = &[
     routes::missing_slots,
     routes::disabled,
     routes::timeouts,
+    routes::body_limit,
     life::sidecar_cluster,
 ];
 

@@ -222,6 +222,8 @@ pub struct VirtualHost {
     pub name: String,
     /// Its routes; the first that matches is taken.
     pub routes: Vec<Route>,
+    /// How much of a body may be held while its request waits, where it is said.
+    pub request_body_buffer_limit: Option<Value>,
     /// Headers that no upstream gets.
     pub request_headers_to_remove: Vec<String>,
     /// What it says to filters, by their name.

@@ -45,11 +45,11 @@ impl Ephemera for Sqlite {
     }
 
     fn count(&self, prefix: &str) -> usize {
-        self.memory.lock().count(prefix)
+        Memory::count(&self.memory, prefix)
     }
 
     fn expire(&self, now: UnixMillis) {
-        self.memory.lock().expire(now);
+        Memory::expire(&self.memory, now);
     }
 
     fn flush(&self) -> Answer<'_, ()> {

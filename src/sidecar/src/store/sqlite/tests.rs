@@ -88,6 +88,12 @@ async fn ephemera_expire() {
     contract::ephemera_expire::<Folder>().await;
 }
 
+/// Bounded: a large memory is gone through in steps, and nothing is passed over.
+#[tokio::test]
+async fn many_ephemera() {
+    contract::many_ephemera::<Folder>().await;
+}
+
 /// Keys stand in the file: neither it nor its journal is ever readable to others.
 #[tokio::test]
 async fn files_are_private() {

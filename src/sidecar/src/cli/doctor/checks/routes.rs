@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use colorfast_core::names::HEADER_CLIENT_SENT;
+use colorfast_core::settings::{ServiceSettings, SessionSource};
 use serde_json::Value;
 
 use crate::cli::doctor::evidence::{Evidence, Site, Slot};
@@ -134,6 +135,29 @@ pub fn by_header(site: &Site<'_>, evidence: &Evidence) -> Vec<Finding> {
         .on_route(name)
     };
     found.map(|(.., name)| problem(name)).collect()
+}
+
+/// Whether there is room for bodies that requests wait for.
+pub fn body_limit(site: &Site<'_>, evidence: &Evidence) -> Vec<Finding> {
+    let looks = |settings: &ServiceSettings| {
+        settings.session_sources.iter().any(|source| matches!(source, SessionSource::Body(_)))
+    };
+    if !evidence.settings_of(site).is_some_and(|all| all.iter().any(looks)) {
+        return Vec::new();
+    }
+    let names = slot_headers(site, evidence);
+    let hosts = site.routes.iter().flat_map(|table| &table.virtual_hosts);
+    let lacking = hosts.filter(|host| leads_by_slot(host, &names) && host.request_body_buffer_limit.is_none());
+    let note = |host: &VirtualHost| {
+        Finding::note(
+            "body-limit",
+            "request_body_buffer_limit is not said, and a service looks for session ids in bodies",
+            "Envoy answers 413 where a large piece of a body comes on top of what is held already",
+            "request_body_buffer_limit: 2097152, on the virtual host (Envoy 1.37 and later)",
+        )
+        .on_route(host.name.clone())
+    };
+    lacking.map(note).collect()
 }
 
 /// A route for a slot that no service has.

@@ -158,6 +158,25 @@ fn prices_are_notes() {
     assert_eq!(words(&found, Level::Problem), Vec::<&str>::new());
 }
 
+/// Where session ids are looked for in bodies, a virtual host says how much of one may be held; elsewhere it need not.
+#[test]
+fn bodies_that_are_waited_for_need_room() {
+    let mut document = shipped();
+    let host = at(at(&mut document, HCM), "/route_config/virtual_hosts/0");
+    host.as_object_mut().unwrap().remove("request_body_buffer_limit");
+    let mut evidence = evidence(&document);
+    assert_eq!(diagnose(&evidence), []);
+    let settings = json!({"session_sources": [{"header": "x-agent-session"}, {"body": "/id"}]});
+    for service in evidence.services.iter_mut().flat_map(BTreeMap::values_mut) {
+        service.settings = serde_json::from_value(settings.clone()).unwrap();
+    }
+    let found = diagnose(&evidence);
+    assert_eq!((words(&found, Level::Note), found.len()), (vec!["body-limit"], 1));
+    assert_eq!(found[0].place.route.as_deref(), Some("agents"));
+    evidence.proxy = Proxy::of_bootstrap(&shipped());
+    assert_eq!(diagnose(&evidence), []);
+}
+
 /// What concerns the whole proxy is found as well.
 #[test]
 fn the_whole_proxy_is_looked_at() {
