@@ -75,6 +75,18 @@ fn every_command_works_as_written() {
     });
 }
 
+/// What the README says of func-e is what the harness does where it runs Envoy through it (`make test-func-e`): the line of
+/// Envoy itself, with the binary in `ENVOY_PATH`.
+#[test]
+fn func_e_takes_the_line_of_envoy() -> Result<()> {
+    let readme = readme()?;
+    let lines = commands(&readme);
+    let envoy = lines.iter().find(|line| line.starts_with("envoy ")).context("the README starts no Envoy")?;
+    let by_func_e = format!("ENVOY_PATH=\"$(command -v envoy)\" {}", envoy.replacen("envoy", "func-e run", 1));
+    ensure!(blocks(&readme, "text").contains(&by_func_e), "the README lacks `{by_func_e}`");
+    Ok(())
+}
+
 /// Starts the sidecar by the README's line, on ports of the test's.
 async fn serve(desk: &Desk, line: &str) -> Result<Process> {
     let line = format!("exec {line} --discovery 127.0.0.1:0 --control 127.0.0.1:0");

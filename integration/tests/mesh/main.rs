@@ -1,3 +1,4 @@
 //! The real control planes: what is shipped is accepted by them.
 
+mod image;
 mod shipped;
