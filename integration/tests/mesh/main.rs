@@ -1,4 +1,5 @@
 //! The real control planes: what is shipped is accepted by them.
 
 mod image;
+mod pods;
 mod shipped;

@@ -190,6 +190,9 @@ pub struct ServiceStatus {
     pub keys: Vec<KeyStatus>,
     /// Its proxies.
     pub members: Vec<MemberStatus>,
+    /// The pods of gateways, where the sidecar is told to watch them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<PodsStatus>,
     /// Its settings.
     pub settings: ServiceSettings,
 }
@@ -308,6 +311,9 @@ pub struct MemberStatus {
     pub node: String,
     /// Tells apart processes of one node id.
     pub process: String,
+    /// The pod that it runs in, where pods are watched and its node id names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
     /// The version that it decides by (`<epoch>.<version>`); empty before its first.
     pub version_info: String,
     /// Whether that is the newest.
@@ -319,6 +325,32 @@ pub struct MemberStatus {
     pub refused: Option<RefusedVersion>,
     /// Its VM instances, by their hello.
     pub instances: Vec<InstanceStatus>,
+}
+
+/// The pods that are watched: a proxy leaves with its pod.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct PodsStatus {
+    /// Their namespace.
+    pub namespace: String,
+    /// Their labels; absent for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// The pods, by name.
+    pub pods: Vec<PodStatus>,
+    /// Why they are not watched now: members lapse by their ttl then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+/// One pod.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct PodStatus {
+    /// Its name.
+    pub pod: String,
+    /// `starting`, `ready`, `ending` or `ended`.
+    pub state: String,
+    /// How many proxies of it are members of the service.
+    pub members: usize,
 }
 
 /// A snapshot that a member refused.

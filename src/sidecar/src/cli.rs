@@ -110,6 +110,11 @@ fn run_sidecar(serve: args::Serve, globals: &Globals, environment: &Environment)
         discovery: serve.discovery,
         control,
         limits: server::Limits { member_ttl: serve.member_ttl, auth_failures: serve.auth_failures },
+        pods: serve.pods_namespace.map(|namespace| server::PodScope {
+            namespace,
+            selector: serve.pods_selector,
+            account: serve.pods_account,
+        }),
         log_format: match serve.log_format {
             args::LogFormat::Text => server::LogFormat::Text,
             args::LogFormat::Json => server::LogFormat::Json,

@@ -31,6 +31,7 @@ mod members;
 mod observations;
 mod offline;
 mod openapi;
+mod pods;
 mod preparing;
 mod probe;
 mod problem;
@@ -49,6 +50,7 @@ use std::path::PathBuf;
 
 pub use copies::{Existing, RestoreError, Restored, inspect, restore};
 pub use offline::{Missing, Offline, OfflineError};
+pub use pods::Scope as PodScope;
 pub use run::{MEMBER_TTL_MIN, refuse_in_the_clear, run};
 pub use sidecar::Limits;
 pub use tls::TlsFiles;
@@ -78,6 +80,8 @@ pub struct Options {
     pub tls: Option<TlsFiles>,
     /// What it bears with.
     pub limits: Limits,
+    /// The pods that proxies run in; none where they are not watched.
+    pub pods: Option<PodScope>,
     /// How logs are written.
     pub log_format: LogFormat,
 }

@@ -462,6 +462,20 @@ pub struct Serve {
     /// A proxy silent for longer is a member no more
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = member_ttl)]
     pub member_ttl: Duration,
+    /// Watch the pods of gateways in this namespace: a proxy whose pod is deleted is a member no more, at once
+    #[arg(long, value_name = "NAMESPACE")]
+    pub pods_namespace: Option<String>,
+    /// Those with these labels, as in istio=ingress
+    #[arg(long, value_name = "LABELS", requires = "pods_namespace")]
+    pub pods_selector: Option<String>,
+    /// Where the token and the authority of the account are that may list and watch them
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/run/secrets/kubernetes.io/serviceaccount",
+        requires = "pods_namespace"
+    )]
+    pub pods_account: PathBuf,
     /// How often in a row one address may fail to authenticate before it must rest
     // Where a proxy or a NAT stands in front, many clients are one address.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -562,6 +576,7 @@ mod tests {
             ("colorfast serve --client-ca c.pem", "--tls-cert <FILE>"),
             ("colorfast serve --member-ttl 0s", "0s is too short: proxies could not poll as often, 1s is the least"),
             ("colorfast serve --control http://127.0.0.1:1", "is not an address to listen on"),
+            ("colorfast serve --pods-selector istio=ingress", "--pods-namespace <NAMESPACE>"),
             ("colorfast serve --log-format xml", "[possible values: text, json]"),
             ("colorfast member forget", "<MEMBER>"),
             ("colorfast backup", "<FILE>"),

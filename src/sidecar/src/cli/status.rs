@@ -48,6 +48,7 @@ pub fn page(status: &ServiceStatus, now: UnixMillis, output: &Output) -> String 
     page.push_str(&slots(status, now, output));
     page.push('\n');
     page.push_str(&members(status, now, output));
+    page.push_str(&pods(status, output.paint));
     page
 }
 
@@ -157,16 +158,20 @@ fn members(status: &ServiceStatus, now: UnixMillis, output: &Output) -> String {
     if status.members.is_empty() {
         return format!("{}\n", output.paint.dim(" no proxy is a member now"));
     }
-    let mut table = output.table(&["MEMBER", "STATE", "DECIDES BY", "SEEN", "FILTER"]);
+    let mut columns = vec!["MEMBER", "STATE", "DECIDES BY", "SEEN", "FILTER"];
+    columns.extend(status.pods.as_ref().map(|_| "POD"));
+    let mut table = output.table(&columns);
     let mut notes = String::new();
     for member in &status.members {
-        table.add_row([
+        let mut row = vec![
             words::tame(&member.member),
             state(member, output.paint),
             decides_by(member, status.epoch),
             words::ago(now, member.last_seen),
             filter(member),
-        ]);
+        ];
+        row.extend(status.pods.as_ref().map(|_| member.pod.as_deref().map_or_else(|| "-".to_owned(), words::tame)));
+        table.add_row(row);
         if member.instances.iter().any(|instance| !instance.keyed) {
             let note = "has no keys (COLORFAST_KEYS): it neither reads nor mints pins, and decides by hash";
             let _ = writeln!(notes, " {} {}", words::tame(&member.member), output.paint.warn(note));
@@ -181,6 +186,26 @@ fn members(status: &ServiceStatus, now: UnixMillis, output: &Output) -> String {
         }
     }
     format!("{}{notes}", render(&table))
+}
+
+/// What is known of pods beside their members: those that have none, and whether they are watched at all.
+fn pods(status: &ServiceStatus, paint: Paint) -> String {
+    let Some(pods) = &status.pods else { return String::new() };
+    let namespace = words::tame(&pods.namespace);
+    if let Some(trouble) = &pods.trouble {
+        let note = format!(
+            "pods of {namespace} are not watched ({}): a proxy whose pod is deleted lapses by --member-ttl",
+            words::tame(trouble)
+        );
+        return format!(" {}\n", paint.warn(&note));
+    }
+    let mut text = String::new();
+    for pod in pods.pods.iter().filter(|pod| pod.members == 0) {
+        let (pod, state) = (words::tame(&pod.pod), words::tame(&pod.state));
+        let _ =
+            writeln!(text, " {}", paint.warn(&format!("pod {pod} ({state}) has no member: no proxy of it has asked")));
+    }
+    text
 }
 
 fn state(member: &MemberStatus, paint: Paint) -> String {
@@ -276,6 +301,35 @@ chat v7: green is live with 2026-11, red takes 2.5%, rollback goes to blue, no m
 ";
         let page = page(&status, now, &Output::plain());
         assert!(page.contains(wanted), "{page}");
+    }
+
+    /// Pods that are watched are named beside their members, those without one too; where they cannot be watched it is said.
+    #[test]
+    fn shows_pods() {
+        let mut status = status(
+            r#"[{"member":"router~10.0.0.1~gw-1.edge~edge.svc/1","node":"n","process":"p","pod":"gw-1","version_info":"1763719200000.7",
+            "current":true,"last_seen":1763719435000,"instances":[]}]"#,
+        );
+        let pods = serde_json::json!({"namespace": "edge", "pods": [
+            {"pod": "gw-1", "state": "ready", "members": 1}, {"pod": "gw-2", "state": "starting", "members": 0}]});
+        status.pods = Some(serde_json::from_value(pods).unwrap());
+        let shown = |status: &ServiceStatus| page(status, UnixMillis(1_763_719_440_000), &Output::plain());
+        let found = shown(&status);
+        let lines: Vec<_> = found.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        for wanted in [
+            "MEMBER STATE DECIDES BY SEEN FILTER POD",
+            "router~10.0.0.1~gw-1.edge~edge.svc/1 current v7 5 s ago - gw-1",
+            "pod gw-2 (starting) has no member: no proxy of it has asked",
+        ] {
+            assert!(lines.iter().any(|line| line == wanted), "{found}");
+        }
+        let trouble = serde_json::json!({"namespace": "edge", "pods": [], "trouble": "pods is forbidden"});
+        status.pods = Some(serde_json::from_value(trouble).unwrap());
+        let found = shown(&status);
+        assert!(
+            found.contains("pods of edge are not watched (pods is forbidden)") && found.contains("--member-ttl"),
+            "{found}"
+        );
     }
 
     /// Members show whether they are current, lagging, or refused what; their words cannot repaint the terminal.

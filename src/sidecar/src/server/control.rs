@@ -29,6 +29,7 @@ use super::http;
 use super::members::Members;
 use super::observations::Observations;
 use super::openapi::{About, Api};
+use super::pods::Pods;
 use super::problem::ApiError;
 use super::reports::Reports;
 use super::sessions::Sessions;
@@ -62,6 +63,8 @@ pub struct Control {
     pub backups: Backups,
     /// Who may come in.
     pub access: Arc<Access>,
+    /// The pods of proxies, where they are watched.
+    pub pods: Option<Arc<Pods>>,
     /// Ends every wait.
     pub ending: Ending,
     /// What members prove themselves by.

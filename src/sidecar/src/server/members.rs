@@ -190,6 +190,19 @@ impl Members {
         }
     }
 
+    /// Drops every member that `is_gone`, since what it ran in is.
+    pub fn leave(&self, is_gone: impl Fn(&MemberId) -> bool) {
+        for (service, roll) in self.rolls.lock().iter_mut() {
+            let gone: Vec<_> =
+                roll.live_records().into_iter().map(|record| record.member).filter(|id| is_gone(id)).collect();
+            for id in gone {
+                roll.forget(&id.to_string());
+                self.ephemera.remove(&Record::key(service, &id));
+                info!(%service, member = %id, "member left with its pod");
+            }
+        }
+    }
+
     /// Drops who was silent for the ttl, and gives the moment to ask again.
     pub fn expire(&self) -> Instant {
         let now = Instant::now();

@@ -90,7 +90,7 @@ impl Offline {
         let ephemera = Arc::new(Passing::default());
         let backups = Backups::new(store.clone(), ephemera.clone(), folder).context("cannot read the folder")?;
         let stores = Stores { log: store.clone(), secrets: store, ephemera };
-        let inside = Inside::start(stores, backups, MEMBER_TTL, Reach::Offline).await?;
+        let inside = Inside::start(stores, backups, MEMBER_TTL, Reach::Offline, None).await?;
         Ok(Self { inside, principal, _lock: lock })
     }
 

@@ -89,7 +89,7 @@ impl Rig {
 
     /// A sidecar on what is in `folder`.
     pub async fn start_in(folder: TempDir) -> Self {
-        let sidecar = Sidecar::start(folder.path(), LIMITS).await.unwrap();
+        let sidecar = Sidecar::start(folder.path(), LIMITS, None).await.unwrap();
         Self { sidecar, folder }
     }
 

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use super::listening::{Capacity, serve};
+use super::pods::Pods;
 use super::serving::{Scheme, ServeFile};
 use super::sidecar::Sidecar;
 use super::tls::Tls;
@@ -51,7 +52,12 @@ pub async fn run(options: Options) -> Result<()> {
     let discovery = bind("--discovery", options.discovery, scheme).await?;
     let control = bind("--control", options.control, scheme).await?;
 
-    let mut sidecar = Sidecar::start(folder, options.limits).await?;
+    let pods = options.pods.map(|scope| Arc::new(Pods::new(scope)));
+    let mut sidecar = Sidecar::start(folder, options.limits, pods.clone()).await?;
+    let watching = match pods {
+        Some(pods) => Some(tokio::spawn(pods.watch(sidecar.members.clone())?)),
+        None => None,
+    };
     let upkeep = sidecar.upkeep();
     let certificates = tls.clone().map(|tls| tokio::spawn(tls.keep_fresh()));
     let (discovery_at, control_at) = (discovery.local_addr()?, control.local_addr()?);
@@ -91,9 +97,9 @@ pub async fn run(options: Options) -> Result<()> {
         warn!(grace = ?GRACE, "some requests had not ended");
     }
     upkeep.into_iter().for_each(|task| task.abort());
-    if let Some(certificates) = certificates {
-        certificates.abort();
-    }
+    let others =
+        certificates.map(|task| task.abort_handle()).into_iter().chain(watching.map(|task| task.abort_handle()));
+    others.for_each(|task| task.abort());
     let saved = sidecar.save().await.context("cannot save members and reports");
     let removed = file.remove().context("cannot remove serve.json");
     drop(lock);

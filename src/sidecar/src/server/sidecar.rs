@@ -25,6 +25,7 @@ use super::holdings::Holdings;
 use super::leases::Leases;
 use super::members::Members;
 use super::observations::Observations;
+use super::pods::Pods;
 use super::reports::{Reports, Told};
 use super::sessions::Sessions;
 use super::tickets::Tickets;
@@ -43,7 +44,8 @@ const EXPIRY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Sidecar {
     store: Arc<Sqlite>,
-    members: Arc<Members>,
+    /// Who obeys.
+    pub members: Arc<Members>,
     sessions: Arc<Sessions>,
     /// What members prove themselves by.
     #[cfg(test)]
@@ -70,11 +72,11 @@ pub struct Limits {
 }
 
 impl Sidecar {
-    /// Opens what is in `folder`, or makes it.
+    /// Opens what is in `folder`, or makes it; `pods` are those of proxies, where they are watched.
     ///
     /// # Errors
     /// Where anything in it is not in order.
-    pub async fn start(folder: &Path, limits: Limits) -> Result<Self> {
+    pub async fn start(folder: &Path, limits: Limits, pods: Option<Arc<Pods>>) -> Result<Self> {
         let token = |name: &str| Token::load_or_make(folder.join(name));
         let (discovery_token, control_token) = (token(DISCOVERY_TOKEN_FILE)?, token(CONTROL_TOKEN_FILE)?);
         let path = folder.join(STORE_FILE);
@@ -83,7 +85,7 @@ impl Sidecar {
         let backups = Backups::new(store.clone(), store.clone(), folder)?;
         let stores = Stores { log: store.clone(), secrets: store.clone(), ephemera: store.clone() };
         let Inside { control, proxies, errands, writer } =
-            Inside::start(stores, backups, limits.member_ttl, Reach::Live).await?;
+            Inside::start(stores, backups, limits.member_ttl, Reach::Live, pods).await?;
         let gate = |api, token| Gate::new(api, token, control.access.clone(), limits.auth_failures);
         Ok(Self {
             discovery: discovery::routes(proxies, gate(Api::Discovery, discovery_token)),
@@ -150,7 +152,13 @@ impl Inside {
     ///
     /// # Errors
     /// Where anything of it is not in order.
-    pub async fn start(stores: Stores, backups: Backups, member_ttl: Duration, reach: Reach) -> Result<Self> {
+    pub async fn start(
+        stores: Stores,
+        backups: Backups,
+        member_ttl: Duration,
+        reach: Reach,
+        pods: Option<Arc<Pods>>,
+    ) -> Result<Self> {
         let Stores { log, secrets, ephemera } = stores;
         let access = Arc::new(Access::load(secrets.clone(), ephemera.clone()).await?);
         let tickets = Arc::new(Tickets::load(secrets.as_ref()).await?);
@@ -189,6 +197,7 @@ impl Inside {
             log,
             backups,
             access,
+            pods,
             ending,
             #[cfg(test)]
             tickets,

@@ -19,8 +19,14 @@ pub fn of(published: &Published, control: &Control) -> ServiceStatus {
     let holds = holdings.of(&snapshot.service, &state.settings.pin, now);
     let slots = state.settings.slots.iter();
     let slots = slots.filter_map(|name| Some((name, state.slots.get(name)?)));
-    let member =
-        |record: Record| member(&record, newest, |record| reports.instances(&snapshot.service, &record.member));
+    let records = members.of(&snapshot.service);
+    let pods = control.pods.as_ref();
+    let all = records.iter().map(|record| &record.member);
+    let watched = pods.map(|pods| pods.status(all));
+    let member = |record: Record| {
+        let pod = pods.and_then(|pods| pods.of(&record.member));
+        member(&record, newest, pod, |record| reports.instances(&snapshot.service, &record.member))
+    };
     ServiceStatus {
         service: snapshot.service.clone(),
         epoch: snapshot.epoch.0,
@@ -47,7 +53,8 @@ pub fn of(published: &Published, control: &Control) -> ServiceStatus {
             .collect(),
         way_back: way_back(state),
         keys: keys(state),
-        members: members.of(&snapshot.service).into_iter().map(member).collect(),
+        members: records.into_iter().map(member).collect(),
+        pods: watched,
         settings: state.settings.clone(),
     }
 }
@@ -55,12 +62,14 @@ pub fn of(published: &Published, control: &Control) -> ServiceStatus {
 fn member(
     record: &Record,
     newest: SnapshotVersion,
+    pod: Option<String>,
     instances: impl Fn(&Record) -> Vec<crate::api::InstanceStatus>,
 ) -> MemberStatus {
     MemberStatus {
         member: record.member.to_string(),
         node: record.member.node().to_owned(),
         process: record.member.process().to_owned(),
+        pod,
         version_info: record.held().map(|held| held.to_string()).unwrap_or_default(),
         current: record.held_of_ours() == Some(newest),
         last_seen: record.seen,

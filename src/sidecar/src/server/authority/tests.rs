@@ -384,7 +384,7 @@ async fn altered_logs_are_refused_by_entry() {
     assert_eq!(verified["entries"], 3);
     assert!(verified["error"].as_str().unwrap().starts_with("entry 4 does not match its hash"), "{verified}");
     let folder = rig.end().await;
-    let started = crate::server::sidecar::Sidecar::start(folder.path(), crate::server::rig::LIMITS).await;
+    let started = crate::server::sidecar::Sidecar::start(folder.path(), crate::server::rig::LIMITS, None).await;
     let error = format!("{:#}", started.unwrap_err());
     assert!(error.contains("entry 4 does not match its hash"), "{error}");
 }
