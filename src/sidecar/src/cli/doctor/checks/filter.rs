@@ -128,7 +128,16 @@ pub fn environment(site: &Site<'_>, _: &Evidence) -> Vec<Finding> {
     let given = |name: &str| {
         environment.host_env_keys.iter().any(|key| key == name) || environment.key_values.contains_key(name)
     };
-    if !given(ENV_TOKEN) {
+    let has_sidecar = site.config.as_ref().is_ok_and(|config| config.has_sidecar());
+    if !has_sidecar && site.config.is_ok() && !given(ENV_KEYS) {
+        findings.push(Finding::problem(
+            "host-env-keys",
+            format!("host_env_keys lacks {ENV_KEYS}"),
+            "without keys, which no sidecar brings here, sessions are placed by hash alone and get no pin",
+            format!("environment_variables: {{ host_env_keys: [{ENV_KEYS}] }}"),
+        ));
+    }
+    if has_sidecar && !given(ENV_TOKEN) {
         findings.push(Finding::problem(
             "host-env-keys",
             format!("host_env_keys lacks {ENV_TOKEN}"),

@@ -1,7 +1,9 @@
 //! What shows that the parts know each other.
 
-use colorfast_core::ids::ServiceName;
+use colorfast_core::ids::{Epoch, ServiceName, SnapshotVersion};
 use colorfast_core::names::metric;
+use colorfast_core::plugin::ServiceConfig;
+use colorfast_core::time::UnixMillis;
 
 use crate::cli::doctor::evidence::{Evidence, Site};
 use crate::cli::doctor::finding::Finding;
@@ -12,6 +14,9 @@ pub const CAUSES: [&str; 3] = ["plugin-configuration", "host-env-keys", "sidecar
 /// The way to the sidecar.
 pub fn sidecar_cluster(site: &Site<'_>, evidence: &Evidence) -> Vec<Finding> {
     let Ok(config) = &site.config else { return Vec::new() };
+    if !config.has_sidecar() {
+        return Vec::new();
+    }
     let name = &config.sidecar_cluster;
     let what = match evidence.proxy.clusters.get(name) {
         None => format!("there is no cluster {name}"),
@@ -29,7 +34,26 @@ pub fn sidecar_cluster(site: &Site<'_>, evidence: &Evidence) -> Vec<Finding> {
 /// A snapshot has come, and the sidecar knows of it.
 pub fn snapshot(site: &Site<'_>, evidence: &Evidence) -> Vec<Finding> {
     let Ok(config) = &site.config else { return Vec::new() };
-    config.services.iter().filter_map(|service| of_service(&service.name, evidence)).collect()
+    let of_sidecar = config.services.iter().filter(|_| config.has_sidecar());
+    let of_sidecar = of_sidecar.filter_map(|service| of_service(&service.name, evidence));
+    of_sidecar.chain(config.services.iter().filter_map(|service| pushed(service, evidence))).collect()
+}
+
+/// What the configuration pushes is what the proxy decides by, or older than that.
+fn pushed(service: &ServiceConfig, evidence: &Evidence) -> Option<Finding> {
+    let pushed = service.snapshot.as_ref()?.version();
+    let stat = |name: String| evidence.stats.as_ref()?.get(&format!("wasmcustom.{name}")).copied();
+    let (epoch, version) =
+        (stat(metric::snapshot_epoch(&service.name))?, stat(metric::snapshot_version(&service.name))?);
+    let held = SnapshotVersion { epoch: Epoch(UnixMillis(epoch)), version };
+    (pushed < held).then(|| {
+        Finding::problem(
+            "older-snapshot",
+            format!("the configuration pushes snapshot {pushed} of {}, and the proxy holds {held}", service.name),
+            "it is refused: what is pushed is taken upward only, so the proxy goes on by what it holds",
+            "to go back, `colorfast rollback`, then `colorfast snapshot render`, and push that",
+        )
+    })
 }
 
 fn of_service(service: &ServiceName, evidence: &Evidence) -> Option<Finding> {

@@ -233,6 +233,35 @@ fn life_shows_more_than_the_file() {
     }
 }
 
+/// A proxy without a sidecar is sound where every service has a snapshot and keys come by environment; one that is given an
+/// older snapshot than it holds is found by both versions.
+#[test]
+fn pushed_snapshots_need_no_sidecar() {
+    let mut document = shipped();
+    list(&mut document, "/static_resources/clusters").retain(|cluster| cluster["name"] != "colorfast_sidecar");
+    let snapshot = json!({"format": 1, "service": "chat", "epoch": 9, "version": 5, "ring": {"signing": 1, "verifying": [1]},
+        "newest_assignment": 2, "slots": [
+            {"name": "blue", "phase": "live", "weight": 10_000, "assignment": 1, "bundle": {"id": "v1"}},
+            {"name": "green", "phase": "idle"}]});
+    let plugin = json!({"services": [{"name": "chat", "snapshot": snapshot}]});
+    let wasm = at(at(&mut document, HCM), WASM);
+    wasm["configuration"]["value"] = json!(plugin.to_string());
+    wasm["vm_config"]["environment_variables"]["host_env_keys"] = json!(["COLORFAST_KEYS"]);
+    let with = |document: &Value, epoch: u64, version: u64| {
+        let stat = |name: &str, value| (format!("wasmcustom.colorfast.service.chat.{name}"), value);
+        let stats = BTreeMap::from([stat("snapshot_epoch", epoch), stat("snapshot_version", version)]);
+        Evidence { stats: Some(stats), services: None, ..evidence(document) }
+    };
+    assert_eq!(diagnose(&with(&document, 9, 5)), []);
+    let found = diagnose(&with(&document, 9, 6));
+    assert_eq!(words(&found, Level::Problem), ["older-snapshot"]);
+    assert!(found[0].what.contains("9.5") && found[0].what.contains("9.6"), "{found:?}");
+    assert_eq!(words(&diagnose(&with(&document, 10, 1)), Level::Problem), ["older-snapshot"]);
+
+    at(at(&mut document, HCM), WASM)["vm_config"]["environment_variables"]["host_env_keys"] = json!([]);
+    assert_eq!(words(&diagnose(&with(&document, 9, 5)), Level::Problem), ["host-env-keys"]);
+}
+
 /// Where no sidecar says which slots there are, listeners of the same services are held against each other.
 #[test]
 fn listeners_are_held_against_each_other() {
