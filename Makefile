@@ -43,9 +43,10 @@ bench: release envoy ## Measures what colorfast costs: target/bench/report.html.
 test: test-rules test-sidecar test-filter test-integration ## Runs every test; installs what they need
 
 test-long: test wasm native envoy ## Runs every test, and those that take their time: 50 kills of the sidecar in switches, 50,000 sessions, 1,000 streams at once
-	$(call suite,crash,COLORFAST_KILLS=50 $(CARGO) test --quiet -p integration --test crash -- --nocapture)
-	$(call suite,fleet,COLORFAST_SESSIONS=50000 COLORFAST_ROUNDS=1000 $(CARGO) test --quiet -p integration --test fleet -- --nocapture --test-threads=1)
-	$(call suite,streams,COLORFAST_STREAMS=1000 $(CARGO) test --quiet -p integration --test streams -- --nocapture)
+	$(call suite,crash,COLORFAST_KILLS=50 $(CARGO) test --quiet -p integration --test all -- crash:: --nocapture)
+	$(call suite,fleet,COLORFAST_SESSIONS=50000 COLORFAST_ROUNDS=1000 COLORFAST_KNOWN_AFTER_MS=100 \
+		$(CARGO) test --quiet -p integration --test all -- fleet:: learnt:: --nocapture --test-threads=1)
+	$(call suite,streams,COLORFAST_STREAMS=1000 $(CARGO) test --quiet -p integration --test all -- streams:: --nocapture)
 
 test-rules: toolchain ## Tests the pure rules
 	$(call suite,rules,$(CARGO) test --quiet -p colorfast-core)
@@ -58,7 +59,7 @@ test-filter: wasm ## Tests the built filter in a host without a network
 	$(call suite,filter,$(CARGO) test --quiet -p wasm-host)
 
 test-integration: wasm wasm-crash native envoy ## Tests all parts together in a real Envoy
-	$(call suite,integration,$(CARGO) test --quiet -p integration -- --test-threads=1)
+	$(call suite,integration,$(CARGO) test --quiet -p integration -- --test-threads=2)
 
 check: toolchain ## Checks format, lints and the layers
 	$(call suite,format,$(CARGO) fmt --all --check)
@@ -113,7 +114,7 @@ test-mesh: wasm wasm-crash native envoy ## Tests a release inside a real Istio a
 
 test-func-e: wasm wasm-crash native envoy $(MESH)/func-e ## Plays the flip through func-e, which runs the same Envoy: needs Go
 	$(call suite,func-e,PATH="$(abspath $(MESH)):$$PATH" COLORFAST_RUNNER=func-e \
-		$(CARGO) test --quiet -p integration --test flip -- --test-threads=1)
+		$(CARGO) test --quiet -p integration --test all -- flip:: --test-threads=1)
 
 mesh-tools: $(MESH_TOOLS) $(MESH)/files ## Builds Istio's and Kubernetes' control planes, 10 minutes at first: needs Go
 
