@@ -2,12 +2,12 @@
 //!
 //! A VM that dies is rebuilt at the next request of its worker (`FAIL_RELOAD`), and nothing says so to the new one. So
 //! it is told from what it finds: a VM starts with a configuration (a hash of it, of the environment that is read and of
-//! the filter's version) that has been ticking in this process for [`SETTLED_MS`] already. Of the other starts:
+//! the build of the filter) that has been ticking in this process for [`SETTLED_MS`] already. Of the other starts:
 //!
 //! | start | why it is not counted |
 //! | --- | --- |
 //! | a process with N workers: N + 2 VMs | the configuration does not tick yet, or not for long enough |
-//! | another configuration, another filter | its hash is another one |
+//! | another configuration, another build of the filter | its hash is another one |
 //! | one more listener of the same configuration | its root is made in a VM that has ticked before |
 //! | a listener that was taken away and comes back | its roots said [`forget`] when they were done; the dead say nothing |
 //!
@@ -99,7 +99,7 @@ impl Guard {
             hasher.write_u8(0);
             hasher.write(std::env::var(variable).unwrap_or_default().as_bytes());
         }
-        hasher.write(env!("CARGO_PKG_VERSION").as_bytes());
+        hasher.write(env!("COLORFAST_BUILD").as_bytes());
         Self { configuration: hasher.finish(), tell_at: UnixMillis(0) }
     }
 
