@@ -56,7 +56,7 @@ impl Evidence {
         let mut sites = Vec::new();
         for listener in &self.proxy.listeners {
             for (chain, filters) in listener.chains() {
-                let Some(http) = filters.http() else { continue };
+                let Some(http) = self.proxy.http(filters) else { continue };
                 let found =
                     http.http_filters.iter().enumerate().find_map(|(at, filter)| Some((at, Plugin::of(filter)?)));
                 let Some((at, plugin)) = found else { continue };

@@ -19,11 +19,22 @@ pub struct Proxy {
     pub clusters: BTreeMap<String, Cluster>,
     /// Route tables that came by discovery, by name.
     pub route_tables: BTreeMap<String, RouteTable>,
+    /// Filters that came by discovery, by name.
+    pub extensions: BTreeMap<String, Value>,
     /// How labels are cut out of the names of metrics.
     pub stats_tags: Vec<StatsTag>,
 }
 
 impl Proxy {
+    /// The HTTP connection manager of a chain, with the configuration of filters that came by discovery in its place.
+    pub fn http(&self, chain: &FilterChain) -> Option<Http> {
+        let mut http = chain.http()?;
+        for filter in http.http_filters.iter_mut().filter(|filter| filter.config.is_null()) {
+            filter.config = self.extensions.get(&filter.name).cloned().unwrap_or_default();
+        }
+        Some(http)
+    }
+
     /// What a bootstrap file says.
     pub fn of_bootstrap(document: &Value) -> Self {
         let mut proxy = Self::default();
@@ -47,6 +58,10 @@ impl Proxy {
             }
             for kind in ["/static_clusters", "/dynamic_active_clusters"] {
                 proxy.add_clusters(items(at(section, kind)).filter_map(|entry| read(at(entry, "/cluster"))));
+            }
+            for entry in items(at(section, "/ecds_filters")) {
+                let found: Option<Extension> = read(at(entry, "/ecds_filter"));
+                proxy.extensions.extend(found.map(|extension| (extension.name, extension.config)));
             }
             for kind in ["/static_route_configs", "/dynamic_route_configs"] {
                 let tables =
@@ -99,8 +114,7 @@ pub struct FilterChain {
 }
 
 impl FilterChain {
-    /// Its HTTP connection manager.
-    pub fn http(&self) -> Option<Http> {
+    fn http(&self) -> Option<Http> {
         self.filters.iter().find(|filter| filter.is("HttpConnectionManager")).and_then(|filter| read(&filter.config))
     }
 }

@@ -277,12 +277,15 @@ fn listeners_are_held_against_each_other() {
     assert_eq!(found[0].place.listener.as_deref(), Some("second"));
 }
 
-/// A dump of a running Envoy is read like a file: listeners and clusters, routes that came by discovery, and its node.
+/// A dump of a running Envoy is read like a file: listeners and clusters, routes and filters that came by discovery, and
+/// its node. A filter that never came is none.
 #[test]
 fn dumps_are_read_like_files() {
     let mut document = shipped();
     let table = at(&mut document, HCM).as_object_mut().unwrap().remove("route_config").unwrap();
     at(&mut document, HCM)["rds"] = json!({"route_config_name": table["name"]});
+    let filter = at(&mut document, HCM)["http_filters"][0].take();
+    at(&mut document, HCM)["http_filters"][0] = json!({"name": filter["name"], "config_discovery": {"type_urls": []}});
     let resources = document["static_resources"].clone();
     let wrap = |kind: &str, all: &Value| -> Value {
         all.as_array().unwrap().iter().map(|one| json!({kind: one, "last_updated": "2026-11-25T12:00:00Z"})).collect()
@@ -293,7 +296,8 @@ fn dumps_are_read_like_files() {
         .iter()
         .map(|one| json!({"name": one["name"], "active_state": {"version_info": "1", "listener": one}}))
         .collect();
-    let dump = json!({"configs": [
+    let mut dump = json!({"configs": [
+        {"ecds_filters": wrap("ecds_filter", &json!([filter]))},
         {"@type": "type.googleapis.com/envoy.admin.v3.BootstrapConfigDump", "bootstrap": document},
         {"static_clusters": wrap("cluster", &resources["clusters"])},
         {"dynamic_listeners": listeners},
@@ -302,4 +306,6 @@ fn dumps_are_read_like_files() {
     let evidence = Evidence { proxy: Proxy::of_dump(&dump), services: Some(sidecar()), ..Evidence::default() };
     assert_eq!(evidence.sites().len(), 1);
     assert_eq!(diagnose(&evidence), []);
+    list(&mut dump, "/configs").remove(0);
+    assert_eq!(Evidence { proxy: Proxy::of_dump(&dump), ..Evidence::default() }.sites().len(), 0);
 }
