@@ -11,6 +11,7 @@ WITHOUT_PATHS = $$(for crates in "$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/*;
 GO ?= go
 MESH := build/mesh
 MESH_PACKAGES := crane=github.com/google/go-containerregistry/cmd/crane \
+	download=./download \
 	etcd=go.etcd.io/etcd/server/v3 \
 	func-e=github.com/tetratelabs/func-e/cmd/func-e \
 	kube-apiserver=k8s.io/kubernetes/cmd/kube-apiserver \
@@ -22,7 +23,7 @@ MESH_PACKAGES := crane=github.com/google/go-containerregistry/cmd/crane \
 MESH_TOOLS := $(foreach pair,$(MESH_PACKAGES),$(MESH)/$(firstword $(subst =, ,$(pair))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench docs test test-long test-rules test-sidecar test-filter test-integration check format toolchain wasm wasm-crash native release image envoy mesh-tools test-func-e test-mesh clean
+.PHONY: help demo bench docs test test-long test-rules test-sidecar test-filter test-integration check format toolchain wasm wasm-crash native release image envoy mesh-tools test-func-e test-mesh bench-mesh clean
 
 help: ## Lists the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -116,6 +117,9 @@ test-func-e: wasm wasm-crash native envoy $(MESH)/func-e ## Plays the flip throu
 	$(call suite,func-e,PATH="$(abspath $(MESH)):$$PATH" COLORFAST_RUNNER=func-e \
 		$(CARGO) test --quiet -p integration --test all -- flip:: --test-threads=1)
 
+bench-mesh: release envoy mesh-tools ## Measures a switch beside a weight changed in a VirtualService, 30 times each
+	COLORFAST_BIN=$(abspath $(TARGET))/release/colorfast $(CARGO) run --quiet -p integration --bin bench-mesh
+
 mesh-tools: $(MESH_TOOLS) $(MESH)/files ## Builds Istio's and Kubernetes' control planes, 10 minutes at first: needs Go
 
 # A pause on one tool lets the others be: each is built by itself, and again only where versions have changed.
@@ -123,6 +127,7 @@ $(MESH_TOOLS): $(MESH)/%: integration/mesh/go.mod integration/mesh/go.sum
 	@mkdir -p $(MESH)
 	$(GO) -C integration/mesh build -trimpath -buildvcs=false -ldflags='-s -w' -o $(abspath $@) \
 		$(patsubst $*=%,%,$(filter $*=%,$(MESH_PACKAGES)))
+$(MESH)/download: integration/mesh/download/main.go
 
 # What the tests read of the same modules: custom resources, and how kwok has nodes and pods come to be ready.
 $(MESH)/files: integration/mesh/go.mod integration/mesh/go.sum

@@ -45,6 +45,9 @@ use options::{Options, Part};
 use progress::Progress;
 use report::{Report, Requests};
 
+pub use stats::Latency;
+pub(crate) use table::table;
+
 /// The benchmark could not be run.
 const FAILED: u8 = 3;
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::paths;
 
@@ -91,4 +91,22 @@ impl Desk {
         println!("$ {line}\n{out}");
         Ok(out.into_owned())
     }
+}
+
+/// Copies a folder of texts, each edited.
+///
+/// # Errors
+/// Where a file cannot be read or written.
+pub fn copy(from: &Path, to: &Path, edit: &dyn Fn(&str) -> String) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let (from, to) = (entry?.path(), to.to_owned());
+        let to = to.join(from.file_name().context("an entry has a name")?);
+        if from.is_dir() {
+            copy(&from, &to, edit)?;
+        } else {
+            fs::write(to, edit(&fs::read_to_string(&from)?))?;
+        }
+    }
+    Ok(())
 }

@@ -14,6 +14,7 @@
 
 pub mod access_log;
 pub mod agent;
+pub mod artifacts;
 pub mod balancer;
 pub mod bench;
 pub mod client;
@@ -44,6 +45,7 @@ pub mod sidecar;
 pub mod wait;
 
 pub use agent::Agent;
+pub use artifacts::Artifacts;
 pub use balancer::Balancer;
 pub use collector::Collector;
 pub use command::Outcome;

@@ -101,7 +101,9 @@ pub fn value(value: Option<f64>, unit: &str) -> String {
     }
 }
 
-fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+/// A table under a head; all columns but the first are numbers.
+#[must_use]
+pub fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header(header.iter().copied());
     table.add_rows(rows);

@@ -1,6 +1,12 @@
-//! The real control planes: what is shipped is accepted by them.
+//! The real control planes: what is shipped is accepted by them, and a release plays through what they generate.
 
+mod callers;
+mod contest;
+mod docs;
+mod flip;
 mod image;
 mod kubernetes;
 mod pods;
+mod remote;
 mod shipped;
+mod upgrade;
