@@ -1,24 +1,30 @@
 //! Callers inside the mesh: the filter in the sidecar of whoever calls the agents.
 
 use anyhow::{Context, Result, ensure};
+use integration::collector::Span;
 use integration::http::{Call, Line, Protocol};
 use integration::kubernetes::{Installation, Proxy, Role, service, workload};
 use integration::mesh::{ask, fresh};
 use integration::ports::Port;
-use integration::{Agent, Mesh, names, scenario};
+use integration::{Agent, Collector, Mesh, names, scenario, wait};
 use serde_json::{Value, json};
 
 const AGENTS: &str = "chat.agents.svc.cluster.local";
 const OTHERS: &str = "others.agents.svc.cluster.local";
 
 /// Kept, Unforgeable, Stamped, on the way out of a caller: its sidecar places a session by the release, keeps it through a
-/// switch, and takes off what the caller sent under the names of the stamps. A call of another Service on the same port
-/// passes untouched.
+/// switch, and takes off what the caller sent under the names of the stamps; its access log and its spans name the bundle. A
+/// call of another Service on the same port passes untouched.
 #[test]
 fn callers_are_decided_on_their_way_out() {
     scenario(async {
         let mesh = Installation::start("callers", Mesh::start().await?).await?;
         let port = Port::reserve()?;
+        let collector = Collector::start().await?;
+        let mut grpc = service("observability", "otel-collector", 4317);
+        grpc["spec"]["ports"][0]["appProtocol"] = json!("grpc");
+        let entry = workload("observability", "otel", &json!({"app": "otel-collector"}), collector.address());
+        mesh.cluster.apply(&[grpc, entry]).await?;
         let others = Agent::start("others").await?;
         let services = [service("agents", "chat", port.number()), service("agents", "others", port.number())];
         mesh.cluster.apply(&services).await?;
@@ -51,8 +57,23 @@ fn callers_are_decided_on_their_way_out() {
         ensure!(untouched.slot.is_empty() && answer.header(names::PIN).is_none(), "{untouched:?}");
         let answer = line.send(&Call::get("/who").host("nobody.agents.svc.cluster.local")).await?;
         ensure!(answer.status != 200, "a host that is nobody's was served");
-        Ok(())
+        let logged =
+            envoy.access_log().wait_for(1, wait::LIMIT, |entry| entry.session.as_deref() == Some("begun")).await?;
+        ensure!(logged.iter().all(|entry| entry.bundle.as_deref() == Some("g-1")), "{logged:?}");
+        wait::until_ok("the spans", wait::LIMIT, || async { expect_spans(&collector.spans()?) }).await
     });
+}
+
+/// Each request that was decided has a span with its bundle and slot.
+fn expect_spans(spans: &[Span]) -> Result<()> {
+    for (session, bundle, slot) in [("kept", "b-1", "blue"), ("begun", "g-1", "green")] {
+        let told = spans.iter().any(|span| {
+            let is = |name: &str, value: &str| span.attribute(name) == Some(value);
+            is("gen_ai.conversation.id", session) && is("agent.bundle.id", bundle) && is("agent.slot", slot)
+        });
+        ensure!(told, "no span of {session} on {bundle}: {spans:?}");
+    }
+    Ok(())
 }
 
 /// Nothing that the client sent under our names has reached the agent, nor the copy of it.
@@ -74,7 +95,7 @@ fn listener(port: u16) -> Value {
                 "port": {"number": port, "protocol": "HTTP", "name": "http"},
                 "bind": "127.0.0.1", "captureMode": "NONE", "hosts": ["agents/*", "./*"],
             },
-            {"captureMode": "IPTABLES", "hosts": ["colorfast/*"]},
+            {"captureMode": "IPTABLES", "hosts": ["colorfast/*", "observability/*"]},
         ]},
     })
 }
