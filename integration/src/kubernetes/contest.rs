@@ -121,7 +121,7 @@ impl fmt::Display for Contest {
 /// be confirmed by each of them.
 ///
 /// # Errors
-/// Where a request fails, an act is refused or does not take effect, or a switch is not confirmed.
+/// Where a request fails, an act is refused or does not take effect, a switch is not confirmed or breaks a conversation.
 pub async fn play(mesh: &Installation, envoys: &[Envoy], rounds: usize) -> Result<Contest> {
     let targets: Vec<SocketAddr> = envoys.iter().map(Envoy::address).collect();
     for way in Way::BOTH {
@@ -157,6 +157,9 @@ pub async fn play(mesh: &Installation, envoys: &[Envoy], rounds: usize) -> Resul
     let mut standings = Vec::new();
     for ((way, times), report) in Way::BOTH.into_iter().zip(times).zip(reports) {
         report.expect_no_failure()?;
+        if way == Way::Colorfast {
+            report.expect_kept()?;
+        }
         let mut broken: Vec<&str> = report.hops().iter().map(|hop| hop.session.name.as_str()).collect();
         broken.dedup();
         let (first, last) = times.into_iter().unzip();
