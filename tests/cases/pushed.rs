@@ -77,6 +77,26 @@ fn an_older_push_is_refused() {
     assert_eq!((proxy.gauge("pushed_version"), proxy.count("snapshots_refused")), (Some(7), 1));
 }
 
+/// Last good: where two copies of a log have parted, both of which say the same version, the second is refused and told; the
+/// first stays, and pushed again it is nothing new.
+#[test]
+fn a_parted_log_is_told() {
+    let proxy = keyed();
+    let of = |lineage, snapshot: Snapshot| Snapshot { lineage: Some(lineage), ..snapshot };
+    let (ours, theirs) = (of(1, green_live(6)), of(2, blue_live(6)));
+    let first = push(&proxy, &ours);
+    let parted = [push(&proxy, &theirs), push(&proxy, &theirs)];
+    assert!(parted.iter().chain([&first]).all(|worker| worker.serves().as_deref() == Some("g-1")));
+    assert_eq!((parted.iter().map(refusals).sum::<usize>(), proxy.count("snapshots_refused")), (1, 1));
+    let held = green_live(6).version();
+    assert!(
+        parted[0].logged(&format!("snapshot {held} of the configuration is refused, since another {held} is held"))
+    );
+    let again = push(&proxy, &ours);
+    assert_eq!((refusals(&again), proxy.count("snapshots_refused")), (0, 1));
+    assert_eq!(push(&proxy, &blue_live(7)).serves().as_deref(), Some("b-1"));
+}
+
 /// Last good: a log of an older epoch is older, whatever its versions say.
 #[test]
 fn an_older_log_is_refused() {

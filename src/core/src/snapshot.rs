@@ -50,6 +50,9 @@ pub struct Snapshot {
     /// that they have learnt before it, and say so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flush: Option<u64>,
+    /// What an offline log that made it had come to: tells it from that of another copy of the log, at the same version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<u64>,
     /// One entry for each slot of the settings, in their order.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 8)))]
     pub slots: Vec<SlotSnapshot>,
@@ -60,7 +63,7 @@ record!(
     PassedOver,
     (service),
     [format, slots],
-    [epoch, version, settings, ring, run_ring, newest_assignment, flush],
+    [epoch, version, settings, ring, run_ring, newest_assignment, flush, lineage],
     |fields| Self::empty(fields.required("service")?)
 );
 
@@ -152,6 +155,7 @@ impl Snapshot {
             run_ring: None,
             newest_assignment: None,
             flush: None,
+            lineage: None,
             slots,
         }
     }

@@ -167,34 +167,46 @@ impl Service {
     }
 
     fn compile_pushed(&self, text: &[u8]) -> Result<Plan, String> {
+        let pushed = self.read_pushed(text)?;
+        Plan::compile(&pushed, self.keys.as_ref()).map_err(|error| error.to_string())
+    }
+
+    fn read_pushed(&self, text: &[u8]) -> Result<Snapshot, String> {
         let config: PluginConfig = json::read(text).map_err(|error| error.to_string())?;
-        let service = config.services.iter().find(|service| service.name == self.name);
-        let pushed = service.and_then(|service| service.snapshot.as_ref()).ok_or("there is none")?;
-        Plan::compile(pushed, self.keys.as_ref()).map_err(|error| error.to_string())
+        let service = config.services.into_iter().find(|service| service.name == self.name);
+        Ok(service.and_then(|service| service.snapshot).ok_or("there is none")?)
+    }
+
+    /// Whether another snapshot than `pushed` was published under its version: two copies of a log have parted.
+    fn has_parted(&self, pushed: &Snapshot) -> bool {
+        let held = self.published.answer().ok().and_then(|(_, text)| self.read_pushed(text.strip_prefix(PUSHED)?).ok());
+        held.is_some_and(|held| held.version() == pushed.version() && held.lineage != pushed.lineage)
     }
 
     /// Takes what the plugin configuration `text` pushes, for the whole process, unless that has it or a newer one. Told
     /// by the first worker that finds it.
     pub fn push(&self, metrics: &Metrics, config: &ServiceConfig, text: &[u8], now: UnixMillis) {
-        let Some(pushed) = config.snapshot.as_ref().map(Snapshot::version) else { return };
-        let (name, held) = (&self.name, self.published.rank().version);
+        let Some(snapshot) = &config.snapshot else { return };
+        let (name, pushed, held) = (&self.name, snapshot.version(), self.published.rank().version);
         if pushed > held
             && let Err(error) = self.publish(pushed, &[PUSHED, text].concat(), now)
         {
             log::error!("colorfast {name}: {pushed} cannot be published: {error}");
         }
-        let mark = pushed.to_bytes();
-        let is_first = host::update_shared(&shared::pushed(name), |told| (told != Some(&mark)).then(|| mark.to_vec()));
+        let parted = pushed == held && self.has_parted(snapshot);
+        let mark = [&pushed.to_bytes()[..], &[parted.into()]].concat();
+        let is_first = host::update_shared(&shared::pushed(name), |told| (told != Some(&mark)).then(|| mark.clone()));
         if is_first != Ok(true) {
             return;
         }
         metrics.gauge(&metric::pushed_version(name), pushed.version);
         metrics.gauge(&metric::pushed_epoch(name), pushed.epoch.0.0);
-        if pushed < held {
+        if pushed < held || parted {
             metrics.count(&metric::snapshots_refused(name), 1);
+            let another = if parted { "another " } else { "" };
             log::warn!(
-                "colorfast {name}: snapshot {pushed} of the configuration is refused, since {held} is held: to go back, \
-                 push what `colorfast rollback` makes"
+                "colorfast {name}: snapshot {pushed} of the configuration is refused, since {another}{held} is held: to go \
+                 back, push what `colorfast rollback` makes"
             );
         }
     }

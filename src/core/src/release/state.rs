@@ -162,6 +162,7 @@ impl State {
             ring: state.ring.shown(),
             // Of the application, not of this log: the sidecar adds it.
             run_ring: None,
+            lineage: None,
             newest_assignment: state.newest_assignment,
             flush: state.asking.map(|asking| asking.flush),
             slots: state.settings.slots.iter().filter_map(|name| state.slot_snapshot(name)).collect(),

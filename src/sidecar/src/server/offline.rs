@@ -25,10 +25,14 @@ use crate::store::{DirLock, Passing, Stores};
 /// There is no member that could be silent for so long.
 const MEMBER_TTL: Duration = Duration::from_secs(45);
 
+/// How much of a hash tells two copies of a log apart: 48 bits.
+const LINEAGE_DIGITS: usize = 12;
+
 /// An offline store that is open. Nobody else opens it meanwhile.
 #[derive(Debug)]
 pub struct Offline {
     inside: Inside,
+    store: Arc<Files>,
     principal: String,
     _lock: DirLock,
 }
@@ -89,9 +93,9 @@ impl Offline {
         let store = Arc::new(Files::open(folder)?);
         let ephemera = Arc::new(Passing::default());
         let backups = Backups::new(store.clone(), ephemera.clone(), folder).context("cannot read the folder")?;
-        let stores = Stores { log: store.clone(), secrets: store, ephemera };
+        let stores = Stores { log: store.clone(), secrets: store.clone(), ephemera };
         let inside = Inside::start(stores, backups, MEMBER_TTL, Reach::Offline, None).await?;
-        Ok(Self { inside, principal, _lock: lock })
+        Ok(Self { inside, store, principal, _lock: lock })
     }
 
     /// Its control API.
@@ -100,10 +104,12 @@ impl Offline {
         control::inside(self.inside.control.clone(), Caller { principal, grant })
     }
 
-    /// What proxies decide by, of every service.
+    /// What proxies decide by, of every service. Each says by the hash of its entry of which copy of the log it is.
     pub fn snapshots(&self) -> Vec<Snapshot> {
         let all = self.inside.control.directory.all();
-        all.iter().map(|published| published.snapshot.clone()).collect()
+        let lineage = |version| lineage(&self.store.hash(version)?);
+        let of = |snapshot: &Snapshot| Snapshot { lineage: lineage(snapshot.version), ..snapshot.clone() };
+        all.iter().map(|published| of(&published.snapshot)).collect()
     }
 
     /// The keys that proxies decide with, of every service.
@@ -111,6 +117,11 @@ impl Offline {
         let all = self.inside.control.directory.all();
         all.iter().map(|published| (published.snapshot.service.clone(), ServiceKeys::clone(&published.keys))).collect()
     }
+}
+
+/// The beginning of a hash, as a number that every reader of JSON has room for.
+fn lineage(hash: &str) -> Option<u64> {
+    u64::from_str_radix(hash.split_once(':')?.1.get(..LINEAGE_DIGITS)?, 16).ok()
 }
 
 #[cfg(test)]

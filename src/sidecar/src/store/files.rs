@@ -72,6 +72,12 @@ impl Files {
         })
     }
 
+    /// The hash of the entry `seq`.
+    pub fn hash(&self, seq: u64) -> Option<String> {
+        let place = usize::try_from(seq.checked_sub(1)?).ok()?;
+        self.records.lock().get(place).map(|record| record.hash.clone())
+    }
+
     fn append_now(&self, expected: &Head, new: Vec<Record>) -> Result<Head, AppendError> {
         let mut records = self.records.lock();
         let found = records.last().map_or_else(Head::empty, Record::head);

@@ -89,6 +89,23 @@ async fn what_cannot_be_known_is_not_claimed() {
     recycle(json!({"reason": "no request for a day"})).await.json(200);
 }
 
+/// Two copies of a log that have parted make snapshots of one version, and say so.
+#[tokio::test]
+async fn copies_that_have_parted_are_told_apart() {
+    let (one, other) = (folder(), folder());
+    drop(with_chat(&one).await);
+    for name in [LOG_FILE, SECRETS_FILE] {
+        fs::copy(one.path().join(name), other.path().join(name)).unwrap();
+    }
+    let (one, other) = (open(&one).await, open(&other).await);
+    assert_eq!(one.snapshots(), other.snapshots());
+    does(&one, json!({"verb": "switch", "slot": "green"})).await;
+    does(&other, json!({"verb": "ramp", "slot": "green", "weight": 100})).await;
+    let (one, other) = (one.snapshots().remove(0), other.snapshots().remove(0));
+    assert_eq!(one.version(), other.version());
+    assert!(one.lineage.is_some() && one.lineage != other.lineage);
+}
+
 /// A probe would ask a proxy from wherever the command runs: none is made.
 #[tokio::test]
 async fn nothing_is_probed() {
