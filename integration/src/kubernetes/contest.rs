@@ -16,9 +16,9 @@ use super::Installation;
 use crate::bench::{Latency, table};
 use crate::client::Place;
 use crate::envoy::Envoy;
-use crate::http::{Line, Protocol};
+use crate::http::{Call, Line, Protocol};
 use crate::load::{Load, Plan};
-use crate::mesh::{ask, fresh};
+use crate::mesh::{CHAT, Mesh, ask, fresh};
 use crate::wait;
 
 /// Where the plugin configuration stands in the EnvoyFilter `colorfast-code`.
@@ -26,16 +26,16 @@ const CONFIGURATION: &str = "/spec/configPatches/0/patch/value/typed_config/conf
 /// A round is over when no request has gone to the old slot for so long.
 const QUIET: Duration = Duration::from_millis(300);
 /// Connections of probes to each gateway, for each way.
-const PROBES: usize = 2;
+const PROBES: usize = 1;
 /// How long a probe pauses between two requests: what the times are exact to.
-const PAUSE: Duration = Duration::from_millis(2);
+const PAUSE: Duration = Duration::from_millis(4);
 /// The VirtualService whose weights are changed.
 const WEIGHTS: &str = "/apis/networking.istio.io/v1/namespaces/istio-ingress/virtualservices/weights";
 
 /// How a release is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// `colorfast switch`, from the start of its process.
+    /// The verb `switch`, from the request to the sidecar's control API.
     Colorfast,
     /// The weights of a VirtualService, from the request to the Kubernetes API.
     Weights,
@@ -53,7 +53,7 @@ impl Way {
 
     fn title(self) -> &'static str {
         match self {
-            Self::Colorfast => "colorfast switch",
+            Self::Colorfast => "switch of colorfast",
             Self::Weights => "weights of a VirtualService",
         }
     }
@@ -117,8 +117,8 @@ impl fmt::Display for Contest {
     }
 }
 
-/// Plays rounds of both ways in turn, through gateways that were started after [`install`]. Every `colorfast switch` must
-/// be confirmed by each of them.
+/// Plays rounds of both ways in turn, through gateways that were started after [`install`]. Every switch must be
+/// confirmed by each of them.
 ///
 /// # Errors
 /// Where a request fails, an act is refused or does not take effect, a switch is not confirmed or breaks a conversation.
@@ -132,21 +132,22 @@ pub async fn play(mesh: &Installation, envoys: &[Envoy], rounds: usize) -> Resul
     let probes = Way::BOTH.map(|way| Probes::start(way, &targets));
     let mut times: [Vec<(Duration, Duration)>; 2] = Default::default();
     let mut line = mesh.cluster.api().line();
+    let mut operator = Operator::of(&mesh.release)?;
+    let mut version = 0;
     for round in 0..rounds {
         let slot = ["green", "blue"][round % 2];
         // Neither always goes first.
         for nth in [round % 2, 1 - round % 2] {
             let began = Instant::now();
             match Way::BOTH[nth] {
-                Way::Colorfast => {
-                    mesh.release.does(&format!("switch {slot}")).await?;
-                }
+                Way::Colorfast => version = operator.switch(slot).await?,
                 Way::Weights => {
                     mesh.cluster.api().merge(&mut line, WEIGHTS, &weights(slot)).await?;
                 }
             }
             let bundle = mesh.release.agent(slot).bundle();
             times[nth].push(probes[nth].obeyed(began, bundle).await?);
+            operator.expect_confirmed(version, envoys.len()).await?;
         }
     }
     for probes in probes {
@@ -158,6 +159,7 @@ pub async fn play(mesh: &Installation, envoys: &[Envoy], rounds: usize) -> Resul
     for ((way, times), report) in Way::BOTH.into_iter().zip(times).zip(reports) {
         report.expect_no_failure()?;
         if way == Way::Colorfast {
+            report.expect_true_stamps()?;
             report.expect_kept()?;
         }
         let mut broken: Vec<&str> = report.hops().iter().map(|hop| hop.session.name.as_str()).collect();
@@ -167,6 +169,43 @@ pub async fn play(mesh: &Installation, envoys: &[Envoy], rounds: usize) -> Resul
     }
     let standings = standings.try_into().ok().context("two ways have two standings")?;
     Ok(Contest { standings })
+}
+
+/// Who asks the sidecar's control API, over a connection that is kept as the other way's is.
+struct Operator {
+    line: Line,
+    token: String,
+}
+
+impl Operator {
+    fn of(release: &Mesh) -> Result<Self> {
+        let token = format!("Bearer {}", release.sidecar.control_token()?);
+        Ok(Self { line: Line::new(release.sidecar.control(), Protocol::Http1), token })
+    }
+
+    /// Switches to a slot; answers the version that this made.
+    async fn switch(&mut self, slot: &str) -> Result<u64> {
+        let verb = json!({"verb": "switch", "slot": slot}).to_string();
+        let answer = self.ask(Call::post(&format!("/v1/services/{CHAT}/verbs"), verb)).await?;
+        answer["version"].as_u64().with_context(|| format!("no version: {answer}"))
+    }
+
+    /// Fails unless so many members, which are all, have confirmed a version.
+    async fn expect_confirmed(&mut self, version: u64, members: usize) -> Result<()> {
+        if version == 0 {
+            return Ok(());
+        }
+        let answer = self.ask(Call::get(&format!("/v1/services/{CHAT}/confirmations/{version}"))).await?;
+        let asked = answer["members"].as_array().map(Vec::len);
+        ensure!(answer["outcome"] == "confirmed" && asked == Some(members), "{answer:#}");
+        Ok(())
+    }
+
+    async fn ask(&mut self, call: Call) -> Result<Value> {
+        let answer = self.line.send(&call.header("authorization", &self.token)).await?;
+        ensure!((200..300).contains(&answer.status), "{} {}", answer.status, answer.text());
+        answer.json()
+    }
 }
 
 /// Adds the other way to what is installed, before there is a gateway: hosts tell the two apart.
@@ -214,7 +253,7 @@ async fn until_served(way: Way, targets: &[SocketAddr]) -> Result<()> {
 /// Conversations that are held all the while.
 fn held(way: Way, targets: &[SocketAddr]) -> Plan {
     let place = Place { host: Some(way.host().to_owned()), ..Place::default() };
-    let think = Duration::from_millis(50);
+    let think = Duration::from_millis(100);
     Plan { place, clients: 16, endless_each: 1, think, prefix: way.host().to_owned(), ..Plan::new(targets.to_vec()) }
 }
 
