@@ -33,12 +33,13 @@ pub const BY_ENVOY: [(&str, u16); 2] = [("/missing", 404), ("/down", 503)];
 /// other. Every line of the access log and every request that reached an agent names the bundle that served.
 ///
 /// The proxies must place sessions by themselves: the fleet, once asked, would tell the second what the first has done.
+/// `think` is how long each of the 64 clients pauses between two requests: it bounds how soon all is over.
 ///
 /// # Errors
 /// Says which promise was not held.
-pub async fn play(mesh: &Mesh, envoys: &[Envoy; 2]) -> Result<()> {
+pub async fn play(mesh: &Mesh, envoys: &[Envoy; 2], think: Duration) -> Result<()> {
     let targets = [envoys[0].address(), envoys[1].address()];
-    let load = Load::start(Plan { think: Duration::from_millis(10), ..Plan::new(targets.to_vec()) })?;
+    let load = Load::start(Plan { think, ..Plan::new(targets.to_vec()) })?;
 
     mesh.does("ramp green 30%").await?;
     let split = placed_alike(targets, "ramp", 400).await?;

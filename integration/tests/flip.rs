@@ -1,5 +1,7 @@
 //! The main job: flips under load, back and forth, and one rollback that breaks.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use integration::mesh::SLOTS;
 use integration::{EnvoyConfig, Mesh, flip, scenario};
@@ -15,7 +17,7 @@ fn sessions_keep_their_bundle_through_flips() {
         // Both proxies place sessions by themselves: the fleet, once asked, would tell the second what the first has done.
         let mesh = Mesh::with(json!({"memory": {"ask_wait_ms": 0}}), &SLOTS).await?;
         let envoys = [mesh.join(config(&mesh, "edge-1")?).await?, mesh.join(config(&mesh, "edge-2")?).await?];
-        flip::play(&mesh, &envoys).await
+        flip::play(&mesh, &envoys, Duration::from_millis(10)).await
     });
 }
 

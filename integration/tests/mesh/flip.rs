@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 /// How often something else changes in the mesh.
 const EACH: Duration = Duration::from_secs(1);
 /// After so many changes istiod is restarted, once.
-const BEFORE_RESTART: usize = 8;
+const BEFORE_RESTART: usize = 3;
 /// Fewer pushes than this would not have disturbed anything.
-const PUSHES: usize = 10;
+const PUSHES: usize = 8;
+/// 64 clients that pause for so long need ten seconds for their 20,000 requests, however fast the machine is.
+const THINK: Duration = Duration::from_millis(30);
 
 /// Kept, Confirmed, Reversible, Stamped, on what a real istiod has generated: two gateways over ADS play the flip test of
 /// a plain Envoy, while a new VirtualService is pushed to them every second and istiod is restarted under them. Their
@@ -30,7 +32,7 @@ fn a_release_plays_through_what_istiod_generates() {
         let pushed = AtomicUsize::new(0);
         let Installation { release, istiod, cluster } = &mut mesh;
         tokio::select! {
-            played = flip::play(release, &envoys) => played?,
+            played = flip::play(release, &envoys, THINK) => played?,
             failed = disturb(cluster.api(), istiod, &pushed) => failed?,
         }
         let pushed = pushed.into_inner();
