@@ -304,3 +304,32 @@ pub async fn ask(line: &mut Line, call: &Call) -> Result<(Reply, Answer)> {
 pub async fn ask_once(envoy: &Envoy, call: &Call) -> Result<(Reply, Answer)> {
     ask(&mut Line::new(envoy.address(), Protocol::Http1), call).await
 }
+
+/// Longest that a snapshot which is pushed may take to be obeyed.
+const OBEYED_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long after `since` the first new session of each proxy went to `bundle`; from then on none may go elsewhere.
+///
+/// # Errors
+/// Where one does, or that does not come.
+pub async fn obeyed(envoys: &[Envoy], bundle: &str, since: Instant) -> Result<Vec<Duration>> {
+    let mut took = Vec::new();
+    for envoy in envoys {
+        let mut line = Line::new(envoy.address(), Protocol::Http1);
+        let mut number = 0;
+        loop {
+            let (reply, _) = ask(&mut line, &fresh(&format!("obeyed-{bundle}-{number}-{since:?}"))).await?;
+            if reply.bundle == bundle {
+                break;
+            }
+            ensure!(since.elapsed() < OBEYED_LIMIT, "new sessions go to {} for {OBEYED_LIMIT:?}", reply.bundle);
+            number += 1;
+        }
+        took.push(since.elapsed());
+        for after in 0..20 {
+            let (reply, _) = ask(&mut line, &fresh(&format!("after-{bundle}-{after}-{since:?}"))).await?;
+            ensure!(reply.bundle == bundle, "a new session went to {} after {bundle} was obeyed", reply.bundle);
+        }
+    }
+    Ok(took)
+}

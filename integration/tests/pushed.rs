@@ -7,8 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use integration::http::{Line, Protocol};
-use integration::mesh::{ask, fresh};
+use integration::mesh::obeyed;
 use integration::{Agent, Envoy, EnvoyConfig, Load, Plan, paths, scenario, wait};
 use serde_json::{Value, json};
 
@@ -134,29 +133,6 @@ fn config(desk: &Desk, node: &str, agents: [&Agent; 2], keys: &str) -> Result<En
         Ok(())
     });
     Ok(config.env("COLORFAST_KEYS", keys))
-}
-
-/// How long until the first new session of each proxy goes to `bundle`; from then on none goes elsewhere.
-async fn obeyed(envoys: &[Envoy; 2], bundle: &str, since: Instant) -> Result<[Duration; 2]> {
-    let mut took = [Duration::ZERO; 2];
-    for (envoy, took) in envoys.iter().zip(&mut took) {
-        let mut line = Line::new(envoy.address(), Protocol::Http1);
-        let mut number = 0;
-        loop {
-            let (reply, _) = ask(&mut line, &fresh(&format!("obeyed-{bundle}-{number}-{since:?}"))).await?;
-            if reply.bundle == bundle {
-                break;
-            }
-            ensure!(since.elapsed() < LIMIT, "new sessions go to {} for {LIMIT:?}", reply.bundle);
-            number += 1;
-        }
-        *took = since.elapsed();
-        for after in 0..20 {
-            let (reply, _) = ask(&mut line, &fresh(&format!("after-{bundle}-{after}-{since:?}"))).await?;
-            ensure!(reply.bundle == bundle, "a new session went to {} after {bundle} was obeyed", reply.bundle);
-        }
-    }
-    Ok(took)
 }
 
 /// Whether both proxies hold this version, and how many pushes they have refused.

@@ -7,6 +7,7 @@ mod flip;
 mod image;
 mod kubernetes;
 mod pods;
+mod pushed;
 mod registry;
 mod remote;
 mod shipped;
