@@ -66,6 +66,7 @@ fn an_older_push_is_refused() {
     let first = push(&proxy, &green_live(6));
     let reverted = [push(&proxy, &blue_live(5)), push(&proxy, &blue_live(5))];
     assert!(reverted.iter().chain([&first]).all(|worker| worker.serves().as_deref() == Some("g-1")));
+    proxy.run(2_100, reverted.iter().chain([&first]));
     assert_eq!(reverted.iter().map(refusals).sum::<usize>(), 1);
     let (pushed, held) = (blue_live(5).version(), green_live(6).version());
     assert!(reverted[0].logged(&format!("snapshot {pushed} of the configuration is refused, since {held} is held")));
@@ -75,6 +76,18 @@ fn an_older_push_is_refused() {
     let back = push(&proxy, &rolled_back(7));
     assert!([&first, &back].iter().all(|worker| worker.serves().as_deref() == Some("b-1")));
     assert_eq!((proxy.gauge("pushed_version"), proxy.count("snapshots_refused")), (Some(7), 1));
+}
+
+/// A worker that is late is given two pushes in a row: the first of them, which others had before the second, is no refusal.
+#[test]
+fn a_late_worker_refuses_nothing() {
+    let proxy = keyed();
+    let early = [push(&proxy, &blue_live(5)), push(&proxy, &green_live(6))];
+    let late = [push(&proxy, &blue_live(5)), push(&proxy, &green_live(6))];
+    let workers = || early.iter().chain(&late);
+    proxy.run(2_100, workers());
+    assert!(workers().all(|worker| refusals(worker) == 0 && worker.serves().as_deref() == Some("g-1")));
+    assert_eq!((proxy.count("snapshots_refused"), proxy.gauge("pushed_version")), (0, Some(6)));
 }
 
 /// Last good: where two copies of a log have parted, both of which say the same version, the second is refused and told; the
@@ -87,6 +100,7 @@ fn a_parted_log_is_told() {
     let first = push(&proxy, &ours);
     let parted = [push(&proxy, &theirs), push(&proxy, &theirs)];
     assert!(parted.iter().chain([&first]).all(|worker| worker.serves().as_deref() == Some("g-1")));
+    proxy.run(2_100, parted.iter().chain([&first]));
     assert_eq!((parted.iter().map(refusals).sum::<usize>(), proxy.count("snapshots_refused")), (1, 1));
     let held = green_live(6).version();
     assert!(

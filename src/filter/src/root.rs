@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use colorfast_core::names;
+use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::discovery::{Node, NodeMetadata};
 use colorfast_core::wire::sessions::Records;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -18,6 +19,8 @@ use crate::vm::{self, Vm};
 
 /// Bounds how late a waiting stream goes on, and a poll is made.
 const TICK: Duration = Duration::from_millis(20);
+/// By then every worker has been given what another was given.
+const PUSH_SETTLED_MS: u64 = 2_000;
 /// Longest node id that is told to the sidecar.
 const NODE_ID_MAX: usize = 256;
 
@@ -32,6 +35,8 @@ pub struct Root {
     /// never ticks.
     agent: Option<Agent>,
     guard: Option<Guard>,
+    /// When it was configured, until it has looked back at what it pushes.
+    pushed: Option<UnixMillis>,
 }
 
 /// A root that takes part: it may lead, and reports.
@@ -45,7 +50,7 @@ struct Agent {
 impl Root {
     /// A root that is not configured yet.
     pub fn new(context: u32) -> Self {
-        Self { context, vm: None, generation: 0, agent: None, guard: None }
+        Self { context, vm: None, generation: 0, agent: None, guard: None, pushed: None }
     }
 
     fn configure(&mut self) -> Result<(), String> {
@@ -61,7 +66,7 @@ impl Root {
             service.push(&vm.metrics, config, &json, now);
         }
         (self.vm, self.agent, self.guard) = (Some(vm), None, Some(guard));
-        self.generation = now.0;
+        (self.generation, self.pushed) = (now.0, Some(now));
         if self.vm.as_ref().is_some_and(|vm| vm.services.is_empty()) {
             // An egress listener decides nothing, so it has nobody to ask and nothing to keep.
             return Ok(());
@@ -132,6 +137,11 @@ impl RootContext for Root {
         if self.agent.is_none() && vm.config.has_sidecar() {
             self.agent = Agent::new(vm, self.generation);
             self.agent.iter().for_each(|agent| vm.asks.introduce(&agent.node, self.context));
+        }
+        if self.pushed.take_if(|since| !now.is_within(PUSH_SETTLED_MS, *since)).is_some() {
+            for (service, config) in vm.services.iter().zip(&vm.config.services) {
+                service.tell_refused(&vm.metrics, config);
+            }
         }
         // Workers that have no request compile here, so that their next request finds the plan made.
         for service in &vm.services {

@@ -79,6 +79,16 @@ const IN_VAIN_MS: u64 = 10_000;
 /// What stands before a plugin configuration that is published: no answer begins so.
 const PUSHED: &[u8] = b"\0";
 
+/// What became of the push that a process has seen last.
+const TAKEN: u8 = 0;
+const REFUSED: u8 = 1;
+const TOLD: u8 = 2;
+
+/// Which push was seen last, and what became of it.
+fn push_mark(version: SnapshotVersion, fate: u8) -> Vec<u8> {
+    [&version.to_bytes()[..], &[fate]].concat()
+}
+
 #[derive(Debug)]
 struct Cache {
     current: Rc<Current>,
@@ -183,8 +193,7 @@ impl Service {
         held.is_some_and(|held| held.version() == pushed.version() && held.lineage != pushed.lineage)
     }
 
-    /// Takes what the plugin configuration `text` pushes, for the whole process, unless that has it or a newer one. Told
-    /// by the first worker that finds it.
+    /// Takes what the plugin configuration `text` pushes, for the whole process, unless that has it or a newer one.
     pub fn push(&self, metrics: &Metrics, config: &ServiceConfig, text: &[u8], now: UnixMillis) {
         let Some(snapshot) = &config.snapshot else { return };
         let (name, pushed, held) = (&self.name, snapshot.version(), self.published.rank().version);
@@ -193,17 +202,29 @@ impl Service {
         {
             log::error!("colorfast {name}: {pushed} cannot be published: {error}");
         }
-        let parted = pushed == held && self.has_parted(snapshot);
-        let mark = [&pushed.to_bytes()[..], &[parted.into()]].concat();
-        let is_first = host::update_shared(&shared::pushed(name), |told| (told != Some(&mark)).then(|| mark.clone()));
-        if is_first != Ok(true) {
-            return;
+        let refused = pushed < held || (pushed == held && self.has_parted(snapshot));
+        let mark = push_mark(pushed, if refused { REFUSED } else { TAKEN });
+        let told = push_mark(pushed, TOLD);
+        let is_new = host::update_shared(&shared::pushed(name), |stands| {
+            let is_known = stands == Some(&mark) || (refused && stands == Some(&told));
+            (!is_known).then(|| mark.clone())
+        });
+        if is_new == Ok(true) {
+            metrics.gauge(&metric::pushed_version(name), pushed.version);
+            metrics.gauge(&metric::pushed_epoch(name), pushed.epoch.0.0);
         }
-        metrics.gauge(&metric::pushed_version(name), pushed.version);
-        metrics.gauge(&metric::pushed_epoch(name), pushed.epoch.0.0);
-        if pushed < held || parted {
+    }
+
+    /// Tells that the push of `config` was refused, where it still is the newest: the workers of a process are configured one
+    /// after the other, and one that is late is given two pushes in a row.
+    pub fn tell_refused(&self, metrics: &Metrics, config: &ServiceConfig) {
+        let Some(pushed) = config.snapshot.as_ref().map(Snapshot::version) else { return };
+        let (refused, told) = (push_mark(pushed, REFUSED), push_mark(pushed, TOLD));
+        let (key, name) = (shared::pushed(&self.name), &self.name);
+        if host::update_shared(&key, |stands| (stands == Some(&refused)).then(|| told.clone())) == Ok(true) {
+            let held = self.published.rank().version;
+            let another = if pushed == held { "another " } else { "" };
             metrics.count(&metric::snapshots_refused(name), 1);
-            let another = if parted { "another " } else { "" };
             log::warn!(
                 "colorfast {name}: snapshot {pushed} of the configuration is refused, since {another}{held} is held: to go \
                  back, push what `colorfast rollback` makes"
