@@ -18,8 +18,10 @@ use tokio::task::JoinSet;
 const SESSIONS: usize = 3_000;
 /// Rounds of parallel first requests, unless `COLORFAST_ROUNDS` says otherwise.
 const ROUNDS: usize = 50;
-/// Clients that ask at once.
-const CLIENTS: usize = 8;
+/// First requests of one session at once.
+const AT_ONCE: usize = 8;
+/// Clients that talk at once, each as fast as it is answered: as many as leave a machine of two cores some air.
+const CLIENTS: usize = 4;
 /// Sessions whose look-ups are timed.
 const TIMED: usize = 500;
 /// What counts as just before the switch.
@@ -241,7 +243,7 @@ fn parallel_first_requests_land_on_one_slot() {
             let switching = tokio::spawn(desk.clone().switch(slot));
             tokio::time::sleep(pause).await;
             let mut sent = JoinSet::new();
-            for number in 0..CLIENTS {
+            for number in 0..AT_ONCE {
                 let address = envoys.get(number % 2).context("a proxy")?.address();
                 // Beside each request of the session another begins one of its own: where these part, the switch came.
                 for (kind, id) in [(0, format!("shared-{round}")), (1, format!("own-{round}-{number}"))] {
@@ -262,12 +264,12 @@ fn parallel_first_requests_land_on_one_slot() {
             let new = own.iter().filter(|bundle| bundle.starts_with(slot.get(..1).unwrap_or_default())).count();
             match new {
                 0 => pause += Duration::from_millis(1),
-                CLIENTS => pause = pause.saturating_sub(Duration::from_millis(1)),
+                AT_ONCE => pause = pause.saturating_sub(Duration::from_millis(1)),
                 _ => among += 1,
             }
         }
         println!(
-            "{rounds} rounds of {CLIENTS} first requests at once, each on one slot; in {among} the switch fell among them"
+            "{rounds} rounds of {AT_ONCE} first requests at once, each on one slot; in {among} the switch fell among them"
         );
         for envoy in &envoys {
             envoy.expect_no_crash().await?;
