@@ -17,6 +17,16 @@ pub fn blocks(document: &str, language: &str) -> Vec<String> {
     parts.filter_map(|part| part.split_once("\n```")).map(|(block, _)| block.to_owned()).collect()
 }
 
+/// What stands under a heading of the second level.
+///
+/// # Errors
+/// Where there is no such heading.
+pub fn section<'d>(document: &'d str, heading: &str) -> Result<&'d str> {
+    let (_, rest) =
+        document.split_once(&format!("\n## {heading}\n")).with_context(|| format!("no heading {heading}"))?;
+    Ok(rest.split("\n## ").next().unwrap_or_default())
+}
+
 /// The lines of its shell blocks, in order.
 #[must_use]
 pub fn commands(document: &str) -> Vec<String> {
@@ -54,6 +64,12 @@ impl Desk {
     /// Sets a variable for every command from now on.
     pub fn set(&mut self, name: &str, value: impl Into<OsString>) {
         self.environment.push((name.to_owned(), value.into()));
+    }
+
+    /// The working folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The path of a file in the working folder.

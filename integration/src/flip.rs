@@ -13,6 +13,7 @@ use crate::envoy::Envoy;
 use crate::http::{Call, Line, Protocol};
 use crate::load::{Load, Plan};
 use crate::mesh::{Done, Mesh, ask, fresh};
+use crate::numbers::spread;
 use crate::report::Report;
 use crate::{names, wait};
 
@@ -75,9 +76,8 @@ pub async fn play(mesh: &Mesh, envoys: &[Envoy; 2], think: Duration) -> Result<(
     println!("{fresh} sessions began after a confirmed verb, none of them on the old slot");
     println!("the breaking rollback moved {moved} sessions, and no other");
     for verb in ["switch green", "rollback --keep-pins"] {
-        let mut times: Vec<_> = flips.iter().filter(|flip| flip.verb == verb).map(Flip::confirmed_after).collect();
-        times.sort_unstable();
-        println!("{verb} was confirmed after {:?} (median), {:?} (longest)", times[times.len() / 2], times.last());
+        let times = flips.iter().filter(|flip| flip.verb == verb).map(Flip::confirmed_after);
+        println!("{verb} was confirmed after {}", spread(times));
     }
 
     expect_true_log(mesh, envoys, &report, &probed).await?;

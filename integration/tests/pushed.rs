@@ -3,12 +3,12 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use integration::mesh::obeyed;
-use integration::{Agent, Envoy, EnvoyConfig, Load, Plan, paths, scenario, wait};
+use integration::numbers::spread;
+use integration::{Agent, Envoy, EnvoyConfig, Load, Plan, document, paths, scenario, wait};
 use serde_json::{Value, json};
 
 /// How often the slots change places and back.
@@ -23,32 +23,16 @@ const WATCHED: &str = "ecds/colorfast.yaml";
 const SERVICE: &str = "wasmcustom.colorfast.service.chat";
 
 /// Whoever releases by git: a folder with the files of the README, and `colorfast`.
-struct Desk {
-    folder: tempfile::TempDir,
-    store: Option<String>,
-}
+struct Desk(document::Desk);
 
-/// The fenced blocks of a language in a section of the README, in order.
-fn blocks(section: &str, language: &str) -> Result<Vec<String>> {
-    let readme = fs::read_to_string(paths::workspace().join("README.md"))?;
-    let found = match section {
-        "" => readme.as_str(),
-        heading => {
-            let rest =
-                readme.split(&format!("\n## {heading}\n")).nth(1).with_context(|| format!("no heading {heading}"))?;
-            rest.split("\n## ").next().unwrap_or_default()
-        }
-    };
-    let fence = format!("```{language}\n");
-    let parts = found.split(&fence).skip(1);
-    Ok(parts.filter_map(|part| part.split_once("\n```")).map(|(block, _)| block.to_owned()).collect())
+fn readme() -> Result<String> {
+    Ok(fs::read_to_string(paths::workspace().join("README.md"))?)
 }
 
 impl Desk {
     fn new() -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("colorfast-pushed-").tempdir()?;
-        let desk = Self { folder, store: None };
-        for file in blocks("", "yaml")? {
+        let desk = Self(document::Desk::new()?);
+        for file in document::blocks(&readme()?, "yaml") {
             let name = file.lines().next().and_then(|line| line.strip_prefix("# ")).context("a file has its name")?;
             fs::write(desk.path(name), &file)?;
             match name {
@@ -63,39 +47,30 @@ impl Desk {
         ensure!(template.contains(&shipped), "the shipped file has the filter elsewhere");
         fs::write(desk.path("ecds.yaml"), template.replace(&shipped, &paths::filter()?.display().to_string()))?;
         fs::create_dir(desk.path("ecds"))?;
-        fs::create_dir(desk.path("bin"))?;
-        std::os::unix::fs::symlink(paths::colorfast()?, desk.path("bin/colorfast"))?;
         Ok(desk)
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.0.path(name)
+    }
+
+    /// The text with the test's folder where the README has Envoy's.
+    fn here(&self, text: &str) -> String {
+        text.replace(ETC, &self.0.folder().display().to_string())
+    }
+
+    fn store_in(&mut self, folder: &str) {
+        self.0.set("COLORFAST_STORE", folder);
     }
 
     /// Runs a line as it stands, but that Envoy's folder is the test's, and answers what it printed.
     fn run(&self, line: &str) -> Result<String> {
-        let here = line.replace(ETC, &self.folder.path().display().to_string());
-        let mut command = Command::new("bash");
-        command.args(["-euo", "pipefail", "-c", &here]).current_dir(self.folder.path());
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("COLORFAST_")) {
-            command.env_remove(name);
-        }
-        if let Some(store) = &self.store {
-            command.env("COLORFAST_STORE", store);
-        }
-        command.env("PATH", format!("{}:{}", self.path("bin").display(), std::env::var("PATH")?));
-        let output = command.env("HOME", self.folder.path()).output()?;
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        ensure!(output.status.success(), "`{line}` ended with {}:\n{out}{err}", output.status);
-        println!("$ {line}");
-        Ok(out.into_owned())
+        self.0.run(&self.here(line))
     }
 
     /// What a command is refused with.
     fn refused(&self, line: &str, code: i32) -> Result<Value> {
-        let mut command = Command::new(paths::colorfast()?);
-        command.args(line.split(' ')).args(["--store", "release", "--json"]).current_dir(self.folder.path());
-        let output = command.output()?;
+        let output = self.0.shell(&format!("colorfast {line} --store release --json"))?.output()?;
         ensure!(output.status.code() == Some(code), "`{line}` ended with {}", output.status);
         Ok(serde_json::from_slice(&output.stderr)?)
     }
@@ -117,8 +92,7 @@ fn config(desk: &Desk, node: &str, agents: [&Agent; 2], keys: &str) -> Result<En
     let shown = fs::read_to_string(paths::workspace().join("envoy/pushed/ecds.yaml"))?;
     let shown: String =
         shown.lines().filter_map(|line| line.strip_prefix("#   ")).map(|line| format!("{line}\n")).collect();
-    let shown = shown.replace(ETC, &desk.folder.path().display().to_string());
-    let filter: Value = serde_saphyr::from_str(&shown).context("the head of ecds.yaml shows no filter")?;
+    let filter: Value = serde_saphyr::from_str(&desk.here(&shown)).context("the head of ecds.yaml shows no filter")?;
     let config =
         EnvoyConfig::shipped()?.node_id(node).agent("blue", agents[0].address()).agent("green", agents[1].address());
     let config = config.edit_http(move |hcm| {
@@ -156,12 +130,12 @@ async fn held(envoys: &[Envoy; 2], version: u64) -> Result<()> {
 fn releases_play_by_pushed_configuration_alone() {
     scenario(async {
         let mut desk = Desk::new()?;
-        let shown = blocks("Without a sidecar", "bash")?;
+        let shown = document::blocks(document::section(&readme()?, "Without a sidecar")?, "bash");
         let [first, start, release, back] = shown.as_slice() else { bail!("the README shows {} blocks", shown.len()) };
         let (v1, v2) = (Agent::start("v1").await?, Agent::start("v2").await?);
         for line in first.lines() {
             match line.strip_prefix("export COLORFAST_STORE=") {
-                Some(store) => desk.store = Some(store.to_owned()),
+                Some(store) => desk.store_in(store),
                 None => drop(desk.run(line)?),
             }
         }
@@ -247,15 +221,9 @@ fn releases_play_by_pushed_configuration_alone() {
             ensure!(at("listener_manager.listener_modified") == 0, "a listener was changed: {stats:?}");
             ensure!(stats.keys().all(|name| !name.ends_with("polls_failed")), "somebody polls: {stats:?}");
         }
-        let mut all: Vec<_> = times.iter().flatten().collect();
-        all.sort_unstable();
         println!("{} requests, {} sessions: none failed, none hopped", report.records().len(), report.sessions().len());
-        println!(
-            "a push was obeyed after {:?} (median), {:?} (longest) of {}, counted from the end of `render`",
-            all[all.len() / 2],
-            all[all.len() - 1],
-            all.len()
-        );
+        let times = spread(times.into_iter().flatten());
+        println!("a push was obeyed after {times}, counted from the end of `render`");
         Ok(())
     });
 }
@@ -266,7 +234,7 @@ fn releases_play_by_pushed_configuration_alone() {
 fn offline_commands_claim_nothing() {
     scenario(async {
         let mut desk = Desk::new()?;
-        desk.store = Some("release".to_owned());
+        desk.store_in("release");
         let none = desk.refused("status", 1)?;
         ensure!(none["detail"].as_str().is_some_and(|said| said.contains("there is no offline store")), "{none}");
         for line in ["colorfast service apply chat.yaml", "colorfast bundle add v1.yaml", "colorfast stage blue v1"] {
@@ -291,14 +259,12 @@ fn offline_commands_claim_nothing() {
         }
         let serve = desk.refused("serve", 2)?;
         ensure!(serve["detail"].as_str().is_some_and(|said| said.contains("--store")), "{serve}");
-        let mut command = Command::new(paths::colorfast()?);
-        command.args(["serve", "--data-dir", "release", "--discovery", "127.0.0.1:0", "--control", "127.0.0.1:0"]);
-        let output = command.current_dir(desk.folder.path()).output()?;
+        let line = "colorfast serve --data-dir release --discovery 127.0.0.1:0 --control 127.0.0.1:0";
+        let output = desk.0.shell(&format!("unset COLORFAST_STORE; {line}"))?.output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.code() == Some(3) && said.contains("is an offline store"), "{said}");
         desk.run("colorfast backup copy.db")?;
-        desk.store = None;
-        desk.run("colorfast restore copy.db")?;
+        desk.run("env -u COLORFAST_STORE colorfast restore copy.db")?;
         Ok(())
     });
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use colorfast_core::plugin::PluginConfig;
 use colorfast_core::settings::ServiceSettings;
-use integration::document::{Desk, blocks, commands};
+use integration::document::{Desk, blocks, commands, section};
 use integration::process::Process;
 use integration::{Agent, Envoy, EnvoyConfig, paths, scenario, wait};
 use serde_json::{Value, json};
@@ -18,8 +18,10 @@ fn readme() -> Result<String> {
 
 /// The rows of the table under a heading, cell by cell, without its two head rows.
 fn rows(readme: &str, heading: &str) -> Result<Vec<Vec<String>>> {
-    let section = readme.split(&format!("\n## {heading}\n")).nth(1).with_context(|| format!("no heading {heading}"))?;
-    let lines = section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let lines = section(readme, heading)?
+        .lines()
+        .skip_while(|line| !line.starts_with('|'))
+        .take_while(|line| line.starts_with('|'));
     let cells = |line: &str| line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect();
     Ok(lines.skip(2).map(cells).collect())
 }

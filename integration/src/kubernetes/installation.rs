@@ -93,11 +93,11 @@ impl Installation {
         Ok(manifests)
     }
 
-    /// Starts a gateway, and waits until it decides by the newest snapshot. `number` tells gateways apart.
+    /// Makes a gateway known to the mesh: the proxy, and the port that it is to listen on. `number` tells gateways apart.
     ///
     /// # Errors
-    /// Where it does not start or does not get the snapshot.
-    pub async fn ingress(&self, number: u8) -> Result<Envoy> {
+    /// Where the API refuses it.
+    pub async fn known_ingress(&self, number: u8) -> Result<(Proxy, Port)> {
         let proxy = Proxy {
             role: Role::Gateway,
             name: format!("ingress-{number}"),
@@ -110,7 +110,29 @@ impl Installation {
         let mut entry = workload(&proxy.namespace, &proxy.name, &proxy.labels, port.addr());
         entry["spec"]["address"] = json!(proxy.address);
         self.cluster.apply(&[service(INGRESS, "ingress", 80), entry]).await?;
+        Ok((proxy, port))
+    }
+
+    /// Starts a gateway, and waits until it decides by the newest snapshot. `number` tells gateways apart.
+    ///
+    /// # Errors
+    /// Where it does not start or does not get the snapshot.
+    pub async fn ingress(&self, number: u8) -> Result<Envoy> {
+        let (proxy, port) = self.known_ingress(number).await?;
         self.join(&proxy, port).await
+    }
+
+    /// Starts any proxy on its port, with one variable in its environment, and waits until it takes connections.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub async fn start_proxy(&self, proxy: &Proxy, port: Port, variable: (&str, &str)) -> Result<Envoy> {
+        let (name, value) = variable;
+        let config = proxy.config(self.istiod.discovery()).env(name, value);
+        let envoy = Envoy::start_managed(config, port).await?;
+        let address = envoy.address();
+        wait::until_ok("the listener", wait::LIMIT, || async move { Ok(TcpStream::connect(address).await?) }).await?;
+        Ok(envoy)
     }
 
     /// Starts any proxy that listens on a port, and waits until it decides by the newest snapshot.
@@ -120,10 +142,7 @@ impl Installation {
     pub async fn join(&self, proxy: &Proxy, port: Port) -> Result<Envoy> {
         let before = self.release.members().await?.len();
         let token = self.release.sidecar.discovery_token()?;
-        let config = proxy.config(self.istiod.discovery()).env("COLORFAST_TOKEN", &token);
-        let envoy = Envoy::start_managed(config, port).await?;
-        let address = envoy.address();
-        wait::until_ok("the listener", wait::LIMIT, || async move { Ok(TcpStream::connect(address).await?) }).await?;
+        let envoy = self.start_proxy(proxy, port, ("COLORFAST_TOKEN", &token)).await?;
         self.release.until_current(before + 1).await?;
         Ok(envoy)
     }

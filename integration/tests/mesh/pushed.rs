@@ -5,19 +5,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use integration::document::Desk;
-use integration::kubernetes::{Installation, Proxy, Role, service, tools, workload};
+use integration::kubernetes::{Installation, tools};
 use integration::mesh::obeyed;
-use integration::ports::Port;
-use integration::{Envoy, Load, Mesh, Plan, paths, scenario, wait};
+use integration::numbers::spread;
+use integration::{Envoy, Load, Mesh, Plan, paths, scenario};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
 /// How often the slots change places and back.
 const FLIPS: usize = 5;
 /// Requests between two pushes.
 const BETWEEN: u64 = 300;
 const LIMIT: Duration = Duration::from_secs(60);
-const INGRESS: &str = "istio-ingress";
 const PUSH: &str =
     "colorfast snapshot render --template code.yaml | kubectl apply --server-side --force-conflicts -f -";
 
@@ -67,14 +65,8 @@ fn istiod_pushes_releases_without_a_sidecar() {
             envoy.expect_no_crash().await?;
             ensure!(listeners(envoy).await? == before, "a listener was changed");
         }
-        times.sort_unstable();
         println!("{} requests, {} sessions: none failed, none hopped", report.records().len(), report.sessions().len());
-        println!(
-            "obeyed {:?} (median), {:?} (longest) of {} after `kubectl apply` had returned",
-            times[times.len() / 2],
-            times[times.len() - 1],
-            times.len()
-        );
+        println!("obeyed {} after `kubectl apply` had returned", spread(times));
         Ok(())
     });
 }
@@ -99,21 +91,8 @@ fn desk(mesh: &Installation) -> Result<Desk> {
 
 /// A gateway that knows no sidecar.
 async fn ingress(mesh: &Installation, number: u8, keys: &str) -> Result<Envoy> {
-    let proxy = Proxy {
-        role: Role::Gateway,
-        name: format!("ingress-{number}"),
-        namespace: INGRESS.to_owned(),
-        address: format!("192.0.2.{number}"),
-        labels: json!({"app": "ingress", "istio": "ingress"}),
-    };
-    let port = Port::reserve()?;
-    let mut entry = workload(INGRESS, &proxy.name, &proxy.labels, port.addr());
-    entry["spec"]["address"] = json!(proxy.address);
-    mesh.cluster.apply(&[service(INGRESS, "ingress", 80), entry]).await?;
-    let envoy = Envoy::start_managed(proxy.config(mesh.istiod.discovery()).env("COLORFAST_KEYS", keys), port).await?;
-    let address = envoy.address();
-    wait::until_ok("the listener", wait::LIMIT, || async move { Ok(TcpStream::connect(address).await?) }).await?;
-    Ok(envoy)
+    let (proxy, port) = mesh.known_ingress(number).await?;
+    mesh.start_proxy(&proxy, port, ("COLORFAST_KEYS", keys)).await
 }
 
 /// What has become of a gateway's listeners so far.

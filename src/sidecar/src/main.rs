@@ -5,6 +5,7 @@ mod cli;
 mod data_dir;
 #[cfg(test)]
 mod docs;
+mod replace;
 mod server;
 mod store;
 

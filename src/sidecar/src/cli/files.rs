@@ -6,7 +6,7 @@ mod position;
 
 use std::convert::Infallible;
 use std::fmt;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -21,6 +21,7 @@ use serde::de::{DeserializeSeed, Deserializer, IntoDeserializer as _, MapAccess,
 use serde_path_to_error::Track;
 
 use crate::cli::error::Failure;
+use crate::replace::ORDINARY;
 use position::Position;
 
 /// Longest file that is read: settings and manifests are a few hundred bytes.
@@ -82,17 +83,8 @@ pub fn read(source: &Source) -> Result<String, Failure> {
 /// # Errors
 /// Where it cannot be written.
 pub fn replace(path: &Path, text: &str) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::usage(format!("cannot write {}: {error}", path.display()));
-    let name = path.file_name().ok_or_else(|| failed(std::io::Error::other("it names no file")))?;
-    let beside = path.with_file_name(format!(".{}.{}.new", name.to_string_lossy(), std::process::id()));
-    let written = std::fs::File::create(&beside)
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&beside, path));
-    if written.is_err() {
-        // What could not be made is not there.
-        std::fs::remove_file(&beside).ok();
-    }
-    written.map_err(failed)
+    let replaced = crate::replace::replace(path, text.as_bytes(), ORDINARY);
+    replaced.map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))
 }
 
 /// Reads a service file: `service: NAME` and its settings. Without a name in it, it is of the service `named`.

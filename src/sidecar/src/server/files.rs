@@ -1,12 +1,14 @@
 //! Files that appear whole or not at all, and that nobody else can read.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::Uid;
+
+use crate::replace::{PRIVATE, replace};
 
 /// Makes a folder that only we can enter, and those above it; one that exists stays as it is.
 ///
@@ -52,18 +54,7 @@ fn check_owner(path: &Path, owner: u32, us: u32) -> Result<()> {
 
 /// Writes `bytes` to `path`, over what was there.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let beside = path.with_extension(format!("{}.new", std::process::id()));
-    let written =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside).and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        });
-    let placed = written.and_then(|()| fs::rename(&beside, path)).and_then(|()| File::open(folder)?.sync_all());
-    if placed.is_err() {
-        fs::remove_file(&beside).ok();
-    }
-    placed
+    replace(path, bytes, PRIVATE)
 }
 
 #[cfg(test)]

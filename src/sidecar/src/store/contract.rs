@@ -14,6 +14,54 @@ pub trait Place {
     fn open(&self) -> Stores;
 }
 
+/// The tests of what every place of stores promises; what only one of them does is tested beside them.
+macro_rules! holds_in {
+    ($place:ty) => {
+        /// One line of history, kept over a restart.
+        #[tokio::test]
+        async fn log_keeps_its_order() {
+            contract::log_keeps_its_order::<$place>().await;
+        }
+
+        /// Compare-and-swap: nobody appends after what he has not seen.
+        #[tokio::test]
+        async fn log_refuses_a_stale_head() {
+            contract::log_refuses_a_stale_head::<$place>().await;
+        }
+
+        /// Nothing is half-applied.
+        #[tokio::test]
+        async fn log_appends_all_or_nothing() {
+            contract::log_appends_all_or_nothing::<$place>().await;
+        }
+
+        /// One line of history, however many write.
+        #[tokio::test(flavor = "multi_thread")]
+        async fn log_is_one_line_for_many_writers() {
+            contract::log_is_one_line_for_many_writers::<$place>().await;
+        }
+
+        /// One writer at a time.
+        #[tokio::test]
+        async fn lease_has_one_holder() {
+            contract::lease_has_one_holder::<$place>().await;
+        }
+
+        /// Keys are never overwritten unseen.
+        #[tokio::test]
+        async fn secrets_are_put_by_version() {
+            contract::secrets_are_put_by_version::<$place>().await;
+        }
+
+        /// What may be lost is answered from memory.
+        #[tokio::test]
+        async fn ephemera_answer_at_once() {
+            contract::ephemera_answer_at_once::<$place>().await;
+        }
+    };
+}
+pub(super) use holds_in;
+
 fn record(seq: u64) -> Record {
     Record { seq, text: format!("text {seq}"), hash: format!("hash {seq}") }
 }

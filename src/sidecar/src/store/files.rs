@@ -10,9 +10,8 @@
 //! gave a verb each conflict in the last line: git's merge is the compare-and-swap.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, future};
@@ -27,11 +26,10 @@ use super::leases::Leases;
 use super::sqlite::Sqlite;
 use super::{Answer, AppendError, Copies, Head, LeaseError, Log, Outage, PutError, Record, Secrets, Versioned};
 use crate::data_dir::{LOCK_FILE, LOG_FILE, SECRETS_FILE};
+use crate::replace::{PRIVATE, replace};
 
 /// Who may read the log: whoever may read the folder.
 const PUBLIC: u32 = 0o644;
-/// Who may read the secrets.
-const PRIVATE: u32 = 0o600;
 /// What stands before the hash of a line, between it and the entry, and after that.
 const PARTS: [&str; 3] = ["{\"hash\":\"", "\",\"entry\":", "}"];
 
@@ -178,22 +176,6 @@ fn read(path: &Path) -> Result<Option<String>> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
-}
-
-/// Puts `bytes` in the place of a file, whole or not at all, on disk when this returns.
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let beside = path.with_extension("new");
-    // Whatever a process that was killed left there may have another mode.
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    File::open(folder)?.sync_all()
 }
 
 impl Log for Files {

@@ -34,47 +34,7 @@ impl Place for Folder {
     }
 }
 
-/// One line of history, kept over a restart.
-#[tokio::test]
-async fn log_keeps_its_order() {
-    contract::log_keeps_its_order::<Folder>().await;
-}
-
-/// Compare-and-swap: nobody appends after what he has not seen.
-#[tokio::test]
-async fn log_refuses_a_stale_head() {
-    contract::log_refuses_a_stale_head::<Folder>().await;
-}
-
-/// Nothing is half-applied.
-#[tokio::test]
-async fn log_appends_all_or_nothing() {
-    contract::log_appends_all_or_nothing::<Folder>().await;
-}
-
-/// One line of history, however many write.
-#[tokio::test(flavor = "multi_thread")]
-async fn log_is_one_line_for_many_writers() {
-    contract::log_is_one_line_for_many_writers::<Folder>().await;
-}
-
-/// One writer at a time.
-#[tokio::test]
-async fn lease_has_one_holder() {
-    contract::lease_has_one_holder::<Folder>().await;
-}
-
-/// Keys are never overwritten unseen.
-#[tokio::test]
-async fn secrets_are_put_by_version() {
-    contract::secrets_are_put_by_version::<Folder>().await;
-}
-
-/// Members and reports are answered from memory.
-#[tokio::test]
-async fn ephemera_answer_at_once() {
-    contract::ephemera_answer_at_once::<Folder>().await;
-}
+contract::holds_in!(Folder);
 
 /// Members and reports survive a restart.
 #[tokio::test]

@@ -39,6 +39,13 @@ fn leads_by_slot(host: &VirtualHost, names: &BTreeSet<String>) -> bool {
     host.routes.iter().any(|route| !matches!(Slot::of(route, names), Slot::None))
 }
 
+/// The virtual hosts that stamps lead through.
+fn stamped_hosts<'s>(site: &'s Site<'_>, evidence: &Evidence) -> impl Iterator<Item = &'s VirtualHost> {
+    let names = slot_headers(site, evidence);
+    let hosts = site.routes.iter().flat_map(|table| &table.virtual_hosts);
+    hosts.filter(move |host| leads_by_slot(host, &names))
+}
+
 /// The copy of what clients sent ends at the proxy.
 pub fn client_sent(site: &Site<'_>, _: &Evidence) -> Vec<Finding> {
     let Some(table) = &site.routes else { return Vec::new() };
@@ -60,10 +67,10 @@ pub fn client_sent(site: &Site<'_>, _: &Evidence) -> Vec<Finding> {
 
 /// Stamps lead somewhere.
 pub fn none_by_slot(site: &Site<'_>, evidence: &Evidence) -> Vec<Finding> {
-    let (Some(table), names) = (&site.routes, slot_headers(site, evidence)) else { return Vec::new() };
-    if table.virtual_hosts.iter().any(|host| leads_by_slot(host, &names)) {
+    if site.routes.is_none() || stamped_hosts(site, evidence).next().is_some() {
         return Vec::new();
     }
+    let names = slot_headers(site, evidence);
     let header = names.iter().next().cloned().unwrap_or_default();
     vec![Finding::problem(
         "no-slot-route",
@@ -77,10 +84,7 @@ pub fn none_by_slot(site: &Site<'_>, evidence: &Evidence) -> Vec<Finding> {
 
 /// What carries no stamp has a route.
 pub fn default(site: &Site<'_>, evidence: &Evidence) -> Vec<Finding> {
-    let names = slot_headers(site, evidence);
-    let hosts = site.routes.iter().flat_map(|table| &table.virtual_hosts);
-    let lacking =
-        hosts.filter(|host| leads_by_slot(host, &names) && !host.routes.iter().any(|route| route.takes_all()));
+    let lacking = stamped_hosts(site, evidence).filter(|host| !host.routes.iter().any(|route| route.takes_all()));
     let problem = |host: &VirtualHost| {
         Finding::problem(
             "default-route",
@@ -145,9 +149,7 @@ pub fn body_limit(site: &Site<'_>, evidence: &Evidence) -> Vec<Finding> {
     if !evidence.settings_of(site).is_some_and(|all| all.iter().any(looks)) {
         return Vec::new();
     }
-    let names = slot_headers(site, evidence);
-    let hosts = site.routes.iter().flat_map(|table| &table.virtual_hosts);
-    let lacking = hosts.filter(|host| leads_by_slot(host, &names) && host.request_body_buffer_limit.is_none());
+    let lacking = stamped_hosts(site, evidence).filter(|host| host.request_body_buffer_limit.is_none());
     let note = |host: &VirtualHost| {
         Finding::note(
             "body-limit",
