@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Makes built modules smaller, in place, by Binaryen's wasm-opt: what rustc leaves is a seventh larger.
+"""Makes built modules smaller, in place, by Binaryen's wasm-metadce and wasm-opt: what rustc leaves is a fifth larger.
 
-Takes `$WASM_OPT`; else the official build that the npm package `binaryen` carries, pinned, checked by its hash and
-kept in build/binaryen/<version>. That one is JavaScript: it needs Node and runs wherever Node does. Results are kept
-by what they were made of, so that a module that has not changed is done at once.
+Takes both from the folder `$BINARYEN`; else from the official build that the npm package `binaryen` carries, pinned,
+checked by its hash and kept in build/binaryen/<version>. That one is JavaScript: it needs Node and runs wherever Node
+does. Results are kept by what they were made of, so that a module that has not changed is done at once.
 """
 
 import base64
 import hashlib
+import json
 import os
 import shlex
 import shutil
@@ -20,11 +21,22 @@ from pathlib import Path
 VERSION = "132.0.0"
 INTEGRITY = "sha512-4Usg7yEvwO3FMso3Oov6qkOOHSod1IEv+boKkh77kTljM+eNBouqCTbqWswGzbG+vDNO/b/v2C4gfEh1WgB9Lg=="
 
-# Again until nothing changes any more. rustc lays the stack first, so nothing stands in the lowest memory. The features are
-# those that rustc uses for wasm32-wasip1, all of which the V8 of every Envoy from 1.36 on has.
-FLAGS = [
-    "-Oz", "--converge", "--low-memory-unused", "--enable-bulk-memory", "--enable-bulk-memory-opt", "--enable-nontrapping-float-to-int",
-    "--enable-sign-ext", "--enable-mutable-globals", "--enable-multivalue", "--enable-reference-types",
+# What rustc uses for wasm32-wasip1, all of which the V8 of every Envoy from 1.36 on has.
+FEATURES = [
+    "--enable-bulk-memory", "--enable-bulk-memory-opt", "--enable-nontrapping-float-to-int", "--enable-sign-ext",
+    "--enable-mutable-globals", "--enable-multivalue", "--enable-reference-types",
+]
+
+# Again until nothing changes any more. rustc lays the stack first, so nothing stands in the lowest memory.
+SMALLER = ["-Oz", "--converge", "--low-memory-unused"]
+
+# What Envoy is to find. The SDK exports a callback for all that a plugin can be: of TCP, of gRPC, of queues, and one for
+# the log of each stream, which a host that finds it calls, though nothing comes of it.
+EXPORTS = [
+    "memory", "_initialize", "proxy_abi_version_0_2_1", "proxy_on_memory_allocate", "proxy_on_vm_start", "proxy_on_configure",
+    "proxy_on_tick", "proxy_on_context_create", "proxy_on_done", "proxy_on_delete", "proxy_on_http_call_response",
+    "proxy_on_request_headers", "proxy_on_request_body", "proxy_on_request_trailers", "proxy_on_response_headers",
+    "proxy_on_response_body",
 ]
 
 BUILD = Path(__file__).resolve().parent.parent.parent / "build" / "binaryen" / VERSION
@@ -48,11 +60,11 @@ def run(command, **more):
 
 def fetched():
     """The pinned one, fetched where it is not there yet."""
-    script = BUILD / "package" / "bin" / "wasm-opt"
+    tools = BUILD / "package" / "bin"
     if not shutil.which("node"):
-        fail("needs Node 18 or newer: install it, or name a wasm-opt of Binaryen in WASM_OPT")
-    if script.exists():
-        return ["node", str(script)]
+        fail("needs Node 18 or newer: install it, or name the folder of Binaryen's programs in BINARYEN")
+    if tools.exists():
+        return tools
     print(f"wasm-opt: getting Binaryen {VERSION}, 22 MiB", file=sys.stderr, flush=True)
     BUILD.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUILD.parent) as place:
@@ -67,16 +79,32 @@ def fetched():
             os.rename(f"{place}/unpacked", BUILD)
         except OSError:
             # Somebody else was faster.
-            if not script.exists():
+            if not tools.exists():
                 raise
-    return ["node", str(script)]
+    return tools
+
+
+def program(name):
+    """How one of Binaryen's programs is run."""
+    named = os.environ.get("BINARYEN")
+    return [str(Path(named, name))] if named else ["node", str(fetched() / name)]
+
+
+def shrink(module, place):
+    """Writes the smaller module into the folder `place`, and returns where."""
+    graph, called, smaller = (Path(place, name) for name in ("graph.json", "called", "smaller"))
+    host = {"name": "host", "root": True, "reaches": EXPORTS}
+    graph.write_text(json.dumps([host, *({"name": name, "export": name} for name in EXPORTS)]))
+    run([*program("wasm-metadce"), *FEATURES, "--graph-file", str(graph), str(module), "-o", str(called)])
+    run([*program("wasm-opt"), *FEATURES, *SMALLER, str(called), "-o", str(smaller)])
+    return smaller
 
 
 def optimise(module):
     """Puts the smaller module in the place of `module`."""
     raw = module.read_bytes()
-    named = os.environ.get("WASM_OPT")
-    made_of = hashlib.sha256(repr([named, VERSION, FLAGS]).encode() + raw).hexdigest()
+    made_by = [os.environ.get("BINARYEN"), VERSION, FEATURES, SMALLER, EXPORTS]
+    made_of = hashlib.sha256(repr(made_by).encode() + raw).hexdigest()
     kept = BUILD.parent / "modules" / f"{made_of}.wasm"
     # What was made here before is not made smaller again.
     done = BUILD.parent / "modules" / f"{hashlib.sha256(raw).hexdigest()}.done"
@@ -84,10 +112,8 @@ def optimise(module):
         return
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
-        command = shlex.split(named) if named else fetched()
         with tempfile.TemporaryDirectory(dir=kept.parent) as place:
-            run([*command, *FLAGS, str(module), "-o", f"{place}/module"])
-            os.replace(f"{place}/module", kept)
+            os.replace(shrink(module, place), kept)
     made = kept.read_bytes()
     done.with_name(f"{hashlib.sha256(made).hexdigest()}.done").touch()
     # A new file: cargo's own copy is the same file by another name, and stays as it is.
