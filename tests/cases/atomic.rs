@@ -148,7 +148,7 @@ fn an_unusable_publication_is_told() {
     let worker = proxy.with(&blue_live(5));
     let rank = [&SnapshotVersion { epoch: EPOCH, version: 6 }.to_bytes()[..], &[0]].concat();
     proxy.process.set_shared_data("cf1/chat/snapshot", [&rank[..], &[0; 8], b"{}"].concat(), None).unwrap();
-    proxy.process.set_shared_data("cf1/chat/version", rank, None).unwrap();
+    proxy.process.set_shared_data("cf1/chat/version", [&rank[..], &[0; 8]].concat(), None).unwrap();
     for _ in 0..3 {
         assert_eq!(worker.serves().as_deref(), Some("b-1"));
     }

@@ -20,7 +20,10 @@ fn calls(worker: &Worker, request: Request) -> BTreeMap<&'static str, u64> {
 #[test]
 fn a_request_makes_these_host_calls() {
     let proxy = Proxy::chat();
-    let worker = proxy.with(&blue_live(5));
+    let [worker, other] = proxy.workers();
+    worker.tick();
+    worker.hear(&blue_live(5));
+    other.send(Request::new().session("gamma")).answered(&[]);
     let pin = worker.send(Request::new().session("alpha")).answered(&[]).get("x-agent-pin").unwrap().to_vec();
     // Metrics are defined at their first use.
     calls(&worker, Request::new().session("alpha"));
@@ -28,9 +31,12 @@ fn a_request_makes_these_host_calls() {
     let pinned = || Request::new().session("alpha").pin(&pin);
     let looked_at: Vec<_> =
         PIN.iter().map(|(call, times)| (*call, times + u64::from(*call == READS_HEADERS))).collect();
+    let looked_up: Vec<_> =
+        MEMORY.iter().map(|(call, times)| (*call, times + u64::from(*call == READS_SHARED))).collect();
     let kinds = [
         ("hash", 0, Request::new().session("beta"), HASH),
-        ("memory", 0, Request::new().session("beta"), MEMORY),
+        ("memory, of a session that the worker has met of late", 0, Request::new().session("beta"), MEMORY),
+        ("memory, of one that another has met", 0, Request::new().session("gamma"), looked_up.as_slice()),
         ("pin", 0, pinned(), PIN),
         ("pin, whose answer is looked at: one in ten milliseconds", 10, pinned(), looked_at.as_slice()),
     ];
@@ -44,12 +50,13 @@ fn a_request_makes_these_host_calls() {
 }
 
 const READS_HEADERS: &str = "proxy_get_header_map_pairs";
+const READS_SHARED: &str = "proxy_get_shared_data";
 
 /// A new session: it is looked for, written down, and handed a pin.
 const HASH: &[(&str, u64)] = &[
     ("proxy_get_current_time_nanoseconds", 1),
     (READS_HEADERS, 2),
-    ("proxy_get_shared_data", 3),
+    (READS_SHARED, 3),
     ("proxy_increment_metric", 2),
     ("proxy_replace_header_map_value", 4),
     ("proxy_set_property", 1),
@@ -60,7 +67,7 @@ const HASH: &[(&str, u64)] = &[
 const MEMORY: &[(&str, u64)] = &[
     ("proxy_get_current_time_nanoseconds", 1),
     (READS_HEADERS, 1),
-    ("proxy_get_shared_data", 2),
+    (READS_SHARED, 1),
     ("proxy_increment_metric", 1),
     ("proxy_replace_header_map_value", 3),
     ("proxy_set_property", 1),
@@ -70,7 +77,7 @@ const MEMORY: &[(&str, u64)] = &[
 const PIN: &[(&str, u64)] = &[
     ("proxy_get_current_time_nanoseconds", 1),
     (READS_HEADERS, 1),
-    ("proxy_get_shared_data", 1),
+    (READS_SHARED, 1),
     ("proxy_increment_metric", 1),
     ("proxy_remove_header_map_value", 1),
     ("proxy_replace_header_map_value", 3),
@@ -84,8 +91,8 @@ fn a_snapshot_is_read_once() {
     let [leader, other] = proxy.workers();
     leader.tick();
     leader.hear(&split(5, 5_000));
-    let first = calls(&other, Request::new())["proxy_get_shared_data"];
-    let second = calls(&other, Request::new())["proxy_get_shared_data"];
+    let first = calls(&other, Request::new())[READS_SHARED];
+    let second = calls(&other, Request::new())[READS_SHARED];
     assert_eq!(first, second + 1, "the first request after a change reads the snapshot");
 }
 

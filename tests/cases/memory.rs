@@ -1,5 +1,7 @@
 //! The proxy's memory of sessions: between its workers, under contention, and when it is full.
 
+use std::collections::BTreeMap;
+
 use colorfast_core::ids::Sid;
 use colorfast_core::keys::SidHasher;
 use colorfast_core::memory::{Bucket, RECORD, Remembered};
@@ -11,6 +13,7 @@ use colorfast_core::time::UnixSeconds;
 use crate::proxy::{Proxy, Worker};
 use crate::releases::{BLUE, GREEN, blue_live, green_live, keys, rolled_back, service, split};
 use crate::request::Request;
+use crate::rng::Rng;
 
 /// Where a request of this session goes, and by which rule. Its client echoes nothing.
 fn goes(worker: &Worker, id: &str) -> (String, String) {
@@ -73,6 +76,64 @@ fn memory_outlives_a_worker() {
     for (id, slot) in ids.iter().zip(&began) {
         assert_eq!(goes(&next, id), by(slot, "memory"), "{id}");
     }
+}
+
+/// Kept: whatever two workers have met of late, both decide at once by what either has ended, moved or begun anew: after
+/// each step, one that has met nobody decides the same. The steps are a few sessions' requests, the agent's word that one
+/// has ended, switches, and rollbacks that break.
+#[test]
+fn what_was_met_of_late_is_never_old() {
+    let ending = |mut snapshot: Snapshot| {
+        snapshot.settings.session_end_header = Some("x-agent-session-end".parse().unwrap());
+        snapshot
+    };
+    let (mut rng, mut reasons) = (Rng::seeded(29), BTreeMap::new());
+    for _ in 0..12 {
+        let proxy = Proxy::chat();
+        let workers = proxy.workers::<2>();
+        workers[0].tick();
+        workers[0].hear(&ending(split(1, 5_000)));
+        let mut version = 1;
+        for _ in 0..60 {
+            let (id, worker) = (format!("session-{}", rng.below(5)), &workers[rng.below(2)]);
+            match rng.below(12) {
+                0 => {
+                    version += 1;
+                    let releases = [blue_live, green_live, rolled_back, |version| split(version, 3_000)];
+                    workers[0].hear(&ending(releases[rng.below(4)](version)));
+                }
+                1 | 2 => {
+                    worker.send(Request::new().session(&id)).answered(&[("x-agent-session-end", "1")]);
+                    continue;
+                }
+                _ => {}
+            }
+            let found = goes(worker, &id);
+            *reasons.entry(found.1.clone()).or_insert(0) += 1;
+            let stranger = proxy.worker();
+            for other in workers.iter().chain([&stranger]) {
+                assert_eq!(goes(other, &id), by(&found.0, "memory"), "{id} at version {version}");
+            }
+        }
+    }
+    assert!(reasons["hash"] > 100 && reasons["memory"] > 100, "{reasons:?}");
+}
+
+/// Kept: a session that another one has pushed out is begun anew by whoever meets it, also where it was met of late.
+#[test]
+fn what_was_pushed_out_is_not_met_any_more() {
+    let proxy = Proxy::chat();
+    let [worker, other] = proxy.workers();
+    let mut snapshot: Snapshot = blue_live(1);
+    snapshot.settings.memory.sessions = SessionRoom(1_024);
+    worker.tick();
+    worker.hear(&snapshot);
+    goes(&other, "first");
+    proxy.wait(1_000);
+    for n in 0..6_000 {
+        goes(&worker, &format!("session-{n}"));
+    }
+    assert_eq!(goes(&other, "first"), by("blue", "hash"));
 }
 
 /// Kept: of two workers that begin the same session at once the first to write decides, and the other follows, though its

@@ -131,6 +131,17 @@ pub enum Step {
     Needs(Need),
 }
 
+impl Step {
+    /// Under which id something is to be written down, now or once the fleet has answered.
+    pub fn writes(&self) -> Option<Sid> {
+        match self {
+            Self::Decided(decision) => decision.remember,
+            Self::Needs(Need::Fleet(id)) => Some(*id),
+            Self::Needs(_) => None,
+        }
+    }
+}
+
 /// What to do with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {

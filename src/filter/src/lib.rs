@@ -48,6 +48,7 @@ mod memory;
 mod metrics;
 mod published;
 mod rebuilds;
+mod recent;
 mod report;
 mod request;
 mod response;

@@ -1,9 +1,11 @@
 //! What this proxy remembers of sessions: the table of [`colorfast_core::memory`] in shared data, a key for each bucket.
 //!
-//! A session is looked up with one host call, and written down with one more, by compare-and-swap over the bucket that was
-//! looked up: of two requests that begin the same session at once the first wins, and the other follows it.
+//! A session is looked up with one host call, or none where this worker has met it of late, and written down with one more,
+//! by compare-and-swap over the bucket that was looked up: of two requests that begin the same session at once the first
+//! wins, and the other follows it.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use colorfast_core::ids::{ServiceName, Sid};
 use colorfast_core::memory::{Bucket, Buckets, RECORD, Remembered, Room, record};
@@ -14,6 +16,8 @@ use colorfast_core::time::UnixSeconds;
 use crate::cell::SharedCell;
 use crate::host::{self, Cas, HostError};
 use crate::metrics::Metrics;
+use crate::published::Published;
+use crate::recent::Recent;
 
 /// How often a write that lost its race is tried again. Each loss means that somebody else made progress.
 const TRIES: usize = 16;
@@ -24,6 +28,10 @@ const LEARNT_MAX: usize = 8_192;
 #[derive(Debug)]
 pub struct Memory {
     prefix: String,
+    published: Rc<Published>,
+    recent: SharedCell<Recent>,
+    /// How many changes the process had counted when it was asked last.
+    changes: Cell<u64>,
     /// Records that the fleet is to be told of.
     learnt: SharedCell<Vec<u8>>,
     /// The flush that the fleet has heard of.
@@ -81,9 +89,26 @@ impl Written {
 }
 
 impl Memory {
-    /// The table of `service`.
-    pub fn of(service: &ServiceName) -> Self {
-        Self { prefix: shared::memory(service), learnt: SharedCell::default(), flushed: Cell::new(None) }
+    /// The table of `service`, whose changes `published` counts.
+    pub fn of(service: &ServiceName, published: &Rc<Published>) -> Self {
+        Self {
+            prefix: shared::memory(service),
+            published: Rc::clone(published),
+            recent: SharedCell::default(),
+            changes: Cell::new(0),
+            learnt: SharedCell::default(),
+            flushed: Cell::new(None),
+        }
+    }
+
+    /// The process has counted so many changes: what was copied before the last of them is looked up again.
+    pub fn heed(&self, changes: u64) {
+        self.changes.set(changes);
+    }
+
+    /// What is remembered under the keyed hash of an id, where this worker has met it of late: nothing can be written with it.
+    pub fn recall(&self, id: Sid) -> Option<Remembered> {
+        self.recent.with(|recent| recent.get(id, self.changes.get())).flatten()
     }
 
     /// Looks up a session by the keyed hash of its id.
@@ -91,7 +116,14 @@ impl Memory {
         let buckets: Buckets = settings.memory.buckets();
         let mut place = Place { id, key: self.key(buckets.of(id)), bucket: Bucket::default(), cas: Cas::ABSENT };
         place.read();
+        if let Some(known) = place.known() {
+            self.keep(id, known);
+        }
         place
+    }
+
+    fn keep(&self, id: Sid, session: Remembered) {
+        self.recent.with(|recent| recent.keep(id, session, self.changes.get()));
     }
 
     /// Writes `session` down where it was looked up, unless something else stands there by now, and has the fleet told.
@@ -102,19 +134,26 @@ impl Memory {
         ages: &PinSettings,
         now: UnixSeconds,
     ) -> (Written, Learnt) {
+        let before = place.known();
         let written = place.write(session, ages, now);
-        let learnt = match written {
-            Written::Stands(_) => self.learn(place.id, session),
-            Written::Another(_) | Written::Refused => Learnt::Noted,
-        };
-        (written, learnt)
+        let Written::Stands(room) = written else { return (written, Learnt::Noted) };
+        self.keep(place.id, *session);
+        // Whoever meets a session that made way begins it anew.
+        if room == Room::Made || before.is_some_and(|before| !before.agrees_with(session)) {
+            self.published.count_change();
+        }
+        (written, self.learn(place.id, session))
     }
 
     /// Forgets the session `session` under `id`, and has the fleet told.
     pub fn forget(&self, settings: &ServiceSettings, id: Sid, session: &Remembered) -> Learnt {
         let mut place = self.look_up(settings, id);
         for _ in 0..TRIES {
-            if place.known().is_none_or(|known| known.sid != session.sid) || place.forget() {
+            if place.known().is_none_or(|known| known.sid != session.sid) {
+                break;
+            }
+            if place.forget() {
+                self.published.count_change();
                 break;
             }
         }

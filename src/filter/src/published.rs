@@ -4,19 +4,23 @@
 //! | --- | --- |
 //! | `snapshot` | a rank, when it was published, and the discovery answer, or the plugin configuration that pushed it, as it came |
 //! | `previous` | the rank and the answer that were in force before, where they had proved themselves |
-//! | `version` | the rank alone: the one key that every request reads |
+//! | `version` | the rank, and how many changes were counted: the one key that every request reads |
 //!
 //! A rank only ever rises, and each key is written by compare-and-swap, the snapshot before its version: so whoever sees
 //! a rank finds that snapshot or a newer one, and whatever arrives late changes nothing. A step back keeps to that:
 //! it publishes the previous answer under the *same* version with [`Step::Back`], which ranks above the version taken and
 //! below the next one. A writer that dies between two keys leaves a snapshot whose version is not told; whoever steps
 //! back or publishes next tells it.
+//!
+//! A change is whatever makes a worker's own copy of a record of memory wrong: the record was replaced or forgotten, or
+//! another snapshot may have it looked for elsewhere. It is counted after it was made, so whoever reads the number first
+//! and a record then has one that is as new as the number, at least.
 
 use colorfast_core::ids::{ServiceName, SnapshotVersion};
 use colorfast_core::names::shared;
 use colorfast_core::time::UnixMillis;
 
-use crate::host::{self, HostError};
+use crate::host::{self, Cas, HostError};
 
 /// A snapshot that was in force this long without a rebuild is one to go back to.
 const PROVED_MS: u64 = 10_000;
@@ -70,6 +74,30 @@ impl Rank {
     }
 }
 
+/// What the version key tells.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Told {
+    /// The rank that the process has published; the lowest where it has none.
+    pub rank: Rank,
+    /// How many changes it has counted.
+    pub changes: u64,
+}
+
+impl Told {
+    fn read(value: Option<&[u8]>) -> Self {
+        let told = value.and_then(|value| {
+            let (rank, changes) = Rank::split(value)?;
+            Some(Self { rank, changes: u64::from_le_bytes(changes.try_into().ok()?) })
+        });
+        told.unwrap_or_default()
+    }
+
+    /// The value to write for `rank`, after one more change.
+    fn changed(self, rank: Rank) -> Vec<u8> {
+        [&rank.to_bytes()[..], &self.changes.wrapping_add(1).to_le_bytes()].concat()
+    }
+}
+
 /// A published snapshot.
 #[derive(Debug)]
 struct Stand<'a> {
@@ -119,10 +147,17 @@ impl Published {
         }
     }
 
-    /// The rank that the process has published; the lowest where it has none.
-    pub fn rank(&self) -> Rank {
-        let rank = host::shared(&self.version).ok().flatten();
-        rank.and_then(|bytes| Rank::from_bytes(&bytes)).unwrap_or_default()
+    /// What the process has published, and how much has changed.
+    pub fn told(&self) -> Told {
+        Told::read(host::shared(&self.version).ok().flatten().as_deref())
+    }
+
+    /// Counts a change that was made. Where somebody else is faster, that is counted, and no copy from before holds either.
+    pub fn count_change(&self) {
+        let Ok(known) = host::read_shared(&self.version) else { return };
+        let (value, cas) = known.map_or((None, Cas::ABSENT), |(value, cas)| (Some(value), cas));
+        let told = Told::read(value.as_deref());
+        let _ = host::write_shared(&self.version, &told.changed(told.rank), cas);
     }
 
     /// The published answer. It stood there before its rank was told, so it is of that rank at least.
@@ -194,7 +229,8 @@ impl Published {
 
     fn tell(&self, rank: Rank) -> Result<(), HostError> {
         host::update_shared(&self.version, |told| {
-            (told.and_then(Rank::from_bytes) < Some(rank)).then(|| rank.to_bytes().to_vec())
+            let told = Told::read(told);
+            (told.rank < rank).then(|| told.changed(rank))
         })
         .map(drop)
     }

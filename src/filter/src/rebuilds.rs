@@ -174,7 +174,7 @@ impl Rebuilds {
 
     /// Counts the rebuild of this VM, and steps back where it is one too many.
     pub fn count(&self, published: &Published, now: UnixMillis) -> Rebuilt {
-        let rank = published.rank();
+        let rank = published.told().rank;
         if rank == Rank::default() {
             return Rebuilt::Counted;
         }

@@ -187,19 +187,27 @@ impl Request {
                 without,
                 ..seen.view(client.as_deref())
             };
-            match decide(plan, &view, now, self.draw) {
+            let step = decide(plan, &view, now, self.draw);
+            // What was met of late is enough to go on by, but not to write down or to ask.
+            if let (None, Some(id)) = (&place, step.writes()) {
+                let found = self.service.memory.look_up(&plan.settings, id);
+                (remembered, place) = (found.known(), Some(found));
+                without = without.with(Need::Memory(id));
+                continue;
+            }
+            match step {
                 Step::Decided(decision) => match self.remember(vm, plan, &decision, place.as_mut(), now) {
                     // Somebody was faster: the session is where that one put it.
                     Some(another) => (remembered, self.news) = (Some(another), Presence::Present),
                     None => break decision,
                 },
                 Step::Needs(need @ Need::Memory(id)) => {
-                    let found = self.service.memory.look_up(&plan.settings, id);
-                    remembered = found.known();
+                    remembered = self.service.memory.recall(id);
                     if remembered.is_none() {
+                        let found = self.service.memory.look_up(&plan.settings, id);
+                        (remembered, place) = (found.known(), Some(found));
                         without = without.with(need);
                     }
-                    place = Some(found);
                 }
                 Step::Needs(need @ Need::Fleet(id)) => {
                     let alone = View { without: without.with(need), ..view };

@@ -19,7 +19,7 @@ use crate::cell::SharedCell;
 use crate::host;
 use crate::memory::Memory;
 use crate::metrics::{Metrics, RequestCounters};
-use crate::published::{Published, Rank, Step};
+use crate::published::{Published, Rank, Step, Told};
 use crate::rebuilds::{Rebuilds, Rebuilt};
 use crate::watch::{Watch, Watches};
 
@@ -66,7 +66,7 @@ pub struct Service {
     /// What is remembered of its sessions.
     pub memory: Memory,
     keys: Option<ServiceKeys>,
-    published: Published,
+    published: Rc<Published>,
     rebuilds: Rebuilds,
     cache: SharedCell<Cache>,
     in_vain: Cell<Option<(AssignmentId, UnixMillis)>>,
@@ -108,10 +108,11 @@ impl Service {
         let configured = configured.unwrap_or_else(|| Snapshot::empty(name.clone()));
         let watches = Watches::default();
         let current = Current::new(Plan::compile(&configured, keys.as_ref())?, &watches);
+        let published = Rc::new(Published::of(&name));
         Ok(Self {
-            published: Published::of(&name),
+            memory: Memory::of(&name, &published),
+            published,
             rebuilds: Rebuilds::of(&name),
-            memory: Memory::of(&name),
             name,
             watches,
             keys,
@@ -132,7 +133,8 @@ impl Service {
 
     /// The plan to decide by: that of the newest snapshot that the process has published.
     pub fn current(&self, metrics: &Metrics) -> Option<Rc<Current>> {
-        let published = self.published.rank();
+        let Told { rank: published, changes } = self.published.told();
+        self.memory.heed(changes);
         self.cache.with(|cache| {
             if published > cache.seen || !cache.announced {
                 self.refresh(cache, metrics, published);
@@ -196,7 +198,7 @@ impl Service {
     /// Takes what the plugin configuration `text` pushes, for the whole process, unless that has it or a newer one.
     pub fn push(&self, metrics: &Metrics, config: &ServiceConfig, text: &[u8], now: UnixMillis) {
         let Some(snapshot) = &config.snapshot else { return };
-        let (name, pushed, held) = (&self.name, snapshot.version(), self.published.rank().version);
+        let (name, pushed, held) = (&self.name, snapshot.version(), self.published.told().rank.version);
         if pushed > held
             && let Err(error) = self.publish(pushed, &[PUSHED, text].concat(), now)
         {
@@ -222,7 +224,7 @@ impl Service {
         let (refused, told) = (push_mark(pushed, REFUSED), push_mark(pushed, TOLD));
         let (key, name) = (shared::pushed(&self.name), &self.name);
         if host::update_shared(&key, |stands| (stands == Some(&refused)).then(|| told.clone())) == Ok(true) {
-            let held = self.published.rank().version;
+            let held = self.published.told().rank.version;
             let another = if pushed == held { "another " } else { "" };
             metrics.count(&metric::snapshots_refused(name), 1);
             log::warn!(
