@@ -48,7 +48,7 @@ pub fn costs(costs: &[Cost]) -> Result<String> {
             let middle = (costs.len() - nth) as f64 - 0.5;
             let spread = &cost.cpu_us;
             let colour = match cost.variant {
-                Variant::Hash | Variant::Pin | Variant::HashAlone | Variant::Memory => OURS,
+                Variant::Hash | Variant::Pin | Variant::HashAlone | Variant::Memory | Variant::LookedUp => OURS,
                 Variant::None | Variant::Stripping | Variant::Empty | Variant::Calls => BASE,
                 Variant::Weighted | Variant::Stateful | Variant::Lua => OTHERS,
             };

@@ -131,6 +131,11 @@ fn requests(requests: &Requests) -> Result<Markup> {
                 td { (range(&sums.by_memory_beyond_hash_us)) } td { } td { }
                 td { (micros(sums.by_memory_beyond_hash_us.median)) }
             }
+            tr {
+                td colspan="2" { "the same where it has to be looked up" }
+                td { (range(&sums.by_look_up_beyond_hash_us)) } td { } td { }
+                td { (micros(sums.by_look_up_beyond_hash_us.median)) }
+            }
         }
     })
 }

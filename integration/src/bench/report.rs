@@ -55,6 +55,8 @@ pub struct Requests {
     pub per_round: u32,
     /// Rounds.
     pub rounds: u32,
+    /// Turns of those that take turns, in all rounds.
+    pub turns: u32,
     /// The grain of the CPU clock, as a part of the shortest measurement.
     pub clock_grain_part: f64,
     /// Over direct answers.
@@ -107,15 +109,18 @@ pub struct Sums {
     pub pin_check_us: f64,
     /// What a pinned session's request costs beyond the empty filter, over direct answers.
     pub by_pin_beyond_empty_us: Spread,
-    /// What a remembered session's request costs beyond one by hash alone, over direct answers.
+    /// What the request of a remembered session that the worker has met of late costs beyond one by hash alone, turn by
+    /// turn, over direct answers.
     pub by_memory_beyond_hash_us: Spread,
+    /// The same of one that has to be looked up.
+    pub by_look_up_beyond_hash_us: Spread,
 }
 
 impl Requests {
     /// Makes figures of samples.
     #[must_use]
     pub fn of(samples: &Samples, counts: &Counts, per_round: u32, clock_grain_part: f64) -> Self {
-        let rounds = |subject: &Subject| samples.get(subject).cloned().unwrap_or_default();
+        let rounds = |subject: &Subject| samples.rounds.get(subject).cloned().unwrap_or_default();
         let direct = costs(Leg::Direct, |variant| rounds(&Subject::Direct(variant)));
         let upstream = costs(Leg::Upstream, |variant| rounds(&Subject::Upstream(variant)));
         let empty = rounds(&Subject::Direct(Variant::Empty));
@@ -127,10 +132,13 @@ impl Requests {
             host.map(|call| call.cpu_us.median * count(call) as f64).sum()
         };
         let pin = rounds(&Subject::Direct(Variant::Pin));
-        let [alone, memory] = [Variant::HashAlone, Variant::Memory].map(|variant| rounds(&Subject::Direct(variant)));
+        let alike = [Variant::HashAlone, Variant::Memory, Variant::LookedUp];
+        let turns = |variant| samples.turns.get(&Subject::Direct(variant)).cloned().unwrap_or_default();
+        let [alone, memory, looked_up] = alike.map(turns);
         Self {
             per_round,
             rounds: u32::try_from(pin.len()).unwrap_or(u32::MAX),
+            turns: u32::try_from(alone.len()).unwrap_or(u32::MAX),
             clock_grain_part,
             sums: Sums {
                 by_hash_calls_us: sum(|call| call.by_hash),
@@ -138,6 +146,7 @@ impl Requests {
                 pin_check_us: calls.iter().find(|call| call.call == PIN_CHECK).map_or(0.0, |call| call.cpu_us.median),
                 by_pin_beyond_empty_us: Spread::of(differences(&pin, &empty)),
                 by_memory_beyond_hash_us: Spread::of(differences(&memory, &alone)),
+                by_look_up_beyond_hash_us: Spread::of(differences(&looked_up, &alone)),
             },
             direct,
             upstream,

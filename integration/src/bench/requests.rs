@@ -25,6 +25,8 @@ const SESSIONS: u32 = 64;
 /// The service without keys, and the host that is asked for to get it; both as long as those of the other.
 const BARE: &str = "bare";
 const BARE_HOST: &str = "nobody.example.com";
+/// Remembered sessions that come one after the other, several times as many as a worker has copies of.
+const BEYOND_COPIES: u64 = 16_384;
 /// How often subjects that are measured together take turns in a round.
 const TURNS: u32 = 20;
 
@@ -54,8 +56,13 @@ struct Target {
 enum Asks {
     /// The same session again and again, which is answered with this.
     One(&'static str),
-    /// A new session each time, whose number stands in its id; its hash says who answers.
-    Anew(u64),
+    /// Another session each time, whose number stands in its id; its hash says who answers.
+    Another {
+        /// The number of the last.
+        number: u64,
+        /// How many there are: then they come again.
+        of: u64,
+    },
 }
 
 impl Target {
@@ -70,15 +77,15 @@ impl Target {
         for _ in 0..times {
             let next = |request: &mut [u8]| match &mut self.asks {
                 Asks::One(_) => Ok(()),
-                Asks::Anew(number) => {
-                    *number += 1;
+                Asks::Another { number, of } => {
+                    *number = (*number + 1) % *of;
                     turn::rename(request, *number)
                 }
             };
             self.volley.fire(&mut self.request, next, |head, body| {
                 let right = match asks {
                     Asks::One(wanted) => body == wanted.as_bytes(),
-                    Asks::Anew(_) => SLOTS.iter().any(|(slot, _)| body == slot.as_bytes()),
+                    Asks::Another { .. } => SLOTS.iter().any(|(slot, _)| body == slot.as_bytes()),
                 };
                 let (status, body) = (head.status, String::from_utf8_lossy(body));
                 ensure!(status == 200 && right, "{subject:?} was answered with {status}: {body:?} ({asks:?})");
@@ -90,8 +97,14 @@ impl Target {
     }
 }
 
-/// What each subject has cost in each round, in microseconds of CPU a request; the n-th of all are of the n-th round.
-pub type Samples = BTreeMap<Subject, Vec<f64>>;
+/// What each subject has cost, in microseconds of CPU a request.
+#[derive(Debug, Default)]
+pub struct Samples {
+    /// In each round; the n-th of all are of the n-th round.
+    pub rounds: BTreeMap<Subject, Vec<f64>>,
+    /// In each turn, where several take turns in a round; the n-th of all are of the n-th turn.
+    pub turns: BTreeMap<Subject, Vec<f64>>,
+}
 
 /// Everything that runs while requests are measured.
 #[derive(Debug)]
@@ -127,7 +140,9 @@ impl World {
         let mut started = Vec::new();
         for leg in [Leg::Direct, Leg::Upstream] {
             // By hash and by pin are two requests to one Envoy, and so are by hash alone and by memory.
-            for variant in Variant::of(leg).filter(|variant| !matches!(variant, Variant::Pin | Variant::Memory)) {
+            for variant in Variant::of(leg)
+                .filter(|variant| !matches!(variant, Variant::Pin | Variant::Memory | Variant::LookedUp))
+            {
                 progress.step(&format!("starting {} ({leg:?})", variant.title()));
                 let ours = match variant.source() {
                     Source::Sidecar => Some(mesh.config(&format!("bench-{leg:?}"))?),
@@ -149,13 +164,13 @@ impl World {
 
         let mut targets = Vec::new();
         for (leg, variant, envoy) in &started {
-            let also = match variant {
-                Variant::Hash => Some(Variant::Pin),
-                Variant::HashAlone => Some(Variant::Memory),
-                _ => None,
+            let also: &[_] = match variant {
+                Variant::Hash => &[Variant::Pin],
+                Variant::HashAlone => &[Variant::Memory, Variant::LookedUp],
+                _ => &[],
             };
-            for variant in [*variant].into_iter().chain(also) {
-                targets.push(Self::target(*leg, variant, envoy, &session, &pin)?);
+            for variant in [variant].into_iter().chain(also) {
+                targets.push(Self::target(*leg, *variant, envoy, &session, &pin)?);
             }
         }
         progress.step("starting the listeners of the host calls");
@@ -223,13 +238,21 @@ impl World {
         let mut wire = Wire::open(envoy.address())?;
         let plain = request(session, Some(pin), "");
         let (request, asks) = match variant {
-            Variant::Hash => (turn::new_session(), Asks::Anew(0)),
+            Variant::Hash => (turn::new_session(), Asks::Another { number: 0, of: u64::MAX }),
             Variant::HashAlone => (request_at(BARE_HOST, session, None, ""), Asks::One("green")),
             Variant::Memory => {
                 // A pin of no session id's brings it to blue once; from then on it is remembered there.
                 let pin = lone::sign(&lone::free(lone::BLUE))?;
                 wire.exchange(&request(session, Some(&pin), ""))?;
                 (request(session, None, ""), Asks::One("blue"))
+            }
+            Variant::LookedUp => {
+                let mut request = turn::new_session();
+                for number in 0..BEYOND_COPIES {
+                    turn::rename(&mut request, number)?;
+                    wire.exchange(&request)?;
+                }
+                (request, Asks::Another { number: 0, of: BEYOND_COPIES })
             }
             Variant::Stateful if leg == Leg::Upstream => {
                 let (_, head, body) = wire.exchange(&plain)?;
@@ -254,15 +277,16 @@ impl World {
         Target::new(subject, envoy.pid().context("Envoy does not run")?, envoy.address(), request, asks)
     }
 
-    /// What is measured at a time: each subject by itself, but for the two whose difference is small. These take turns, so
-    /// that whatever else the machine does falls on both.
+    /// What is measured at a time: each subject by itself, but for those whose difference is small. These take turns, so
+    /// that whatever else the machine does falls on all.
     fn groups(&self) -> Vec<Vec<usize>> {
         let legs: [fn(Variant) -> Subject; 2] = [Subject::Direct, Subject::Upstream];
-        let pairs = legs.map(|leg| [Variant::HashAlone, Variant::Memory].map(leg));
+        let alike = legs.map(|leg| [Variant::HashAlone, Variant::Memory, Variant::LookedUp].map(leg));
         let all = || self.targets.iter().map(|target| &target.subject).enumerate();
-        let singles = all().filter(|(_, subject)| !pairs.as_flattened().contains(subject)).map(|(at, _)| vec![at]);
-        let of = |pair: &[Subject; 2]| all().filter(|(_, subject)| pair.contains(subject)).map(|(at, _)| at).collect();
-        singles.chain(pairs.iter().map(of)).collect()
+        let singles = all().filter(|(_, subject)| !alike.as_flattened().contains(subject)).map(|(at, _)| vec![at]);
+        let of =
+            |alike: &[Subject; 3]| all().filter(|(_, subject)| alike.contains(subject)).map(|(at, _)| at).collect();
+        singles.chain(alike.iter().map(of)).collect()
     }
 
     fn rounds(&mut self, size: &Size, progress: &Progress) -> Result<Samples> {
@@ -270,7 +294,7 @@ impl World {
         for target in &mut self.targets {
             target.measure(size.warm_up)?;
         }
-        let mut samples = Samples::new();
+        let mut samples = Samples::default();
         let mut order = self.groups();
         let mut shuffle = Shuffle(u64::from(size.times));
         for round in 1..=size.rounds {
@@ -281,20 +305,34 @@ impl World {
                     u64::from(round - 1) * order.len() as u64 + nth as u64,
                     u64::from(size.rounds) * order.len() as u64,
                 );
-                let turns = if group.len() > 1 { TURNS.min(size.times) } else { 1 };
-                let mut costs = vec![0.0; group.len()];
-                for _ in 0..turns {
-                    for (at, cost) in group.iter().zip(&mut costs) {
-                        let target = self.targets.get_mut(*at).context("a target")?;
-                        *cost += target.measure(size.times / turns)? / f64::from(turns);
+                if let [one] = group.as_slice() {
+                    let (subject, cost) = self.measure(*one, size.times)?;
+                    samples.rounds.entry(subject).or_default().push(cost);
+                    continue;
+                }
+                let turns = TURNS.min(size.times);
+                let mut sums = BTreeMap::<_, f64>::new();
+                for turn in 0..turns {
+                    // There and back: what goes one way during a turn falls on the first as on the last.
+                    let there = group.iter().copied();
+                    let order: Vec<_> = if turn % 2 == 0 { there.collect() } else { there.rev().collect() };
+                    for at in order {
+                        let (subject, cost) = self.measure(at, size.times / turns)?;
+                        *sums.entry(subject.clone()).or_default() += cost;
+                        samples.turns.entry(subject).or_default().push(cost);
                     }
                 }
-                for (target, cost) in group.iter().filter_map(|at| self.targets.get(*at)).zip(costs) {
-                    samples.entry(target.subject.clone()).or_default().push(cost);
+                for (subject, sum) in sums {
+                    samples.rounds.entry(subject).or_default().push(sum / f64::from(turns));
                 }
             }
         }
         Ok(samples)
+    }
+
+    fn measure(&mut self, at: usize, times: u32) -> Result<(Subject, f64)> {
+        let target = self.targets.get_mut(at).context("a target")?;
+        Ok((target.subject.clone(), target.measure(times)?))
     }
 }
 
@@ -322,7 +360,7 @@ pub fn per_round(size: &Size) -> u32 {
 /// # Errors
 /// Where the system has no such clock.
 pub fn grain_part(samples: &Samples, requests: u32) -> Result<f64> {
-    let least = samples.values().flatten().copied().fold(f64::INFINITY, f64::min) * f64::from(requests);
+    let least = samples.rounds.values().flatten().copied().fold(f64::INFINITY, f64::min) * f64::from(requests);
     Ok(cpu::grain()?.max(Duration::from_nanos(1)).as_secs_f64() * 1e6 / least)
 }
 

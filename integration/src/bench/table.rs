@@ -33,13 +33,15 @@ pub fn summary(report: &Report) -> String {
         let sums = &requests.sums;
         parts.push(format!(
             "Host calls by hash {} µs, by pin {} µs, check of a pin {} µs; by pin beyond the empty filter {} µs; by memory \
-             beyond hash alone {} µs ({}).",
+             beyond hash alone {} µs ({}), and {} µs ({}) where the session has to be looked up.",
             micros(sums.by_hash_calls_us),
             micros(sums.by_pin_calls_us),
             micros(sums.pin_check_us),
             micros(sums.by_pin_beyond_empty_us.median),
             micros(sums.by_memory_beyond_hash_us.median),
-            range(&sums.by_memory_beyond_hash_us)
+            range(&sums.by_memory_beyond_hash_us),
+            micros(sums.by_look_up_beyond_hash_us.median),
+            range(&sums.by_look_up_beyond_hash_us)
         ));
     }
     if !report.confirmation.is_empty() {

@@ -10,7 +10,7 @@
 //! | stateful | a stateful session by cookie: Envoy's own stickiness, which keeps a host |
 //! | lua | stripping, and the filter's job in Lua without its MAC |
 //! | hash, pin | stripping, and the filter, with requests of new sessions and of pinned ones |
-//! | hash alone, memory | the same without a sidecar, for two services that differ in their keys: without them nothing is remembered |
+//! | hash alone, memory, looked up | the same without a sidecar, for two services that differ in their keys: without them nothing is remembered |
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -55,8 +55,10 @@ pub enum Variant {
     Pin,
     /// The filter for a service without keys, which remembers nothing: a session by its hash, and nothing else.
     HashAlone,
-    /// The filter: a session that it remembers, whose client echoes nothing.
+    /// The filter: a session that it remembers, whose client echoes nothing, and that the worker has met of late.
     Memory,
+    /// The same for more sessions than a worker has copies of: each has to be looked up in shared data.
+    LookedUp,
 }
 
 /// Where a variant gets what it decides by.
@@ -85,6 +87,7 @@ impl Variant {
             Self::Pin,
             Self::HashAlone,
             Self::Memory,
+            Self::LookedUp,
         ];
         all.into_iter().filter(move |variant| leg == Leg::Upstream || *variant != Self::Weighted)
     }
@@ -104,6 +107,7 @@ impl Variant {
             Self::Pin => "colorfast, by pin",
             Self::HashAlone => "colorfast, by hash alone",
             Self::Memory => "colorfast, by memory",
+            Self::LookedUp => "colorfast, by memory, not met of late",
         }
     }
 
@@ -112,7 +116,7 @@ impl Variant {
     pub fn source(self) -> Source {
         match self {
             Self::Hash | Self::Pin => Source::Sidecar,
-            Self::HashAlone | Self::Memory => Source::Configuration,
+            Self::HashAlone | Self::Memory | Self::LookedUp => Source::Configuration,
             _ => Source::Nothing,
         }
     }
@@ -152,7 +156,7 @@ pub fn config(
         Variant::Weighted => weighted(without_stripping(config.without_filter())),
         Variant::Stateful => stateful(without_stripping(config.without_filter()), agents),
         Variant::Lua => before_router(config.without_filter(), lua(assignments)),
-        Variant::Hash | Variant::Pin | Variant::HashAlone | Variant::Memory => config,
+        Variant::Hash | Variant::Pin | Variant::HashAlone | Variant::Memory | Variant::LookedUp => config,
     };
     Ok(match leg {
         Leg::Direct => direct(config),
