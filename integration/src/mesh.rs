@@ -183,13 +183,13 @@ impl Mesh {
         Ok(envoy)
     }
 
-    /// Runs a command, its words parted by spaces, on `chat` unless it names another service.
+    /// Runs a command, its words parted by spaces, on `chat` unless it names another service, or is on all (`--runs`).
     ///
     /// # Errors
     /// Where it cannot be run; a command that fails is an answer.
     pub async fn cli(&self, line: &str) -> Result<Outcome> {
         let mut words: Vec<&str> = line.split(' ').collect();
-        if !words.contains(&"--service") {
+        if !words.contains(&"--service") && !words.contains(&"--runs") {
             words.extend(["--service", CHAT]);
         }
         self.sidecar.cli(words).await

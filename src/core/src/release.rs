@@ -6,6 +6,7 @@
 //!
 //! The state is a pure fold over the log. Whatever a fold needs (times, numbers, choices) stands in the event.
 
+mod application;
 mod asking;
 mod check;
 mod entry;
@@ -19,6 +20,7 @@ mod serving;
 mod state;
 mod verb;
 
+pub use application::{ApplicationState, ApplicationVerb};
 pub use check::{Acknowledgements, Circumstances};
 pub use entry::{Entry, EntryError, GENESIS_HASH, RequestKey, SCHEMA};
 pub use event::{Event, Left, Restored};
@@ -26,7 +28,7 @@ pub use holding::{Held, Holding, Reach};
 pub use phase::Phase;
 pub use refusal::Refusal;
 pub use restore::LostFuture;
-pub use ring::{KeyDuty, KeyState, KeyStep, RingState};
+pub use ring::{KeyDuty, KeyState, KeyStep, RingState, Signs, Terms};
 pub use serving::{Mismatch, Observed, ProbeOutcome, Serving};
 pub use state::{Asking, FoldError, Live, ServiceState, SlotState, State};
 pub use verb::{Force, Pins, Verb};

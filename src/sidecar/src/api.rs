@@ -16,15 +16,15 @@ use colorfast_core::wire::reports::{Bodies, Chain};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// `POST /v1/services/{service}/verbs`: one act of an operator.
+/// `POST /v1/services/{service}/verbs` or `POST /v1/application/verbs`: one act of an operator.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct VerbRequest {
-    /// The version of the service that the operator has seen; a stale one is refused (409). Absent: whatever it is.
+pub struct VerbRequest<V = Verb> {
+    /// The version that the operator has seen; a stale one is refused (409). Absent: whatever it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_version: Option<u64>,
     /// The act.
     #[serde(flatten)]
-    pub verb: Verb,
+    pub verb: V,
 }
 
 /// The answer to a verb: it is in the log.
@@ -46,6 +46,22 @@ pub struct VerbResponse {
     pub confirmation: Confirmation,
 }
 
+/// The answer to a verb on what is of all services: it is in the log.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct ApplicationVerbResponse {
+    /// The version of every service after the verb.
+    pub version: u64,
+    /// Whether the verb changed anything.
+    pub changed: bool,
+    /// Whether the verb was carried out earlier, under the same idempotency key: `version` and `changed` are of then.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub repeated: bool,
+    /// The application now.
+    pub status: ApplicationStatus,
+    /// How far the proxies of all services are with `version`.
+    pub confirmation: Confirmation,
+}
+
 /// The first part of a verb that moves weight: proxies ask the fleet from then on, and have told it what they know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Preparation {
@@ -61,7 +77,8 @@ pub struct Preparation {
 /// The header that makes a verb safe to send again: 1 to 128 printable ASCII characters, bare or as a quoted string.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// `GET /v1/services/{service}/confirmations/{version}?wait_ms=N`: which members have obeyed a version.
+/// `GET /v1/services/{service}/confirmations/{version}?wait_ms=N`: which members have obeyed a version; of all services
+/// under `/v1/application/confirmations/{version}`.
 /// With `wait_ms` (at most 30,000) the answer is held until it differs from the one at its beginning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Confirmation {
@@ -81,6 +98,36 @@ impl Confirmation {
     /// read goes on refusing it. Who refused what was damaged on the way is asked again, and may yet obey.
     pub fn is_settled(&self) -> bool {
         self.outcome != Outcome::Pending || !self.members.iter().any(|member| member.progress.may_move())
+    }
+
+    /// The sum of what the services tell: a proxy has obeyed where it has for each service that it asks for.
+    pub fn of_all<'a>(version: u64, services: impl IntoIterator<Item = (&'a ServiceName, Self)>) -> Self {
+        let mut members: BTreeMap<String, MemberProgress> = BTreeMap::new();
+        let mut confirmed_after_ms = Some(None);
+        for (service, Self { members: told, outcome, confirmed_after_ms: after, .. }) in services {
+            if outcome != Outcome::NoMembers {
+                confirmed_after_ms = confirmed_after_ms.zip(after).map(|(longest, after)| longest.max(Some(after)));
+            }
+            for MemberProgress { member, progress, .. } in told {
+                let known = members.entry(member.clone());
+                let acknowledged = || MemberProgress { member, progress: Progress::Acknowledged, services: Vec::new() };
+                let known = known.or_insert_with(acknowledged);
+                if progress != Progress::Acknowledged {
+                    known.services.push(service.clone());
+                }
+                if progress.gravity() > known.progress.gravity() {
+                    known.progress = progress;
+                }
+            }
+        }
+        let members: Vec<_> = members.into_values().collect();
+        let outcome = match members.as_slice() {
+            [] => Outcome::NoMembers,
+            all if all.iter().all(|member| member.progress == Progress::Acknowledged) => Outcome::Confirmed,
+            _ => Outcome::Pending,
+        };
+        let confirmed_after_ms = confirmed_after_ms.flatten().filter(|_| outcome == Outcome::Confirmed);
+        Self { version, outcome, confirmed_after_ms, members }
     }
 }
 
@@ -130,6 +177,9 @@ pub struct MemberProgress {
     pub member: String,
     /// What it did.
     pub progress: Progress,
+    /// In a confirmation of all services: those that it has not acknowledged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceName>,
 }
 
 /// What a member did about a version.
@@ -159,6 +209,16 @@ impl Progress {
             Self::Lagging | Self::Silent => true,
             Self::Refused { retried, .. } => *retried,
             Self::Acknowledged => false,
+        }
+    }
+
+    /// Of two, the graver is told.
+    fn gravity(&self) -> u8 {
+        match self {
+            Self::Acknowledged => 0,
+            Self::Lagging => 1,
+            Self::Silent => 2,
+            Self::Refused { .. } => 3,
         }
     }
 }
@@ -197,7 +257,16 @@ pub struct ServiceStatus {
     pub settings: ServiceSettings,
 }
 
-/// One key that pins and preview tokens are signed with. The key itself is shown nowhere.
+/// `GET /v1/application`: what is of all services.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ApplicationStatus {
+    /// The last entry of the log that is of all services.
+    pub version: u64,
+    /// The keys that run tokens are signed with, by their numbers.
+    pub keys: Vec<KeyStatus>,
+}
+
+/// One key: of a service for pins and preview tokens, of the application for run tokens. The key itself is shown nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyStatus {
     /// Its number.

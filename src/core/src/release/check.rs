@@ -29,7 +29,7 @@ pub struct Circumstances<'a> {
     pub holding: &'a dyn Holding,
 }
 
-/// What the members of a service have acknowledged.
+/// What the members of a service, or of all of them, have acknowledged.
 pub trait Acknowledgements: std::fmt::Debug {
     /// The names of the members that have not acknowledged `version`; none where every member has.
     fn lacking(&self, version: u64) -> Vec<String>;
@@ -104,7 +104,7 @@ fn validate(service: &ServiceName, settings: &ServiceSettings) -> Result<(), Fie
 }
 
 /// A word of force says why.
-fn has_reason(force: Option<&Force>) -> Result<(), Refusal> {
+pub(super) fn has_reason(force: Option<&Force>) -> Result<(), Refusal> {
     match force {
         Some(force) if force.reason.trim().is_empty() => {
             Err(FieldError::new("force.reason", "is empty: say why, it is kept in the log").into())

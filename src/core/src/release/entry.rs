@@ -22,7 +22,7 @@ pub struct Entry {
     pub schema: u32,
     /// When it was appended.
     pub at: UnixMillis,
-    /// The service that it changes; none for a genesis.
+    /// The service that it changes; none where it is of all services: a genesis, or a key of run tokens that moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceName>,
     /// Who asked for it.
@@ -81,6 +81,15 @@ pub enum EntryError {
 }
 
 impl Entry {
+    /// Whether it gave `service` a version, where that was there already: it is of it, or of all services.
+    pub fn changes(&self, service: &ServiceName) -> bool {
+        match &self.service {
+            Some(own) => own == service,
+            // Before its first genesis a log has no service.
+            None => !matches!(self.event, Event::Genesis { restored: None, .. }),
+        }
+    }
+
     /// The text to write, and its hash: SHA-256 of the hash before it, a line feed, and the text.
     pub fn seal(&self, previous: &str) -> Result<(String, String), EntryError> {
         let text = serde_json::to_string(self)

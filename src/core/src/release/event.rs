@@ -118,6 +118,16 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         force: Option<Force>,
     },
+    /// A key of run tokens came a step further. It is of every service.
+    RunKeyMoved {
+        /// The key.
+        key: KeyId,
+        /// What became of it.
+        step: KeyStep,
+        /// The word that overrode a refusal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        force: Option<Force>,
+    },
     /// A slot runs nothing.
     Recycled {
         /// The slot.
@@ -169,6 +179,7 @@ impl Event {
             Self::Migrated { .. } => "migrated",
             Self::DeadlineSet { .. } => "deadline_set",
             Self::KeyMoved { .. } => "key_moved",
+            Self::RunKeyMoved { .. } => "run_key_moved",
             Self::Recycled { .. } => "recycled",
         }
     }

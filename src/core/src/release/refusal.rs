@@ -3,7 +3,7 @@
 use crate::error::FieldError;
 use crate::ids::{BundleId, KeyId, ServiceName, SlotName};
 use crate::release::phase::Phase;
-use crate::release::ring::KeyDuty;
+use crate::release::ring::{KeyDuty, Signs};
 use crate::time::UnixMillis;
 
 /// Why a verb was not carried out. Nothing has changed.
@@ -164,10 +164,12 @@ pub enum Refusal {
         version: u64,
     },
     /// A ring has an end.
-    #[error("the ring has {keys} keys already: wait until the oldest is retired, or `colorfast keys retire KEY`")]
+    #[error("the ring has {keys} keys already: wait until the oldest is retired, or `colorfast keys retire KEY{}`", .signs.flag())]
     RingFull {
         /// How many it has.
         keys: usize,
+        /// What they sign.
+        signs: Signs,
     },
     /// There is no such key.
     #[error("there is no key {key}, only {}", key_ids(.known))]
@@ -177,9 +179,14 @@ pub enum Refusal {
         /// The keys that are.
         known: Vec<KeyId>,
     },
-    /// Without a key that signs no pin could be made.
-    #[error("key {0} signs: `colorfast keys rotate` lets another one sign first")]
-    KeySigns(KeyId),
+    /// Without a key that signs no token could be made.
+    #[error("key {key} signs: `colorfast keys rotate{}` lets another one sign first", .signs.flag())]
+    KeySigns {
+        /// The key.
+        key: KeyId,
+        /// What it signs.
+        signs: Signs,
+    },
     /// Tokens that it signed may still hold.
     #[error("key {key} is {}, and what it signed may still hold{}: wait, or --force --reason", .duty.as_str(), still(.until))]
     KeyInUse {
@@ -262,7 +269,7 @@ impl Refusal {
             Self::RotationUnderWay { .. } => "rotation-under-way",
             Self::RingFull { .. } => "ring-full",
             Self::NoKey { .. } => "no-key",
-            Self::KeySigns(_) => "key-signs",
+            Self::KeySigns { .. } => "key-signs",
             Self::KeyInUse { .. } => "key-in-use",
             Self::SlotInUse { .. } => "slot-in-use",
         }

@@ -54,6 +54,7 @@ impl State {
         }
         self.epoch = epoch;
         self.next_assignment = given.saturating_add(1);
+        self.application.version = seq;
         for service in self.services.values_mut() {
             service.newest_assignment = service.newest_assignment.max(Some(restored.given));
             (service.version, service.acted) = (seq, seq);

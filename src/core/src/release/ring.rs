@@ -1,4 +1,4 @@
-//! Rotation of a service's keys, without a broken pin.
+//! Rotation of keys, without a broken token: of a service's own, and of those that sign run tokens.
 //!
 //! ```text
 //!  rotate ─▶ arriving ─every member has it─▶ signing ─another signs─▶ leaving ─every member signs with that─▶ former ─max-age─▶ gone
@@ -23,6 +23,57 @@ use crate::token::preview;
 
 /// Most keys of a ring: every proxy keeps the schedule of each.
 const KEYS_MAX: usize = 16;
+
+/// What the keys of a ring sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signs {
+    /// Pins and preview tokens, of one service.
+    Pins,
+    /// Run tokens, of all services.
+    Runs,
+}
+
+impl Signs {
+    /// What commands on such keys end with.
+    pub(super) fn flag(self) -> &'static str {
+        match self {
+            Self::Pins => "",
+            Self::Runs => " --runs",
+        }
+    }
+}
+
+/// What the keys of a ring are bound to by settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    signs: Signs,
+    /// How long a key signs before the schedule asks for another; 0: for ever.
+    period_seconds: u32,
+    /// How long anything that a key has signed holds at most.
+    longest_seconds: u32,
+}
+
+impl Terms {
+    /// Of the keys of a service with these settings.
+    pub fn of_pins(settings: &ServiceSettings) -> Self {
+        Self {
+            signs: Signs::Pins,
+            period_seconds: settings.pin.key_rotation_seconds.0,
+            longest_seconds: settings.pin.max_age_seconds.max(preview::TTL_MAX_SECONDS),
+        }
+    }
+
+    /// Of the keys of run tokens, in services with these settings: the most careful of each rules for all.
+    pub fn of_runs<'a>(services: impl IntoIterator<Item = &'a ServiceSettings>) -> Self {
+        let mut terms = Self { signs: Signs::Runs, period_seconds: 0, longest_seconds: 0 };
+        for ServiceSettings { pin, .. } in services {
+            let periods = [terms.period_seconds, pin.key_rotation_seconds.0].into_iter();
+            terms.period_seconds = periods.filter(|period| *period > 0).min().unwrap_or(0);
+            terms.longest_seconds = terms.longest_seconds.max(pin.max_age_seconds);
+        }
+        terms
+    }
+}
 
 /// What a key of a ring does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +128,7 @@ pub struct KeyState {
     pub version: u64,
 }
 
-/// The keys of a service, as far as the log knows them: by their ids.
+/// The keys of a ring, as far as the log knows them: by their ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RingState {
     /// Every key that verifies.
@@ -100,10 +151,14 @@ impl RingState {
     }
 
     /// When a key goes by itself; none while it may still sign.
-    pub fn retires(&self, key: KeyId, settings: &ServiceSettings) -> Option<UnixMillis> {
+    pub fn retires(&self, key: KeyId, terms: Terms) -> Option<UnixMillis> {
         let former = self.keys.get(&key).filter(|state| state.duty == KeyDuty::Former)?;
-        let longest = settings.pin.max_age_seconds.max(preview::TTL_MAX_SECONDS);
-        Some(former.since.plus_millis((u64::from(longest) + SKEW_SECONDS) * 1000))
+        Some(former.since.plus_millis((u64::from(terms.longest_seconds) + SKEW_SECONDS) * 1000))
+    }
+
+    /// The highest id that was ever given.
+    pub(super) fn newest(&self) -> KeyId {
+        self.newest
     }
 
     fn first(&self, duty: KeyDuty) -> Option<(KeyId, &KeyState)> {
@@ -136,16 +191,11 @@ impl RingState {
     }
 
     /// The step that is due by itself.
-    fn due(
-        &self,
-        settings: &ServiceSettings,
-        now: UnixMillis,
-        asked: &dyn Acknowledgements,
-    ) -> Option<(KeyId, KeyStep)> {
+    pub(super) fn due(&self, terms: Terms, now: UnixMillis, asked: &dyn Acknowledgements) -> Option<(KeyId, KeyStep)> {
         let all_have = |state: &KeyState| asked.lacking(state.version).is_empty();
         let arrived = self.first(KeyDuty::Arriving).filter(|(_, state)| all_have(state));
         let left = || self.first(KeyDuty::Leaving).filter(|(_, state)| all_have(state));
-        let over = || self.keys.keys().find(|key| self.retires(**key, settings).is_some_and(|until| until <= now));
+        let over = || self.keys.keys().find(|key| self.retires(**key, terms).is_some_and(|until| until <= now));
         let arrived = arrived.map(|(key, _)| (key, KeyStep::Signs));
         arrived
             .or_else(|| left().map(|(key, _)| (key, KeyStep::Unused)))
@@ -153,31 +203,47 @@ impl RingState {
     }
 
     /// Whether the schedule asks for a new key.
-    fn is_old(&self, settings: &ServiceSettings, now: UnixMillis) -> bool {
-        let period = u64::from(settings.pin.key_rotation_seconds.0) * 1000;
+    pub(super) fn is_old(&self, terms: Terms, now: UnixMillis) -> bool {
+        let period = u64::from(terms.period_seconds) * 1000;
         let signing = self.first(KeyDuty::Signing);
-        period > 0 && signing.is_some_and(|(_, state)| now.since(state.since) >= period) && self.can_rotate().is_ok()
+        period > 0 && signing.is_some_and(|(_, state)| now.since(state.since) >= period) && self.next(terms).is_ok()
     }
 
-    fn can_rotate(&self) -> Result<KeyId, Refusal> {
+    /// The key that a rotation adds.
+    pub(super) fn next(&self, terms: Terms) -> Result<KeyId, Refusal> {
         for duty in [KeyDuty::Arriving, KeyDuty::Leaving] {
             if let Some((key, state)) = self.first(duty) {
                 return Err(Refusal::RotationUnderWay { key, duty, version: state.version });
             }
         }
         let next = self.newest.0.checked_add(1).filter(|_| self.keys.len() < KEYS_MAX);
-        next.map(KeyId).ok_or(Refusal::RingFull { keys: self.keys.len() })
+        next.map(KeyId).ok_or(Refusal::RingFull { keys: self.keys.len(), signs: terms.signs })
+    }
+
+    /// Whether a key may be taken away; `forced`, even before its time.
+    pub(super) fn may_go(&self, key: KeyId, forced: bool, terms: Terms, now: UnixMillis) -> Result<(), Refusal> {
+        let known = self.keys.get(&key);
+        let duty = known.ok_or_else(|| Refusal::NoKey { key, known: self.keys.keys().copied().collect() })?.duty;
+        if duty == KeyDuty::Signing {
+            return Err(Refusal::KeySigns { key, signs: terms.signs });
+        }
+        let until = self.retires(key, terms);
+        if !forced && until.is_none_or(|until| until > now) {
+            return Err(Refusal::KeyInUse { key, duty, until });
+        }
+        Ok(())
     }
 }
 
 /// Makes a new key.
 pub(super) fn rotate(state: &ServiceState) -> Result<Event, Refusal> {
-    Ok(Event::KeyMoved { key: state.ring.can_rotate()?, step: KeyStep::Added, force: None })
+    let key = state.ring.next(Terms::of_pins(&state.settings))?;
+    Ok(Event::KeyMoved { key, step: KeyStep::Added, force: None })
 }
 
 /// Takes the step that is due; none where there is none.
 pub(super) fn turn(state: &ServiceState, at: &Circumstances<'_>) -> Option<Event> {
-    let (key, step) = state.ring.due(&state.settings, at.now, at.acknowledgements)?;
+    let (key, step) = state.ring.due(Terms::of_pins(&state.settings), at.now, at.acknowledgements)?;
     Some(Event::KeyMoved { key, step, force: None })
 }
 
@@ -188,22 +254,15 @@ pub(super) fn retire(
     force: Option<&Force>,
     at: &Circumstances<'_>,
 ) -> Result<Event, Refusal> {
-    let known = state.ring.keys.get(&key);
-    let duty = known.ok_or_else(|| Refusal::NoKey { key, known: state.ring.keys.keys().copied().collect() })?.duty;
-    if duty == KeyDuty::Signing {
-        return Err(Refusal::KeySigns(key));
-    }
-    let until = state.ring.retires(key, &state.settings);
-    if force.is_none() && until.is_none_or(|until| until > at.now) {
-        return Err(Refusal::KeyInUse { key, duty, until });
-    }
+    state.ring.may_go(key, force.is_some(), Terms::of_pins(&state.settings), at.now)?;
     Ok(Event::KeyMoved { key, step: KeyStep::Retired, force: force.cloned() })
 }
 
 /// What is to be done about keys though nobody asks for it.
 pub(super) fn due(state: &ServiceState, at: &Circumstances<'_>) -> Option<Verb> {
-    if state.ring.due(&state.settings, at.now, at.acknowledgements).is_some() {
+    let terms = Terms::of_pins(&state.settings);
+    if state.ring.due(terms, at.now, at.acknowledgements).is_some() {
         return Some(Verb::TurnKeys);
     }
-    state.ring.is_old(&state.settings, at.now).then_some(Verb::RotateKeys)
+    state.ring.is_old(terms, at.now).then_some(Verb::RotateKeys)
 }

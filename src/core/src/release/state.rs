@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::bundle::Bundle;
 use crate::ids::{AssignmentId, BundleId, Epoch, HeaderName, KeyId, ServiceName, SlotName};
+use crate::release::application::ApplicationState;
 use crate::release::entry::Entry;
 use crate::release::event::{Event, Left};
 use crate::release::phase::Phase;
@@ -26,6 +27,8 @@ pub struct State {
     pub head: u64,
     /// The number that the next stage or break gets.
     pub next_assignment: u64,
+    /// What all services share.
+    pub application: ApplicationState,
     /// The services.
     pub services: BTreeMap<ServiceName, ServiceState>,
 }
@@ -35,7 +38,7 @@ pub struct State {
 pub struct ServiceState {
     /// The service's last event in the log: what optimistic concurrency compares.
     pub version: u64,
-    /// Its last event that was more than a preparation: whoever has seen this one has seen all that there is to see.
+    /// Its last event that was an act on it, neither a preparation nor a key of all services that moved: whoever has seen this one has seen all that there is to see.
     pub acted: u64,
     /// While proxies ask the fleet: by which number they were told to, and when.
     pub asking: Option<Asking>,
@@ -118,9 +121,13 @@ impl State {
             (None, Event::Genesis { epoch, restored: None }) if entry.seq == 1 => {
                 self.epoch = *epoch;
                 self.next_assignment = epoch.0.seconds().0;
+                self.application = ApplicationState::begun(entry.at, entry.seq);
             }
             (None, Event::Genesis { epoch, restored: Some(restored) }) if entry.seq > 1 => {
                 self.go_on(entry.seq, *epoch, restored).map_err(refuse)?;
+            }
+            (None, Event::RunKeyMoved { key, step, .. }) if entry.seq > 1 => {
+                self.move_run_key(*key, *step, entry.at, entry.seq).map_err(refuse)?;
             }
             (Some(service), Event::ServiceCreated { settings, signing_key }) => {
                 if self.services.contains_key(service) {
@@ -160,8 +167,7 @@ impl State {
             version: state.version,
             settings: state.settings.clone(),
             ring: state.ring.shown(),
-            // Of the application, not of this log: the sidecar adds it.
-            run_ring: None,
+            run_ring: self.application.runs.shown(),
             lineage: None,
             newest_assignment: state.newest_assignment,
             flush: state.asking.map(|asking| asking.flush),
@@ -208,9 +214,10 @@ impl ServiceState {
 
     fn apply(&mut self, seq: u64, at: UnixMillis, event: &Event) -> Result<(), &'static str> {
         match event {
-            Event::Genesis { .. } | Event::ServiceCreated { .. } | Event::BundleAdded { .. } => {
-                return Err("it has no place here");
-            }
+            Event::Genesis { .. }
+            | Event::ServiceCreated { .. }
+            | Event::BundleAdded { .. }
+            | Event::RunKeyMoved { .. } => return Err("it has no place here"),
             Event::SettingsApplied { settings } => {
                 self.settings = ServiceSettings::clone(settings);
                 self.follow_settings(at);
@@ -297,9 +304,9 @@ impl ServiceState {
         }
     }
 
-    /// The preparation that no act has followed yet.
+    /// The preparation that no act has followed yet. What moves no weight, as a key of run tokens, is none.
     pub fn prepared(&self) -> Option<Asking> {
-        self.asking.filter(|asking| self.version > self.acted && asking.flush == self.version)
+        self.asking.filter(|asking| asking.flush > self.acted)
     }
 
     /// Live has what the candidates leave it.

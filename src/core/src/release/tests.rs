@@ -26,6 +26,17 @@ mod asking;
 mod deadlines;
 mod restored;
 mod rotation;
+mod runs;
+
+/// Members that have acknowledged everything up to a version.
+#[derive(Debug)]
+struct Have(u64);
+
+impl Acknowledgements for Have {
+    fn lacking(&self, version: u64) -> Vec<String> {
+        if version > self.0 { vec!["edge/1".to_owned()] } else { Vec::new() }
+    }
+}
 
 /// A log and its state, driven by verbs.
 #[derive(Debug, Clone)]
@@ -589,6 +600,7 @@ fn a_fold_refuses_what_cannot_follow() {
         event,
     };
     let next = story.state.head + 1;
+    let run_key = |key, step| Event::RunKeyMoved { key: KeyId(key), step, force: None };
     let staged = |assignment| Event::Staged {
         slot: slot("red"),
         bundle: "v3".parse().unwrap(),
@@ -599,6 +611,9 @@ fn a_fold_refuses_what_cannot_follow() {
         (entry(next, Some("other".parse().unwrap()), staged(u64::MAX)), "there is no such service"),
         (entry(next, Some(service()), staged(1)), "assignments must count up"),
         (entry(next, None, Event::Genesis { epoch: Epoch(story.now), restored: None }), "it has no place here"),
+        (entry(next, Some(service()), run_key(2, KeyStep::Added)), "it has no place here"),
+        (entry(next, None, run_key(1, KeyStep::Added)), "keys must count up"),
+        (entry(next, None, run_key(1, KeyStep::Retired)), "the key does no such thing now"),
         (
             entry(next, Some(service()), Event::Ramped { slot: slot("pink"), weight: Weight::ALL, force: None }),
             "there is no such slot",

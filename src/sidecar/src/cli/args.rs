@@ -241,7 +241,7 @@ pub enum OperatorCommand {
     /// Hold a slot for a run that works without traffic, end that, or list such runs
     #[command(subcommand)]
     Run(RunCommand),
-    /// Rotate, retire or list the keys that sign pins
+    /// Rotate, retire or list the keys that sign pins, or run tokens
     #[command(subcommand)]
     Keys(KeysCommand),
     /// Make, list or revoke tokens: who may look, give verbs, or be which proxy

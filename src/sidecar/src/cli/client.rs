@@ -8,17 +8,19 @@ use std::time::Duration;
 
 use axum::{Router, http};
 use colorfast_core::ids::{IdempotencyKey, ServiceName};
+use colorfast_core::release::ApplicationVerb;
 use colorfast_core::why::Explanation;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use reqwest::{Certificate, Identity, Method, RequestBuilder, Response, StatusCode, Url};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::runs::{HoldRun, RunLease, RunName};
 use crate::api::tokens::{CreateToken, CreatedToken, TokenName, TokenStatus};
 use crate::api::{
-    Bundles, Confirmation, Events, IDEMPOTENCY_KEY, PreviewToken, PreviewTokenRequest, Problem, ServiceStatus,
-    VerbRequest, VerbResponse, Verification, WhyRequest,
+    ApplicationStatus, ApplicationVerbResponse, Bundles, Confirmation, Events, IDEMPOTENCY_KEY, PreviewToken,
+    PreviewTokenRequest, Problem, ServiceStatus, VerbRequest, VerbResponse, Verification, WhyRequest,
 };
 use crate::cli::error::Failure;
 use crate::cli::locate::{Sidecar, Tls};
@@ -33,6 +35,21 @@ const COPY_LIMIT: Duration = Duration::from_mins(10);
 /// How long a download may take; each piece of it has [`ANSWER_LIMIT`].
 const DOWNLOAD_LIMIT: Duration = Duration::from_hours(12);
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+
+/// What verbs and versions are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject<'a> {
+    /// One service.
+    Service(&'a ServiceName),
+    /// What is of all services.
+    Application,
+}
+
+impl<'a> From<&'a ServiceName> for Subject<'a> {
+    fn from(service: &'a ServiceName) -> Self {
+        Self::Service(service)
+    }
+}
 
 /// Talks to one sidecar.
 #[derive(Debug, Clone)]
@@ -100,6 +117,11 @@ impl Client {
         self.get(self.url(&["v1", "services", service.as_str()]), Duration::ZERO).await
     }
 
+    /// What is of all services.
+    pub async fn application(&self) -> Result<ApplicationStatus, Failure> {
+        self.get(self.url_of(Subject::Application, &[]), Duration::ZERO).await
+    }
+
     /// One service as it is, and again whenever it or a member of it changes.
     pub async fn watch(&self, service: &ServiceName) -> Result<Stream, Failure> {
         self.stream(self.url(&["v1", "services", service.as_str(), "watch"])).await
@@ -123,8 +145,25 @@ impl Client {
         request: &VerbRequest,
         key: &IdempotencyKey,
     ) -> Result<VerbResponse, Failure> {
-        let url = self.url(&["v1", "services", service.as_str(), "verbs"]);
-        let request = self.request(Method::POST, url, Duration::ZERO).json(request);
+        self.order(service.into(), request, key).await
+    }
+
+    /// Carries out a verb on what is of all services, once however often it is sent with one key.
+    pub async fn application_verb(
+        &self,
+        request: &VerbRequest<ApplicationVerb>,
+        key: &IdempotencyKey,
+    ) -> Result<ApplicationVerbResponse, Failure> {
+        self.order(Subject::Application, request, key).await
+    }
+
+    async fn order<V: Serialize, A: DeserializeOwned>(
+        &self,
+        subject: Subject<'_>,
+        request: &VerbRequest<V>,
+        key: &IdempotencyKey,
+    ) -> Result<A, Failure> {
+        let request = self.request(Method::POST, self.url_of(subject, &["verbs"]), Duration::ZERO).json(request);
         let request = request.header(IDEMPOTENCY_KEY, quoted(key));
         read(self.send(request).await?).await
     }
@@ -132,11 +171,11 @@ impl Client {
     /// Who has obeyed `version`; held for `hold` at most while nothing changes.
     pub async fn confirmation(
         &self,
-        service: &ServiceName,
+        subject: Subject<'_>,
         version: u64,
         hold: Duration,
     ) -> Result<Confirmation, Failure> {
-        let mut url = self.url(&["v1", "services", service.as_str(), "confirmations", &version.to_string()]);
+        let mut url = self.url_of(subject, &["confirmations", &version.to_string()]);
         let hold = hold.min(HOLD_MAX);
         if !hold.is_zero() {
             add_query(&mut url, "wait_ms", hold.as_millis());
@@ -238,6 +277,14 @@ impl Client {
             path.pop_if_empty().extend(segments);
         }
         url
+    }
+
+    /// A path of the API below what it is of.
+    fn url_of(&self, subject: Subject<'_>, segments: &[&str]) -> Url {
+        match subject {
+            Subject::Service(service) => self.url(&[&["v1", "services", service.as_str()], segments].concat()),
+            Subject::Application => self.url(&[&["v1", "application"], segments].concat()),
+        }
     }
 
     async fn get<T: DeserializeOwned>(&self, url: Url, hold: Duration) -> Result<T, Failure> {

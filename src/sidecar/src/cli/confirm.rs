@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use colorfast_core::ids::ServiceName;
 
 use crate::api::{Confirmation, MemberProgress, Outcome, Progress};
-use crate::cli::client::Client;
+use crate::cli::client::{Client, Subject};
 use crate::cli::error::{Exit, Failure};
 use crate::cli::output::Paint;
 use crate::cli::progress::Progress as Display;
@@ -33,7 +33,7 @@ pub struct Followed {
 /// An outage does not end it before the deadline: the sidecar keeps versions and members over a restart.
 pub async fn follow(
     client: &Client,
-    service: &ServiceName,
+    subject: Subject<'_>,
     first: Confirmation,
     deadline: Instant,
     purpose: &str,
@@ -45,7 +45,7 @@ pub async fn follow(
         if left.is_zero() {
             break;
         }
-        let asked = client.confirmation(service, followed.confirmation.version, left.min(HOLD));
+        let asked = client.confirmation(subject, followed.confirmation.version, left.min(HOLD));
         match display.during(progress_line(purpose, &followed), asked).await {
             Ok(confirmation) => followed = Followed { confirmation, lost: None },
             Err(outage) if outage.exit() == Exit::Outage => {
@@ -165,15 +165,26 @@ pub fn reasons(confirmation: &Confirmation, paint: Paint) -> Vec<String> {
             Some(paint.bad(&format!("refused it{again}: {}", words::tame(error))))
         }
     };
-    let reason = |member: &MemberProgress| Some(format!("{}  {}", words::tame(&member.member), why(&member.progress)?));
+    let of = |services: &[ServiceName]| match services {
+        [] => String::new(),
+        all => format!(" ({})", all.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(", ")),
+    };
+    let reason = |MemberProgress { member, progress, services }: &MemberProgress| {
+        Some(format!("{}{}  {}", words::tame(member), of(services), why(progress)?))
+    };
     confirmation.members.iter().filter_map(reason).collect()
 }
 
 /// The commands that take silent members out. Whoever was heard is alive: forgotten, it would be a member again at once.
 pub fn forget(confirmation: &Confirmation) -> impl Iterator<Item = String> {
     let silent = confirmation.members.iter().filter(|member| member.progress == Progress::Silent);
-    silent.map(|MemberProgress { member, .. }| {
-        format!("colorfast member forget {}   (if it is gone for good)", words::operand(&words::tame(member)))
+    silent.flat_map(|MemberProgress { member, services, .. }| {
+        let member = words::operand(&words::tame(member));
+        let forget = |of: &str| format!("colorfast member forget {of}{member}   (if it is gone for good)");
+        match services.as_slice() {
+            [] => vec![forget("")],
+            all => all.iter().map(|service| forget(&format!("--service {service} "))).collect(),
+        }
     })
 }
 
@@ -186,6 +197,7 @@ mod tests {
         let progress = |(member, progress): &(&str, Progress)| MemberProgress {
             member: (*member).to_owned(),
             progress: progress.clone(),
+            services: Vec::new(),
         };
         let confirmed_after_ms = (outcome == Outcome::Confirmed).then_some(Millis(34_100));
         Confirmation { version: 7, outcome, confirmed_after_ms, members: members.iter().map(progress).collect() }
@@ -248,6 +260,40 @@ mod tests {
                 "colorfast member forget -- --json/2   (if it is gone for good)",
             ]
         );
+    }
+
+    /// Who lacks what is of all services is named with those that it lacks it in, and forgotten in each.
+    #[test]
+    fn laggards_of_all_services_are_named() {
+        let (chat, code): (ServiceName, ServiceName) = ("chat".parse().unwrap(), "code".parse().unwrap());
+        let of_chat = [("a/1", Progress::Acknowledged), ("b/2", Progress::Silent), ("c/3", Progress::Lagging)];
+        let of_code = [("a/1", Progress::Acknowledged), ("b/2", Progress::Silent), ("c/3", Progress::Acknowledged)];
+        let [of_chat, of_code] = [of_chat, of_code].map(|members| confirmation(Outcome::Pending, &members));
+        let of_none = confirmation(Outcome::NoMembers, &[]);
+        let services = [(&chat, of_chat), (&code, of_code.clone())];
+        let pending = Confirmation::of_all(7, services);
+        assert_eq!(told(&pending), "applied, not confirmed: 1 of 3 members obeyed within 10 s");
+        assert_eq!(
+            laggards(&pending, Paint::Off).lines().collect::<Vec<_>>(),
+            [
+                "  b/2 (chat, code)  silent: it was not heard since",
+                "  c/3 (chat)  lagging: it was heard since, but decides by an older version",
+                "next:  colorfast status   (who follows late is shown as current there)",
+                "next:  colorfast member forget --service chat b/2   (if it is gone for good)",
+                "next:  colorfast member forget --service code b/2   (if it is gone for good)",
+            ]
+        );
+
+        let mut later = confirmation(Outcome::Confirmed, &[("a/1", Progress::Acknowledged)]);
+        let first = later.clone();
+        later.confirmed_after_ms = Some(Millis(50_000));
+        let both = [(&chat, later), (&code, first)];
+        assert_eq!(told(&Confirmation::of_all(7, both)), "1 of 1 member obeyed after 50.0 ms");
+        let some =
+            [(&chat, of_none.clone()), (&code, confirmation(Outcome::Confirmed, &[("a/1", Progress::Acknowledged)]))];
+        assert_eq!(told(&Confirmation::of_all(7, some)), "1 of 1 member obeyed after 34.1 ms");
+        assert_eq!(Confirmation::of_all(7, [(&chat, of_none.clone())]), of_none);
+        assert_eq!(Confirmation::of_all(7, []), of_none);
     }
 
     /// With no member a verb says so, and that is no failure.

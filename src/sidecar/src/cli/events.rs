@@ -147,16 +147,20 @@ fn told(event: &Event) -> String {
             let until = until.map_or_else(|| "its sessions end".to_owned(), words::moment);
             format!("{slot} drains until {until}")
         }
-        Event::KeyMoved { key, step, force: by_force } => {
-            let told = match step {
-                KeyStep::Added => "is added",
-                KeyStep::Signs => "signs",
-                KeyStep::Unused => "signs nowhere any more",
-                KeyStep::Retired => "is retired",
-            };
-            format!("key {key} {told}{}", force(by_force))
+        Event::KeyMoved { key, step, force: by_force } => format!("key {key} {}{}", moved(*step), force(by_force)),
+        Event::RunKeyMoved { key, step, force: by_force } => {
+            format!("key {key} of run tokens {}{}", moved(*step), force(by_force))
         }
         Event::Recycled { slot, force: by_force } => format!("{slot}{}", force(by_force)),
+    }
+}
+
+fn moved(step: KeyStep) -> &'static str {
+    match step {
+        KeyStep::Added => "is added",
+        KeyStep::Signs => "signs",
+        KeyStep::Unused => "signs nowhere any more",
+        KeyStep::Retired => "is retired",
     }
 }
 
@@ -261,6 +265,10 @@ mod tests {
             (
                 r#"{"type":"key_moved","key":1,"step":"retired","force":{"reason":"it leaked"}}"#,
                 "key_moved key 1 is retired, forced: it leaked",
+            ),
+            (
+                r#"{"type":"run_key_moved","key":1,"step":"unused"}"#,
+                "run_key_moved key 1 of run tokens signs nowhere any more",
             ),
             (r#"{"type":"aborted","slot":{"slot":"green"}}"#, "aborted green drains"),
             (

@@ -317,17 +317,21 @@ const PAGES: &[Page] = &[
     },
     Page {
         command: "keys rotate",
-        examples: &[(
-            "colorfast keys rotate",
-            "no pin breaks: the old key verifies until all that it signed is over age",
-        )],
+        examples: &[
+            ("colorfast keys rotate", "no pin breaks: the old key verifies until all that it signed is over age"),
+            ("colorfast keys rotate --runs", "the keys of run tokens, for all services: no run leaves its bundle"),
+        ],
         options: VERB,
         note: "Returns when every proxy has the new key; the sidecar lets it sign then, and retires the old one in time. \
-            Keys are rotated on a schedule, too: pin.key_rotation_seconds.",
+            Keys are rotated on a schedule, too: pin.key_rotation_seconds; those of run tokens by the shortest of all \
+            services.",
     },
     Page {
         command: "keys retire",
-        examples: &[("colorfast keys retire 1 --force --reason 'it leaked'", "pins that it signed break")],
+        examples: &[
+            ("colorfast keys retire 1 --force --reason 'it leaked'", "pins that it signed break"),
+            ("colorfast keys retire 1 --runs --force --reason 'it leaked'", "run tokens that it signed do"),
+        ],
         options: VERB,
         note: CONFIRMED,
     },
@@ -354,7 +358,10 @@ const PAGES: &[Page] = &[
     },
     Page {
         command: "keys list",
-        examples: &[("colorfast keys list", "which key signs, and when the others go")],
+        examples: &[
+            ("colorfast keys list", "which key signs, and when the others go"),
+            ("colorfast keys list --runs", "those of run tokens, which are of all services"),
+        ],
         options: LOOK,
         note: "",
     },

@@ -62,7 +62,7 @@ fn needs_proxies(command: &OperatorCommand) -> Option<&'static str> {
         OperatorCommand::Deadline { .. } => {
             Some("nobody waits for the time to come; `colorfast migrate SLOT` when it has")
         }
-        OperatorCommand::Keys(KeysCommand::Rotate | KeysCommand::Retire { .. }) => {
+        OperatorCommand::Keys(KeysCommand::Rotate { .. } | KeysCommand::Retire { .. }) => {
             Some("a key may sign only once every proxy has it, and go only once none does, which nobody can tell here")
         }
         _ => None,
@@ -126,6 +126,8 @@ mod tests {
             "colorfast deadline blue 1h",
             "colorfast keys rotate",
             "colorfast keys retire 1",
+            "colorfast keys rotate --runs",
+            "colorfast keys retire 1 --runs",
         ] {
             assert!(needs_proxies(&command(line)).is_some(), "{line}");
         }
@@ -137,6 +139,7 @@ mod tests {
             "colorfast rollback",
             "colorfast recycle blue",
             "colorfast keys list",
+            "colorfast keys list --runs",
             "colorfast keys export",
             "colorfast backup b.db",
             "colorfast verify-log",

@@ -7,7 +7,7 @@ use crate::cli::args::{BundleCommand, Globals, MemberCommand, OperatorCommand, S
 use crate::cli::client::Client;
 use crate::cli::error::{Exit, Failure};
 use crate::cli::files::{self, Source};
-use crate::cli::keys::KeysCommand;
+use crate::cli::keys::Asked;
 use crate::cli::locate::{self, Environment};
 use crate::cli::output::{Format, Output};
 use crate::cli::verbs::{self, Manner, Patience};
@@ -64,14 +64,8 @@ impl Operator {
             }
             OperatorCommand::Member(MemberCommand::Forget { member }) => self.forget(&member).await,
             OperatorCommand::Run(command) => runs::run(client, output, &self.service().await?, command).await,
-            OperatorCommand::Snapshot(_) | OperatorCommand::Keys(KeysCommand::Export) => {
-                Err(Failure::usage("this is read from an offline store")
-                    .next("colorfast --store DIR …, or COLORFAST_STORE"))
-            }
-            OperatorCommand::Keys(command) => match command.verb() {
-                Some(verb) => self.verb(verb).await,
-                None => keys::list(client, output, &self.service().await?).await,
-            },
+            OperatorCommand::Snapshot(_) => Err(of_store()),
+            OperatorCommand::Keys(command) => self.keys(command.asked()).await,
             OperatorCommand::Token(command) => tokens::run(client, output, command).await,
             OperatorCommand::Why(args) => {
                 let asked = why::Asked::read(*args)?;
@@ -108,6 +102,21 @@ impl Operator {
         }
     }
 
+    async fn keys(&self, asked: Asked) -> Result<Exit, Failure> {
+        let Self { client, output, globals, .. } = self;
+        if let (Asked::OfRuns(_) | Asked::ListOfRuns, Some(service)) = (&asked, &globals.service) {
+            return Err(Failure::usage(format!("the keys of run tokens are of all services, not of {service} alone"))
+                .next("the same command without --service"));
+        }
+        match asked {
+            Asked::OfService(verb) => self.verb(verb).await,
+            Asked::OfRuns(verb) => keys::run(client, output, verb, self.manner()?).await,
+            Asked::List => keys::list(client, output, &self.service().await?).await,
+            Asked::ListOfRuns => keys::list_of_runs(client, output).await,
+            Asked::Export => Err(of_store()),
+        }
+    }
+
     /// The service to act on: the one that is named, else the only one.
     async fn service(&self) -> Result<ServiceName, Failure> {
         if let Some(named) = &self.named {
@@ -130,11 +139,15 @@ impl Operator {
     }
 
     async fn verb_on(&self, service: &ServiceName, verb: Verb) -> Result<Exit, Failure> {
+        verbs::run(&self.client, &self.output, service, verb, self.manner()?).await
+    }
+
+    /// How verbs are carried out.
+    fn manner(&self) -> Result<Manner, Failure> {
         let patience = if self.globals.no_wait { Patience::Return } else { Patience::Wait(self.globals.timeout) };
         let key = self.globals.idempotency_key.clone().map_or_else(draw_key, Ok)?;
         let (expected_version, lost_limit) = (self.globals.expect_version, self.globals.timeout);
-        let manner = Manner { patience, expected_version, key, lost_limit };
-        verbs::run(&self.client, &self.output, service, verb, manner).await
+        Ok(Manner { patience, expected_version, key, lost_limit })
     }
 
     /// The file says which service it is of; a flag may where it does not, but neither overrules the other.
@@ -179,6 +192,10 @@ impl Operator {
         };
         Ok(self.output.end(Exit::Done, written))
     }
+}
+
+fn of_store() -> Failure {
+    Failure::usage("this is read from an offline store").next("colorfast --store DIR …, or COLORFAST_STORE")
 }
 
 /// The service that a flag or a variable names.

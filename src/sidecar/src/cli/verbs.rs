@@ -7,8 +7,8 @@ use colorfast_core::release::{Phase, Pins, Verb};
 use serde::Serialize;
 
 use crate::api::{Confirmation, Preparation, ServiceStatus, SlotStatus, VerbRequest, VerbResponse};
-use crate::cli::client::Client;
-use crate::cli::confirm::{self, Ending};
+use crate::cli::client::{Client, Subject};
+use crate::cli::confirm::{self, Ending, Followed};
 use crate::cli::error::{Doubt, Exit, Failure};
 use crate::cli::output::{Format, Output, Paint};
 use crate::cli::words;
@@ -39,11 +39,52 @@ pub enum Patience {
 }
 
 impl Patience {
-    fn limit(self) -> Duration {
+    /// How long it waits at most.
+    pub fn limit(self) -> Duration {
         match self {
             Self::Wait(limit) => limit,
             Self::Return => Duration::ZERO,
         }
+    }
+}
+
+impl Manner {
+    /// Asks once; where the connection breaks before the answer is there, again, until it is told what came of it.
+    pub async fn ask<T, F: Future<Output = Result<T, Failure>>>(&self, once: impl Fn() -> F) -> Result<T, Failure> {
+        let lost = match once().await {
+            Err(lost) if lost.doubt() == Doubt::Unanswered => lost,
+            answer => return answer,
+        };
+        let deadline = tokio::time::Instant::now() + self.lost_limit;
+        while tokio::time::Instant::now() < deadline {
+            match tokio::time::timeout_at(deadline, once()).await {
+                Ok(Err(away)) if away.exit() == Exit::Outage => tokio::time::sleep(RETRY).await,
+                Ok(answer) => return answer,
+                Err(_) => break,
+            }
+        }
+        let key = self.key.as_str();
+        Err(lost.next(format!("the same command with --idempotency-key '{key}'   (tells, or does it once)")))
+    }
+
+    /// Follows a verb that is applied until every member has obeyed, as long as there is patience.
+    pub async fn follow(
+        &self,
+        client: &Client,
+        subject: Subject<'_>,
+        first: Confirmation,
+        deadline: Instant,
+    ) -> (Followed, Ending) {
+        let mut followed = Followed { confirmation: first, lost: None };
+        if let Patience::Wait(_) = self.patience {
+            let purpose = format!("v{} is applied", followed.confirmation.version);
+            followed = confirm::follow(client, subject, followed.confirmation, deadline, &purpose).await;
+        }
+        let ending = match (Ending::of(&followed.confirmation), self.patience) {
+            (Ending::Unconfirmed, Patience::Return) => Ending::NotAwaited,
+            (ending, _) => ending,
+        };
+        (followed, ending)
     }
 }
 
@@ -96,8 +137,8 @@ async fn carry_out(
     request: &VerbRequest,
     manner: &Manner,
 ) -> Result<Carried, Failure> {
-    let (sending, patience) = (Sending { client, service, request, manner }, manner.patience);
-    let deadline = Instant::now() + patience.limit();
+    let sending = Sending { client, service, request, manner };
+    let deadline = Instant::now() + manner.patience.limit();
     let mut response = sending.send(deadline).await?;
     // The time that proxies took to get ready is none of the time that they have to obey.
     let prepared = response.preparation.as_ref().map_or(0, |preparation| preparation.took_ms.0);
@@ -109,17 +150,9 @@ async fn carry_out(
     if client.is_offline() {
         return Ok(Carried { response, ending: Some(Ending::Stored), lost: None });
     }
-    let mut lost = None;
-    if let Patience::Wait(_) = patience {
-        let purpose = format!("v{} is applied", response.version);
-        let followed = confirm::follow(client, service, response.confirmation, deadline, &purpose).await;
-        (response.confirmation, lost) = (followed.confirmation, followed.lost);
-    }
-    let ending = match (Ending::of(&response.confirmation), patience) {
-        (Ending::Unconfirmed, Patience::Return) => Ending::NotAwaited,
-        (ending, _) => ending,
-    };
-    Ok(Carried { response, ending: Some(ending), lost })
+    let (followed, ending) = manner.follow(client, service.into(), response.confirmation, deadline).await;
+    response.confirmation = followed.confirmation;
+    Ok(Carried { response, ending: Some(ending), lost: followed.lost })
 }
 
 /// A verb on its way.
@@ -142,14 +175,14 @@ impl Sending<'_> {
             let Some(awaited) = refusal.awaited_version().filter(|awaited| known != Some(*awaited)) else {
                 return Err(refusal);
             };
-            let Ok(first) = self.client.confirmation(self.service, awaited, Duration::ZERO).await else {
+            let Ok(first) = self.client.confirmation(self.service.into(), awaited, Duration::ZERO).await else {
                 return Err(refusal);
             };
             if Instant::now() >= deadline {
                 return Err(explained(refusal, &first));
             }
             let purpose = format!("v{awaited} must be known everywhere first");
-            let followed = confirm::follow(self.client, self.service, first, deadline, &purpose).await;
+            let followed = confirm::follow(self.client, self.service.into(), first, deadline, &purpose).await;
             if Ending::of(&followed.confirmation) == Ending::Unconfirmed {
                 // Once more, for a refusal that names those alone who still lack it.
                 return self.ask().await.map_err(|refusal| match refusal.awaited_version() {
@@ -161,23 +194,8 @@ impl Sending<'_> {
         }
     }
 
-    /// Asks once; where the connection breaks before the answer is there, again, until it is told what came of it.
     async fn ask(&self) -> Result<VerbResponse, Failure> {
-        let once = || self.client.verb(self.service, self.request, &self.manner.key);
-        let lost = match once().await {
-            Err(lost) if lost.doubt() == Doubt::Unanswered => lost,
-            answer => return answer,
-        };
-        let deadline = tokio::time::Instant::now() + self.manner.lost_limit;
-        while tokio::time::Instant::now() < deadline {
-            match tokio::time::timeout_at(deadline, once()).await {
-                Ok(Err(away)) if away.exit() == Exit::Outage => tokio::time::sleep(RETRY).await,
-                Ok(answer) => return answer,
-                Err(_) => break,
-            }
-        }
-        let key = self.manner.key.as_str();
-        Err(lost.next(format!("the same command with --idempotency-key '{key}'   (tells, or does it once)")))
+        self.manner.ask(|| self.client.verb(self.service, self.request, &self.manner.key)).await
     }
 }
 
@@ -208,10 +226,12 @@ fn forcible(refusal: Failure, service: &ServiceName, verb: &Verb) -> Failure {
 
 /// What a verb prints for programs.
 #[derive(Serialize)]
-struct Report<'a> {
-    outcome: &'static str,
+pub struct Report<'a, R> {
+    /// How it ended.
+    pub outcome: &'static str,
+    /// What the sidecar answered.
     #[serde(flatten)]
-    response: &'a VerbResponse,
+    pub response: &'a R,
 }
 
 /// What a verb prints for people.
@@ -221,12 +241,7 @@ fn report(verb: &Verb, response: &VerbResponse, ending: Option<Ending>, waited: 
         Some(assignment) => format!("(v{}, assignment {assignment})", response.version),
         None => format!("(v{})", response.version),
     };
-    let unchanged = match (response.changed, response.repeated) {
-        (true, false) => "",
-        (true, true) => "done when this was sent first: ",
-        (false, _) => "already done: ",
-    };
-    let mut text = format!("{unchanged}{} {}", paint.strong(&said(verb, response)), paint.dim(&place));
+    let mut text = begun(&said(verb, response), &place, (response.changed, response.repeated), paint);
     if let Some(ending) = ending {
         text.push_str(": ");
         text.push_str(&confirm::tell(&response.confirmation, ending, waited, paint));
@@ -237,6 +252,16 @@ fn report(verb: &Verb, response: &VerbResponse, ending: Option<Ending>, waited: 
         text.push_str(&confirm::laggards(&response.confirmation, paint));
     }
     text
+}
+
+/// The beginning of what people are told: what was `said` to be done, and whether it was done now.
+pub fn begun(said: &str, place: &str, (changed, repeated): (bool, bool), paint: Paint) -> String {
+    let unchanged = match (changed, repeated) {
+        (true, false) => "",
+        (true, true) => "done when this was sent first: ",
+        (false, _) => "already done: ",
+    };
+    format!("{unchanged}{} {}", paint.strong(said), paint.dim(place))
 }
 
 /// How proxies got ready before the verb, and who did not.

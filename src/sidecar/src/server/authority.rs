@@ -7,12 +7,13 @@ mod keys;
 mod opening;
 mod repetition;
 mod replay;
+mod task;
 mod writer;
 
 use std::sync::Arc;
 
 use colorfast_core::ids::{IdempotencyKey, ServiceName};
-use colorfast_core::release::{Refusal, Verb};
+use colorfast_core::release::{ApplicationState, ApplicationVerb, Refusal, Verb};
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::keys::load_known as load_known_keys;
@@ -49,9 +50,22 @@ pub struct Order {
     pub probed: Option<Probed>,
 }
 
-/// What came of a verb.
+/// A verb on what is of all services, and who asked for it.
+#[derive(Debug, Clone)]
+pub struct ApplicationOrder {
+    /// Who.
+    pub principal: String,
+    /// The version of the application that the operator has seen; none where it does not matter.
+    pub expected_version: Option<u64>,
+    /// What tells a repetition of this order from another.
+    pub key: Option<IdempotencyKey>,
+    /// What.
+    pub verb: ApplicationVerb,
+}
+
+/// What came of a verb on a service, or on what `P` shows.
 #[derive(Debug)]
-pub struct Done {
+pub struct Done<P = Published> {
     /// Whether the verb changed anything.
     pub effect: Effect,
     /// Whether it was carried out now.
@@ -59,7 +73,7 @@ pub struct Done {
     /// The version of the service after it.
     pub version: u64,
     /// The service now.
-    pub published: Arc<Published>,
+    pub published: Arc<P>,
 }
 
 /// How much of an order is carried out.
@@ -93,8 +107,10 @@ pub enum Occasion {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VerbError {
     /// The operator has not seen what the service is now.
-    #[error("the service is at version {current}, not at {expected}: look at it again, then repeat the verb")]
+    #[error("the {what} is at version {current}, not at {expected}: look at it again, then repeat the verb")]
     Stale {
+        /// The service, or the application.
+        what: &'static str,
         /// What the operator has seen.
         expected: u64,
         /// What it is.
@@ -118,10 +134,11 @@ pub type Orders = mpsc::Receiver<Command>;
 
 /// A queued order and where its answer goes.
 #[derive(Debug)]
-pub struct Command {
-    order: Order,
-    part: Part,
-    answer: oneshot::Sender<Result<Done, VerbError>>,
+pub enum Command {
+    /// On a service.
+    Service(Order, Part, oneshot::Sender<Result<Done, VerbError>>),
+    /// On what is of all services.
+    Application(ApplicationOrder, oneshot::Sender<Result<Done<ApplicationState>, VerbError>>),
 }
 
 impl Authority {
@@ -136,7 +153,8 @@ impl Authority {
     /// # Errors
     /// Says why it was not.
     pub async fn order(&self, order: Order) -> Result<Done, VerbError> {
-        self.hand_in(order, Part::Verb).await
+        let (answer, answered) = oneshot::channel();
+        self.hand_in(Command::Service(order, Part::Verb, answer), answered).await
     }
 
     /// Has proxies get ready for a verb that would be carried out now.
@@ -144,13 +162,26 @@ impl Authority {
     /// # Errors
     /// Says why it would not be.
     pub async fn prepare(&self, order: Order) -> Result<Done, VerbError> {
-        self.hand_in(order, Part::Preparation).await
+        let (answer, answered) = oneshot::channel();
+        self.hand_in(Command::Service(order, Part::Preparation, answer), answered).await
     }
 
-    async fn hand_in(&self, order: Order, part: Part) -> Result<Done, VerbError> {
-        let ending = || Outage { what: "carry the verb out", cause: "the sidecar is about to end".to_owned() };
+    /// Carries a verb out on what is of all services.
+    ///
+    /// # Errors
+    /// Says why it was not.
+    pub async fn order_of_all(&self, order: ApplicationOrder) -> Result<Done<ApplicationState>, VerbError> {
         let (answer, answered) = oneshot::channel();
-        self.queue.send(Command { order, part, answer }).await.map_err(|_| ending())?;
+        self.hand_in(Command::Application(order, answer), answered).await
+    }
+
+    async fn hand_in<P>(
+        &self,
+        command: Command,
+        answered: oneshot::Receiver<Result<Done<P>, VerbError>>,
+    ) -> Result<Done<P>, VerbError> {
+        let ending = || Outage { what: "carry the verb out", cause: "the sidecar is about to end".to_owned() };
+        self.queue.send(command).await.map_err(|_| ending())?;
         answered.await.map_err(|_| ending())?
     }
 }

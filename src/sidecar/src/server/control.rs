@@ -1,5 +1,6 @@
 //! The control API: what operators ask and order.
 
+mod application;
 mod changes;
 mod log;
 mod previews;
@@ -107,6 +108,9 @@ pub fn described() -> (Router<Arc<Control>>, Value) {
         .put("/v1/services/{service}/runs/{run}", runs::hold, runs::describe_hold)
         .delete("/v1/services/{service}/runs/{run}", runs::end, runs::describe_end)
         .delete("/v1/services/{service}/members/{member}", services::forget, services::describe_forget)
+        .get("/v1/application", application::show, application::describe_show)
+        .post("/v1/application/verbs", application::order, application::describe_order)
+        .get("/v1/application/confirmations/{version}", application::confirmation, application::describe_confirmation)
         .get("/v1/events", log::events, log::describe_events)
         .get("/v1/events/stream", streams::events, streams::describe_events)
         .get("/v1/log/verification", log::verification, log::describe_verification)

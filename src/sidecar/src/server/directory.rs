@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use colorfast_core::ids::ServiceName;
 use colorfast_core::keys::ServiceKeys;
-use colorfast_core::release::ServiceState;
+use colorfast_core::release::{ApplicationState, ServiceState};
 use colorfast_core::snapshot::{Resource, Snapshot};
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -28,9 +28,10 @@ impl Published {
     }
 }
 
-/// Every service, by name.
+/// Every service, by name, and what is of all of them.
 #[derive(Debug, Default)]
 pub struct Directory {
+    application: RwLock<Arc<ApplicationState>>,
     services: RwLock<BTreeMap<ServiceName, watch::Sender<Arc<Published>>>>,
 }
 
@@ -43,6 +44,16 @@ impl Directory {
     /// Every service now.
     pub fn all(&self) -> Vec<Arc<Published>> {
         self.services.read().values().map(|service| service.borrow().clone()).collect()
+    }
+
+    /// What is of all services now.
+    pub fn application(&self) -> Arc<ApplicationState> {
+        self.application.read().clone()
+    }
+
+    /// Shows a newer state of what is of all services.
+    pub fn publish_application(&self, state: ApplicationState) {
+        *self.application.write() = Arc::new(state);
     }
 
     /// Shows a newer state of a service to everyone who waits for it.

@@ -5,14 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use colorfast_core::release::Circumstances;
+use colorfast_core::release::{Circumstances, Terms};
 use tokio::time::MissedTickBehavior;
 
-use super::authority::{Authority, Order};
+use super::authority::{ApplicationOrder, Authority, Order};
 use super::clock;
 use super::directory::{Directory, Published};
 use super::holdings::Holdings;
-use super::members::{Asked, Members};
+use super::members::{Asked, AskedOfAll, Members};
 
 /// Who the log says it was.
 const PRINCIPAL: &str = "sidecar";
@@ -56,9 +56,14 @@ impl Errands {
         }
     }
 
-    /// Does one thing for each service that has one due.
+    /// Does one thing for each service that has one due, and one for all of them together.
     pub async fn once(&self) -> Round {
         let mut round = Round::Done;
+        if let Some(order) = self.due_of_all()
+            && self.authority.order_of_all(order).await.is_err()
+        {
+            round = Round::Failed;
+        }
         for published in self.directory.all() {
             if let Some(order) = self.due(&published)
                 // The writer has told the operator's log why.
@@ -68,6 +73,15 @@ impl Errands {
             }
         }
         round
+    }
+
+    fn due_of_all(&self) -> Option<ApplicationOrder> {
+        let all = self.directory.all();
+        let services = all.iter().map(|published| &published.snapshot.service).collect();
+        let terms = Terms::of_runs(all.iter().map(|published| &published.state.settings));
+        let everyone = &AskedOfAll { members: &self.members, services };
+        let verb = self.directory.application().due(terms, clock::now(), everyone)?;
+        Some(ApplicationOrder { principal: PRINCIPAL.to_owned(), expected_version: None, key: None, verb })
     }
 
     fn due(&self, published: &Published) -> Option<Order> {

@@ -188,7 +188,7 @@ impl Parameter for Version {
 
     fn describe(schemas: &mut SchemaGenerator) -> Value {
         let schema = u64::json_schema(schemas);
-        json!({ "name": "version", "in": "path", "required": true, "description": "A version of the service.",
+        json!({ "name": "version", "in": "path", "required": true, "description": "A version of the service, or of the application.",
             "schema": schema, "example": 2 })
     }
 }

@@ -7,7 +7,7 @@ mod id;
 mod member;
 mod roll;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -288,6 +288,24 @@ impl Acknowledgements for Asked<'_> {
     fn lacking(&self, version: u64) -> Vec<String> {
         let rolls = self.members.rolls.lock();
         rolls.get(self.service).map(|roll| roll.lacking(version)).unwrap_or_default()
+    }
+}
+
+/// The members of all services, asked by a check of a verb that is of all.
+#[derive(Debug)]
+pub struct AskedOfAll<'a> {
+    /// All members.
+    pub members: &'a Members,
+    /// The services.
+    pub services: Vec<&'a ServiceName>,
+}
+
+impl Acknowledgements for AskedOfAll<'_> {
+    fn lacking(&self, version: u64) -> Vec<String> {
+        let of = |service: &&ServiceName| Asked { members: self.members, service }.lacking(version);
+        // A proxy is a member of each service that it asks for.
+        let named: BTreeSet<_> = self.services.iter().flat_map(of).collect();
+        named.into_iter().collect()
     }
 }
 

@@ -67,7 +67,7 @@ kinds! {
         "Send it again, within ten seconds. Nothing was carried out.";
     FIELD = problem_code::FIELD, UNPROCESSABLE_ENTITY, "A value breaks a rule",
         "`field` names the value, `detail` the rule. Nothing was carried out.";
-    STALE = problem_code::STALE, CONFLICT, "The service has changed since",
+    STALE = problem_code::STALE, CONFLICT, "The service, or the application, has changed since",
         "Look at `changes`: what others did since `expected_version`. Decide anew, and expect `current_version`.";
     KEY = problem_code::KEY, BAD_REQUEST, "The idempotency key cannot be read",
         "Send 1 to 128 printable ASCII characters, once, bare or as a quoted string.";
@@ -113,7 +113,7 @@ kinds! {
     ROTATION = "rotation-under-way", CONFLICT, "A rotation of keys is under way",
         "Wait until every member has acknowledged it: one rotation at a time.";
     RING_FULL = "ring-full", CONFLICT, "There are too many keys", "Wait until the oldest is retired, or retire it.";
-    NO_KEY = "no-key", NOT_FOUND, "There is no such key", "Name one of `keys` of the service.";
+    NO_KEY = "no-key", NOT_FOUND, "There is no such key", "Name one of `keys` of the service, or of the application.";
     KEY_SIGNS = "key-signs", CONFLICT, "The key signs", "Rotate keys first.";
     KEY_IN_USE = "key-in-use", CONFLICT, "What the key signed may still hold", "Wait, or force it with a reason.";
     SLOT_IN_USE = "slot-in-use", CONFLICT, "A slot in use cannot leave the settings", "Recycle the slot first.";
@@ -147,6 +147,10 @@ impl Kind {
         Self::KEY_IN_USE,
         Self::SLOT_IN_USE,
     ];
+
+    /// What refusals of a verb on the application come to.
+    pub const APPLICATION_REFUSALS: &'static [Self] =
+        &[Self::FIELD, Self::ROTATION, Self::RING_FULL, Self::NO_KEY, Self::KEY_SIGNS, Self::KEY_IN_USE];
 
     /// Its stable word, behind the prefix of all.
     pub fn code(&self) -> &'static str {
@@ -192,7 +196,7 @@ impl Kind {
             Refusal::RotationUnderWay { .. } => Self::ROTATION,
             Refusal::RingFull { .. } => Self::RING_FULL,
             Refusal::NoKey { .. } => Self::NO_KEY,
-            Refusal::KeySigns(_) => Self::KEY_SIGNS,
+            Refusal::KeySigns { .. } => Self::KEY_SIGNS,
             Refusal::KeyInUse { .. } => Self::KEY_IN_USE,
             Refusal::SlotInUse { .. } => Self::SLOT_IN_USE,
         }

@@ -1,14 +1,14 @@
 //! What the control API shows of a service.
 
-use colorfast_core::ids::{SlotName, SnapshotVersion};
-use colorfast_core::release::{Phase, Reach, ServiceState};
+use colorfast_core::ids::{KeyId, SlotName, SnapshotVersion};
+use colorfast_core::release::{ApplicationState, KeyState, Phase, Reach, RingState, ServiceState, Terms};
 
 use super::accounts::Account;
 use super::clock;
 use super::control::Control;
 use super::directory::Published;
 use super::members::Record;
-use crate::api::{KeyStatus, MemberStatus, RefusedVersion, ServiceStatus, Sessions, SlotStatus};
+use crate::api::{ApplicationStatus, KeyStatus, MemberStatus, RefusedVersion, ServiceStatus, Sessions, SlotStatus};
 
 /// The service as published, with its proxies as they are now.
 pub fn of(published: &Published, control: &Control) -> ServiceStatus {
@@ -52,7 +52,7 @@ pub fn of(published: &Published, control: &Control) -> ServiceStatus {
             })
             .collect(),
         way_back: way_back(state),
-        keys: keys(state),
+        keys: keys(&state.ring, Terms::of_pins(&state.settings)),
         members: records.into_iter().map(member).collect(),
         pods: watched,
         settings: state.settings.clone(),
@@ -86,15 +86,21 @@ fn sessions(account: Account) -> Sessions {
     Sessions { held, issued, in_flight, oldest, until }
 }
 
-fn keys(state: &ServiceState) -> Vec<KeyStatus> {
-    let keys = state.ring.keys.iter();
-    keys.map(|(key, known)| KeyStatus {
+/// What is of all services, as published.
+pub fn of_all(published: &ApplicationState, control: &Control) -> ApplicationStatus {
+    let all = control.directory.all();
+    let terms = Terms::of_runs(all.iter().map(|published| &published.state.settings));
+    ApplicationStatus { version: published.version, keys: keys(&published.runs, terms) }
+}
+
+fn keys(ring: &RingState, terms: Terms) -> Vec<KeyStatus> {
+    let key = |(key, known): (&KeyId, &KeyState)| KeyStatus {
         key: *key,
         duty: known.duty,
         since: known.since,
-        retires: state.ring.retires(*key, &state.settings),
-    })
-    .collect()
+        retires: ring.retires(*key, terms),
+    };
+    ring.keys.iter().map(key).collect()
 }
 
 /// The slot that was live before, where it still runs what it ran then.

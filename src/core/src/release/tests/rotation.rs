@@ -3,16 +3,6 @@
 use super::*;
 use crate::settings::KeyRotationSeconds;
 
-/// Members that have acknowledged everything up to a version.
-#[derive(Debug)]
-struct Have(u64);
-
-impl Acknowledgements for Have {
-    fn lacking(&self, version: u64) -> Vec<String> {
-        if version > self.0 { vec!["edge/1".to_owned()] } else { Vec::new() }
-    }
-}
-
 impl Story {
     /// Gives itself what is due, at `now` and with members that have acknowledged `have`, and says what it was.
     fn turns(&mut self, have: u64) -> Option<&'static str> {
@@ -60,7 +50,7 @@ fn rotation_breaks_no_pin() {
     let unused = story.now;
     assert_eq!(story.ring(), (2, vec![1, 2]), "its pins hold on");
 
-    let until = story.chat().ring.retires(KeyId(1), &story.chat().settings).unwrap();
+    let until = story.chat().ring.retires(KeyId(1), Terms::of_pins(&story.chat().settings)).unwrap();
     assert_eq!(until, unused.plus_millis(max_age + 60_000));
     story.chat_mut().settings.pin.key_rotation_seconds = KeyRotationSeconds(0);
     story.now = UnixMillis(until.0 - 1);

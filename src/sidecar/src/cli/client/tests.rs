@@ -33,8 +33,8 @@ async fn asks_the_right_paths() {
     client.watch(&chat()).await.unwrap();
     client.follow(Some(&chat()), 7).await.unwrap();
     client.follow(None, 0).await.unwrap();
-    client.confirmation(&chat(), 3, Duration::from_millis(1500)).await.unwrap();
-    client.confirmation(&chat(), 3, Duration::ZERO).await.unwrap();
+    client.confirmation((&chat()).into(), 3, Duration::from_millis(1500)).await.unwrap();
+    client.confirmation((&chat()).into(), 3, Duration::ZERO).await.unwrap();
     client.bundles(&chat()).await.unwrap();
     client.events(Some(&chat()), 7, 9).await.unwrap();
     client.events(None, 0, 9).await.unwrap();

@@ -92,10 +92,11 @@ impl Opened {
         let followed = replay.follow(log.as_ref(), |entry| {
             *last_at = entry.at;
             keys.learn(entry);
-            if let Event::Genesis { .. } = entry.event {
-                services.values_mut().for_each(|at| *at = entry.at);
+            match &entry.service {
+                Some(service) => drop(services.insert(service.clone(), entry.at)),
+                // What is of all services gives each of them a version.
+                None => services.values_mut().for_each(|at| *at = entry.at),
             }
-            services.extend(entry.service.clone().map(|service| (service, entry.at)));
         });
         followed.await.context("the log is not in order, and nothing is decided by such a log")
     }

@@ -8,8 +8,9 @@ use std::collections::{HashMap, VecDeque};
 use colorfast_core::ids::{Digest, IdempotencyKey, ServiceName};
 use colorfast_core::release::{Entry, RequestKey};
 use colorfast_core::time::UnixMillis;
+use serde::Serialize;
 
-use super::{Effect, Order};
+use super::Effect;
 use crate::api::VerbRequest;
 
 /// How long a key is known.
@@ -17,8 +18,8 @@ const MEMORY_MILLIS: u64 = 24 * 3600 * 1000;
 /// Most keys that are known; the oldest are forgotten first.
 const KEYS_MAX: usize = 10_000;
 
-/// Whose key: two principals may draw the same, and neither learns of the other's verbs by it.
-type Owner = (ServiceName, String, IdempotencyKey);
+/// Whose key: two principals may draw the same, and neither learns of the other's verbs by it. No service: of all.
+type Owner = (Option<ServiceName>, String, IdempotencyKey);
 
 /// What a verb came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,22 +43,35 @@ pub struct Keys {
 
 impl Keys {
     /// What the key of a verb was used for, where that is still known at `now`.
-    pub fn find(&self, order: &Order, id: &IdempotencyKey, now: UnixMillis) -> Option<&Known> {
-        let known = self.known.get(&(order.service.clone(), order.principal.clone(), id.clone()))?;
+    pub fn find(
+        &self,
+        service: Option<&ServiceName>,
+        principal: &str,
+        id: &IdempotencyKey,
+        now: UnixMillis,
+    ) -> Option<&Known> {
+        let known = self.known.get(&(service.cloned(), principal.to_owned(), id.clone()))?;
         (now.since(known.at) < MEMORY_MILLIS).then_some(known)
     }
 
     /// Learns the key of an entry.
     pub fn learn(&mut self, entry: &Entry) {
-        let (Some(service), Some(RequestKey { id, request })) = (&entry.service, &entry.key) else { return };
+        let Some(RequestKey { id, request }) = &entry.key else { return };
         let known = Known { request: request.clone(), version: entry.seq, effect: Effect::Changed, at: entry.at };
-        self.insert((service.clone(), entry.principal.clone(), id.clone()), known);
+        self.insert((entry.service.clone(), entry.principal.clone(), id.clone()), known);
     }
 
     /// Learns the key of a verb that changed nothing.
-    pub fn learn_idle(&mut self, order: &Order, key: RequestKey, version: u64, at: UnixMillis) {
+    pub fn learn_idle(
+        &mut self,
+        service: Option<&ServiceName>,
+        principal: &str,
+        key: RequestKey,
+        version: u64,
+        at: UnixMillis,
+    ) {
         let known = Known { request: key.request, version, effect: Effect::None, at };
-        self.insert((order.service.clone(), order.principal.clone(), key.id), known);
+        self.insert((service.cloned(), principal.to_owned(), key.id), known);
     }
 
     fn insert(&mut self, owner: Owner, known: Known) {
@@ -82,8 +96,8 @@ impl Keys {
 ///
 /// # Errors
 /// Where it cannot be written, which no verb that was read can be.
-pub fn fingerprint(order: &Order) -> Result<Digest, serde_json::Error> {
-    let request = VerbRequest { expected_version: order.expected_version, verb: order.verb.clone() };
+pub fn fingerprint<V: Serialize>(expected_version: Option<u64>, verb: &V) -> Result<Digest, serde_json::Error> {
+    let request = VerbRequest { expected_version, verb };
     Ok(Digest::of(serde_json::to_string(&request)?.as_bytes()))
 }
 
@@ -93,10 +107,12 @@ mod tests {
 
     use super::*;
 
-    fn order(principal: &str) -> Order {
-        let verb = Verb::Switch { slot: "green".parse().unwrap(), force: None };
-        let (service, principal) = ("chat".parse().unwrap(), principal.to_owned());
-        Order { principal, service, expected_version: None, key: None, verb, probed: None }
+    fn chat() -> Option<ServiceName> {
+        Some("chat".parse().unwrap())
+    }
+
+    fn print(expected_version: Option<u64>) -> Digest {
+        fingerprint(expected_version, &Verb::Switch { slot: "green".parse().unwrap(), force: None }).unwrap()
     }
 
     fn key(number: u64) -> IdempotencyKey {
@@ -104,21 +120,24 @@ mod tests {
     }
 
     fn entry(seq: u64, at: u64) -> Entry {
-        let key = RequestKey { id: key(seq), request: fingerprint(&order("a")).unwrap() };
+        let key = RequestKey { id: key(seq), request: print(None) };
         let event = Event::SettingsApplied { settings: Default::default() };
-        let (service, principal) = (Some("chat".parse().unwrap()), "a".to_owned());
+        let (service, principal) = (chat(), "a".to_owned());
         Entry { seq, schema: SCHEMA, at: UnixMillis(at), service, principal, key: Some(key), event }
     }
 
-    /// A key is known for a day to the one who used it, and to nobody else.
+    /// A key is known for a day to the one who used it, for what it was used on, and to nobody else.
     #[test]
     fn keys_are_known_for_a_day() {
         let mut keys = Keys::default();
         keys.learn(&entry(7, 1_000));
-        let at = |now, principal| keys.find(&order(principal), &key(7), UnixMillis(now)).map(|known| known.version);
-        assert_eq!(at(1_000 + MEMORY_MILLIS - 1, "a"), Some(7));
-        assert_eq!(at(1_000 + MEMORY_MILLIS, "a"), None);
-        assert_eq!(at(1_000, "b"), None);
+        let at = |now, service: Option<ServiceName>, principal| {
+            keys.find(service.as_ref(), principal, &key(7), UnixMillis(now)).map(|known| known.version)
+        };
+        assert_eq!(at(1_000 + MEMORY_MILLIS - 1, chat(), "a"), Some(7));
+        assert_eq!(at(1_000 + MEMORY_MILLIS, chat(), "a"), None);
+        assert_eq!(at(1_000, chat(), "b"), None);
+        assert_eq!(at(1_000, None, "a"), None);
     }
 
     /// Memory is bounded by number and by age, and a key that is used again after a day counts as new.
@@ -128,7 +147,8 @@ mod tests {
         let most = KEYS_MAX as u64;
         (1..=most + 5).for_each(|seq| keys.learn(&entry(seq, seq)));
         assert_eq!((keys.known.len(), keys.order.len()), (KEYS_MAX, KEYS_MAX));
-        let find = |keys: &Keys, seq, now| keys.find(&order("a"), &key(seq), UnixMillis(now)).map(|known| known.at.0);
+        let find =
+            |keys: &Keys, seq, now| keys.find(chat().as_ref(), "a", &key(seq), UnixMillis(now)).map(|known| known.at.0);
         assert_eq!((find(&keys, 5, most), find(&keys, 6, most)), (None, Some(6)));
 
         keys.learn(&entry(6, MEMORY_MILLIS + 100));
@@ -139,7 +159,6 @@ mod tests {
     /// What a request expected belongs to it: the same verb with another expectation is another request.
     #[test]
     fn fingerprints_tell_requests_apart() {
-        let print = |expected_version| fingerprint(&Order { expected_version, ..order("a") }).unwrap();
         assert_eq!(print(Some(7)), print(Some(7)));
         assert_ne!(print(Some(7)), print(None));
     }

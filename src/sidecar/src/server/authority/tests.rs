@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use colorfast_core::ids::Epoch;
+use colorfast_core::ids::{Epoch, KeyId};
 use colorfast_core::keys::ServiceKeys;
-use colorfast_core::release::{Entry, Event, SCHEMA};
+use colorfast_core::release::{Entry, Event, KeyStep, SCHEMA};
 use colorfast_core::time::UnixMillis;
 use serde_json::json;
 use tempfile::TempDir;
@@ -96,6 +96,9 @@ struct Scene {
     _folder: TempDir,
 }
 
+/// Where the keys of run tokens are kept.
+const RUN_KEYS: &str = "application/run-keys";
+
 fn chat() -> ServiceName {
     "chat".parse().unwrap()
 }
@@ -133,11 +136,25 @@ impl Scene {
         records.iter().map(|record| serde_json::from_str(&record.text).unwrap()).collect()
     }
 
+    async fn application(
+        &self,
+        verb: serde_json::Value,
+        key: Option<&str>,
+    ) -> Result<Done<ApplicationState>, VerbError> {
+        let (verb, key) = (serde_json::from_value(verb).unwrap(), key.map(|key| key.parse().unwrap()));
+        let principal = "test".to_owned();
+        self.authority.order_of_all(ApplicationOrder { principal, expected_version: None, key, verb }).await
+    }
+
     /// Another process appends what `event` says, in good order.
     async fn another_appends(&self, at: UnixMillis, event: Event) -> u64 {
+        self.another_appends_to(Some(chat()), at, event).await
+    }
+
+    async fn another_appends_to(&self, service: Option<ServiceName>, at: UnixMillis, event: Event) -> u64 {
         let head = self.store.watch().borrow().clone();
         let (seq, principal) = (head.seq + 1, "other".to_owned());
-        let entry = Entry { seq, schema: SCHEMA, at, service: Some(chat()), principal, key: None, event };
+        let entry = Entry { seq, schema: SCHEMA, at, service, principal, key: None, event };
         let (text, hash) = entry.seal(&head.hash).unwrap();
         self.store.append(head, vec![Record { seq, text, hash }]).await.unwrap().seq
     }
@@ -204,7 +221,9 @@ async fn expected_versions_let_one_win() {
     for order in orders.collect::<Vec<_>>() {
         match order.await.unwrap() {
             Ok(done) => won += usize::from(done.effect == Effect::Changed),
-            Err(refused) => assert_eq!(refused, VerbError::Stale { expected: seen, current: seen + 1 }),
+            Err(refused) => {
+                assert_eq!(refused, VerbError::Stale { what: "service", expected: seen, current: seen + 1 })
+            }
         }
     }
     assert_eq!(won, 1);
@@ -311,7 +330,7 @@ async fn entries_of_others_are_followed() {
     let theirs = scene.another_appends(ahead, Event::SettingsApplied { settings }).await;
     published.wait_for(|published| published.snapshot.version == theirs).await.unwrap();
     let stale = order(&scene.authority, Some(version), bundle(1)).await;
-    assert_eq!(stale.unwrap_err(), VerbError::Stale { expected: version, current: theirs });
+    assert_eq!(stale.unwrap_err(), VerbError::Stale { what: "service", expected: version, current: theirs });
 
     // Times in the log never go back, however far ahead the clock of another was.
     scene.order(bundle(1)).await.unwrap();
@@ -335,15 +354,116 @@ async fn keys_of_an_earlier_attempt_are_used() {
     }
 }
 
-/// Kept: the keys of runs are drawn once and travel beside every service's own, so that run tokens outlast the sidecar.
+/// Kept: the keys of runs are drawn once and travel beside every service's own, so that run tokens outlast the sidecar;
+/// what an earlier release has kept is read, and what is gone is not drawn anew without a word.
 #[tokio::test]
 async fn keys_of_runs_are_drawn_once() {
     let scene = Scene::new().await;
     let done = scene.order(apply()).await.unwrap();
-    let again = super::keys::runs(&*scene.store).await.unwrap();
-    assert_eq!(again.beside(&done.published.keys), done.published.keys);
-    assert_eq!(done.published.keys.runs.len(), 1);
-    assert_eq!(done.published.snapshot.run_ring, Some(again.ring()));
+    let application = scene.directory.application();
+    let again = keys::RunKeys::load_or_draw(&*scene.store, &application).await.unwrap();
+    let sent = ServiceKeys::clone(&done.published.keys);
+    assert_eq!(again.beside(&application.runs, sent.clone()), sent);
+    assert_eq!(sent.runs.len(), 1);
+    assert_eq!(done.published.snapshot.run_ring, application.runs.shown());
+
+    let rig = Rig::start().await;
+    let earlier = json!({"signing": 1, "keys": {"1": "A".repeat(43)}});
+    let folder = rig.end().await;
+    let store = Sqlite::open(&folder.path().join("colorfast.db")).unwrap();
+    let kept = store.get(RUN_KEYS).await.unwrap().unwrap();
+    store.put_if_version(RUN_KEYS, kept.version, earlier.to_string().into_bytes()).await.unwrap();
+    drop(store);
+    let rig = Rig::start_in(folder).await;
+    rig.control(axum::http::Method::POST, "/v1/application/verbs", r#"{"verb":"rotate_keys"}"#).await.json(200);
+    let kept: serde_json::Value = serde_json::from_slice(&rig.sidecar.secret(RUN_KEYS).await).unwrap();
+    assert_eq!(kept["keys"]["1"], "A".repeat(43));
+    let folder = rig.end().await;
+    let store = Sqlite::open(&folder.path().join("colorfast.db")).unwrap();
+    let kept = store.get(RUN_KEYS).await.unwrap().unwrap();
+    store.put_if_version(RUN_KEYS, kept.version, earlier.to_string().into_bytes()).await.unwrap();
+    drop(store);
+    let started = crate::server::sidecar::Sidecar::start(folder.path(), crate::server::rig::LIMITS, None).await;
+    let error = format!("{:#}", started.unwrap_err());
+    assert!(error.contains("the keys of runs are gone: restore the data folder"), "{error}");
+}
+
+/// Keys of runs are drawn before the log names them, and dropped once it does no more: a crash in between leaves keys that
+/// nobody uses, and which the next rotation does.
+#[tokio::test]
+async fn keys_of_runs_outlive_a_crash() {
+    let scene = Scene::new().await;
+    scene.order(apply()).await.unwrap();
+    let rotate = || scene.application(json!({"verb": "rotate_keys"}), None);
+    scene.log.break_next(FAILS);
+    rotate().await.unwrap_err();
+    let left_behind = scene.store.get(RUN_KEYS).await.unwrap().unwrap().value;
+    let shown = scene.directory.watch(&chat()).unwrap().borrow().clone();
+    assert_eq!((shown.keys.runs.len(), shown.snapshot.version), (1, 2), "what the log does not name is sent to nobody");
+
+    scene.log.break_next(WRITES_AND_FAILS);
+    let done = rotate().await.unwrap();
+    assert_eq!((done.effect, done.version, done.published.version), (Effect::Changed, 3, 3));
+    assert_eq!(scene.store.get(RUN_KEYS).await.unwrap().unwrap().value, left_behind);
+    let shown = scene.directory.watch(&chat()).unwrap().borrow().clone();
+    assert_eq!((shown.keys.runs.len(), shown.snapshot.version), (2, 3));
+    assert_eq!(shown.snapshot.run_ring, done.published.runs.shown());
+    let text = scene.store.read(0, 10).await.unwrap().into_iter().map(|record| record.text).collect::<String>();
+    shown
+        .keys
+        .runs
+        .values()
+        .for_each(|key| assert!(!text.contains(&String::from(key.clone())), "a key stands in the log"));
+
+    let retire = json!({"verb": "retire_key", "key": 2, "force": {"reason": "a mistake"}});
+    scene.application(retire, None).await.unwrap();
+    let kept: serde_json::Value =
+        serde_json::from_slice(&scene.store.get(RUN_KEYS).await.unwrap().unwrap().value).unwrap();
+    assert_eq!(kept["keys"].as_object().unwrap().keys().collect::<Vec<_>>(), ["1"]);
+    assert_eq!(verify(scene.log.as_ref()).await.unwrap().error, None);
+}
+
+/// A verb on what is of all services has its own version, its own keys of repetition, and is refused to whoever has not
+/// seen it as it is.
+#[tokio::test]
+async fn verbs_on_all_services_are_carried_out_once() {
+    let scene = Scene::new().await;
+    keyed(&scene, "1", None, apply()).await.unwrap();
+    let rotate = || json!({"verb": "rotate_keys"});
+    let first = scene.application(rotate(), Some("1")).await.unwrap();
+    // Whoever has seen the service before the key moved has seen all of it.
+    order(&scene.authority, Some(2), bundle(1)).await.unwrap();
+    let again = scene.application(rotate(), Some("1")).await.unwrap();
+    assert_eq!((first.occasion, again.occasion), (Occasion::Now, Occasion::Earlier));
+    assert_eq!((first.version, again.version), (3, 3));
+    let reused = scene.application(json!({"verb": "retire_key", "key": 2}), Some("1")).await.unwrap_err();
+    assert_eq!(reused, VerbError::KeyReused("1".parse().unwrap()));
+    let verb = serde_json::from_value(json!({"verb": "rotate_keys"})).unwrap();
+    let (principal, key) = ("test".to_owned(), None);
+    let stale =
+        scene.authority.order_of_all(ApplicationOrder { principal, expected_version: Some(1), key, verb }).await;
+    assert_eq!(
+        stale.unwrap_err().to_string(),
+        "the application is at version 3, not at 1: look at it again, then repeat the verb"
+    );
+    let entries = scene.entries().await;
+    let of_all = entries.iter().filter(|entry| entry.service.is_none()).map(|entry| entry.event.name());
+    assert_eq!(of_all.collect::<Vec<_>>(), ["genesis", "run_key_moved"]);
+}
+
+/// A key of runs that somebody else has moved is read, and shown with every service.
+#[tokio::test]
+async fn run_keys_of_others_are_followed() {
+    let scene = Scene::new().await;
+    let version = scene.order(apply()).await.unwrap().version;
+    keys::RunKeys::add(&*scene.store, KeyId(2)).await.unwrap();
+    let mut published = scene.directory.watch(&chat()).unwrap();
+    let event = Event::RunKeyMoved { key: KeyId(2), step: KeyStep::Added, force: None };
+    let theirs = scene.another_appends_to(None, UnixMillis(u64::MAX >> 12), event).await;
+    let shown = published.wait_for(|published| published.snapshot.version == theirs).await.unwrap().clone();
+    assert_eq!((theirs, shown.keys.runs.len()), (version + 1, 2));
+    assert_eq!(scene.directory.application().version, theirs);
+    order(&scene.authority, Some(version), bundle(1)).await.unwrap();
 }
 
 /// A snapshot that a proxy would refuse is refused here, with the field named, and nothing is appended.

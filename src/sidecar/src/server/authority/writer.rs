@@ -11,17 +11,18 @@ use colorfast_core::plan::Plan;
 use colorfast_core::release::{Circumstances, Entry, Event, KeyStep, Refusal, RequestKey, SCHEMA, State, Verb};
 use colorfast_core::time::UnixMillis;
 use tokio::time::{Instant, MissedTickBehavior};
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::keys::RunKeys;
 use super::opening::Opened;
-use super::repetition::{Keys, fingerprint};
+use super::repetition::Keys;
 use super::replay::Replay;
-use super::{Command, Done, Effect, Occasion, Order, Orders, Part, VerbError, keys};
+use super::task::{Carried, Task};
+use super::{Command, Effect, Occasion, Order, Orders, Part, VerbError, keys};
 use crate::server::clock;
 use crate::server::directory::{Directory, Published};
 use crate::server::holdings::Holdings;
-use crate::server::members::{Appended, Asked, Members};
+use crate::server::members::{Appended, Asked, AskedOfAll, Members};
 use crate::server::observations::{Observations, Seen};
 use crate::store::{AppendError, LeaseError, Log, Outage, Record, Secrets};
 
@@ -82,17 +83,24 @@ enum Plans {
     /// All is so already.
     Nothing,
     /// It was carried out before.
-    Repeat(Done),
+    Repeat(Carried),
 }
 
 /// An event on its way into the log.
 struct Planned {
-    service: ServiceName,
     entry: Entry,
     record: Record,
-    /// The state of this one service after it.
+    /// The state after it: of the one service that it is of, or of all.
     trial: State,
-    keys: Arc<ServiceKeys>,
+    drawn: Drawn,
+}
+
+/// The keys that an event needs.
+enum Drawn {
+    /// Of the service that it is of.
+    Service(ServiceName, Arc<ServiceKeys>),
+    /// Of run tokens.
+    Runs(RunKeys),
 }
 
 impl Writer {
@@ -108,7 +116,7 @@ impl Writer {
     ) -> Result<Self> {
         let holder = format!("process {}", std::process::id());
         opened.log.lease(LEASE, &holder, LEASE_TTL).await.context("cannot write the log")?;
-        let runs = keys::runs(secrets.as_ref()).await?;
+        let runs = RunKeys::load_or_draw(secrets.as_ref(), &opened.replay.state.application).await?;
         let mut writer = Self {
             log: opened.log,
             secrets,
@@ -122,6 +130,8 @@ impl Writer {
             used: opened.keys,
             standing: Standing::Level,
         };
+        writer.drop_retired_runs().await;
+        writer.directory.publish_application(writer.replay.state.application.clone());
         for (service, at) in opened.services {
             writer.drop_retired(&service).await;
             writer.publish(&service, at, None).await?;
@@ -159,38 +169,53 @@ impl Writer {
                     }
                 }
                 command = orders.recv() => {
-                    let Some(Command { order, part, answer }) = command else { return Ok(()) };
-                    let done = self.carry_out(&order, part).await;
-                    report(&order, part, &done);
-                    // The caller may have gone; the verb has been carried out all the same.
-                    answer.send(done).ok();
+                    let Some(command) = command else { return Ok(()) };
+                    self.answer(command).await;
                 }
             }
         }
     }
 
-    async fn carry_out(&mut self, order: &Order, part: Part) -> Result<Done, VerbError> {
-        let request = fingerprint(order).map_err(|error| failed("read the verb", error))?;
-        let key = order.key.clone().map(|id| RequestKey { id, request });
+    /// Carries an order out. Its caller may have gone; the verb has been carried out all the same.
+    async fn answer(&mut self, command: Command) {
+        match command {
+            Command::Service(order, part, answer) => {
+                let carried = self.carry_out(Task::Service(&order, part)).await;
+                let done = carried.and_then(|carried| Ok(carried.shown(self.published(&order.service)?)));
+                answer.send(done).ok();
+            }
+            Command::Application(order, answer) => {
+                let carried = self.carry_out(Task::Application(&order)).await;
+                answer.send(carried.map(|carried| carried.shown(self.directory.application()))).ok();
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, task: Task<'_>) -> Result<Carried, VerbError> {
+        let carried = self.try_out(task).await;
+        task.report(&carried);
+        carried
+    }
+
+    async fn try_out(&mut self, task: Task<'_>) -> Result<Carried, VerbError> {
+        let request = task.fingerprint().map_err(|error| failed("read the verb", error))?;
+        let key = task.key().cloned().map(|id| RequestKey { id, request });
         for _ in 0..ATTEMPTS {
             if self.standing == Standing::Behind {
                 self.catch_up().await?;
             }
-            let planned = match self.plan(order, part, key.as_ref()).await? {
+            let planned = match self.plan(task, key.as_ref()).await? {
                 Plans::Append(planned) => planned,
                 // A preparation is none of the verb's doing: the key is still free.
-                Plans::Nothing => return self.idle(order, key.filter(|_| part == Part::Verb)),
-                Plans::Repeat(done) => return Ok(done),
+                Plans::Nothing => return Ok(self.idle(task, key.filter(|_| task.is_verb()))),
+                Plans::Repeat(carried) => return Ok(carried),
             };
             let head = planned.record.head();
+            let done = Carried { effect: Effect::Changed, occasion: Occasion::Now, version: head.seq };
             match self.log.append(self.replay.head.clone(), vec![planned.record.clone()]).await {
                 Ok(_) => {
-                    let retires = matches!(planned.entry.event, Event::KeyMoved { step: KeyStep::Retired, .. });
-                    self.commit(*planned, Instant::now());
-                    if retires {
-                        self.drop_retired(&order.service).await;
-                    }
-                    return self.done(order, head.seq);
+                    self.commit(*planned, Instant::now()).await;
+                    return Ok(done);
                 }
                 Err(AppendError::Moved(_)) => self.standing = Standing::Behind,
                 Err(AppendError::Outage(outage)) => {
@@ -199,35 +224,49 @@ impl Writer {
                     if self.replay.head != head {
                         return Err(outage.into());
                     }
-                    return self.done(order, head.seq);
+                    return Ok(done);
                 }
             }
         }
         Err(Outage { what: "append to the log", cause: "others append all the time: try again".to_owned() }.into())
     }
 
-    fn done(&self, order: &Order, version: u64) -> Result<Done, VerbError> {
-        let published = self.published(&order.service)?;
-        Ok(Done { effect: Effect::Changed, occasion: Occasion::Now, version, published })
-    }
-
-    fn idle(&mut self, order: &Order, key: Option<RequestKey>) -> Result<Done, VerbError> {
-        let published = self.published(&order.service)?;
-        let version = published.snapshot.version;
+    fn idle(&mut self, task: Task<'_>, key: Option<RequestKey>) -> Carried {
+        let (_, version) = self.versions(task).unwrap_or_default();
         if let Some(key) = key {
-            self.used.learn_idle(order, key, version, self.now());
+            self.used.learn_idle(task.service(), task.principal(), key, version, self.now());
         }
-        Ok(Done { effect: Effect::None, occasion: Occasion::Now, version, published })
+        Carried { effect: Effect::None, occasion: Occasion::Now, version }
     }
 
     /// The answer to a verb that was carried out before, under the same key.
-    fn repeat(&self, order: &Order, key: &RequestKey) -> Result<Option<Done>, VerbError> {
-        let Some(known) = self.used.find(order, &key.id, self.now()) else { return Ok(None) };
+    fn repeat(&self, task: Task<'_>, key: &RequestKey) -> Result<Option<Carried>, VerbError> {
+        let known = self.used.find(task.service(), task.principal(), &key.id, self.now());
+        let Some(known) = known else { return Ok(None) };
         if known.request != key.request {
             return Err(VerbError::KeyReused(key.id.clone()));
         }
-        let (effect, version) = (known.effect, known.version);
-        Ok(Some(Done { effect, occasion: Occasion::Earlier, version, published: self.published(&order.service)? }))
+        Ok(Some(Carried { effect: known.effect, occasion: Occasion::Earlier, version: known.version }))
+    }
+
+    /// The last act on what `task` is about, and its version; none where there is no such service.
+    fn versions(&self, task: Task<'_>) -> Option<(u64, u64)> {
+        let state = &self.replay.state;
+        match task.service() {
+            Some(service) => state.services.get(service).map(|known| (known.acted, known.version)),
+            None => Some((state.application.version, state.application.version)),
+        }
+    }
+
+    /// Refuses a verb of an operator who has not seen what it is about as it is now.
+    fn expect(&self, task: Task<'_>) -> Result<(), VerbError> {
+        let Some(expected) = task.expected_version() else { return Ok(()) };
+        let creates = matches!(task, Task::Service(Order { verb: Verb::Apply { .. }, .. }, _));
+        let versions = self.versions(task).or_else(|| creates.then_some((0, 0)));
+        match versions.filter(|(acted, current)| !(*acted..=*current).contains(&expected)) {
+            Some((_, current)) => Err(VerbError::Stale { what: task.what(), expected, current }),
+            None => Ok(()),
+        }
     }
 
     /// The clock, which never goes back behind the log.
@@ -235,77 +274,103 @@ impl Writer {
         clock::now().max(self.last_at)
     }
 
-    /// What `order` does to the log.
-    async fn plan(&mut self, order: &Order, part: Part, key: Option<&RequestKey>) -> Result<Plans, VerbError> {
-        if let Some(done) = key.map(|key| self.repeat(order, key)).transpose()?.flatten() {
-            return Ok(Plans::Repeat(done));
+    /// What `task` does to the log.
+    async fn plan(&mut self, task: Task<'_>, key: Option<&RequestKey>) -> Result<Plans, VerbError> {
+        if let Some(carried) = key.map(|key| self.repeat(task, key)).transpose()?.flatten() {
+            return Ok(Plans::Repeat(carried));
         }
-        let (state, service) = (&self.replay.state, &order.service);
-        let known = state.services.get(service);
-        if let Some(expected) = order.expected_version
-            && (known.is_some() || matches!(order.verb, Verb::Apply { .. }))
-        {
-            let (acted, current) = known.map_or((0, 0), |known| (known.acted, known.version));
-            if !(acted..=current).contains(&expected) {
-                return Err(VerbError::Stale { expected, current });
-            }
-        }
+        self.expect(task)?;
         let at = self.now();
-        let Some(event) = self.check(order, part, at)? else { return Ok(Plans::Nothing) };
-        let keys = self.keys_for(service, &event).await?;
+        let Some(event) = self.check(task, at)? else { return Ok(Plans::Nothing) };
+        let drawn = self.keys_for(task, &event).await?;
         let state = &self.replay.state;
         let entry = Entry {
             seq: state.head + 1,
             schema: SCHEMA,
             at,
-            service: Some(service.clone()),
-            principal: order.principal.clone(),
-            key: key.filter(|_| part == Part::Verb).cloned(),
+            service: task.service().cloned(),
+            principal: task.principal().to_owned(),
+            key: key.filter(|_| task.is_verb()).cloned(),
             event,
         };
+        let is_changed = |service: &ServiceName| task.service().is_none_or(|only| only == service);
+        let services = state.services.iter().filter(|(name, _)| is_changed(name));
         let mut trial = State {
             epoch: state.epoch,
             head: state.head,
             next_assignment: state.next_assignment,
-            services: state.services.get_key_value(service).map(|(k, v)| (k.clone(), v.clone())).into_iter().collect(),
+            application: state.application.clone(),
+            services: services.map(|(name, state)| (name.clone(), state.clone())).collect(),
         };
         trial.apply(&entry).map_err(|error| failed("fold the event", error))?;
-        // A proxy would refuse what does not compile, so it never comes into the log.
-        let snapshot = trial.snapshot(service).ok_or_else(|| failed("render the snapshot", "there is none"))?;
-        Plan::compile(&snapshot, Some(&keys)).map_err(Refusal::Field)?;
+        self.compile(&trial, &drawn)?;
         let (text, hash) = entry.seal(&self.replay.head.hash).map_err(|error| failed("write the event", error))?;
         let record = Record { seq: entry.seq, text, hash };
-        Ok(Plans::Append(Box::new(Planned { service: service.clone(), entry, record, trial, keys })))
+        Ok(Plans::Append(Box::new(Planned { entry, record, trial, drawn })))
     }
 
-    /// What `order` comes to by the rules, and by what is known of members and slots now.
-    fn check(&self, order: &Order, part: Part, at: UnixMillis) -> Result<Option<Event>, Refusal> {
+    /// A proxy would refuse what does not compile, so it never comes into the log.
+    fn compile(&self, trial: &State, drawn: &Drawn) -> Result<(), VerbError> {
+        for service in trial.services.keys() {
+            let (runs, own) = match drawn {
+                Drawn::Service(_, own) => (&self.runs, Some(own)),
+                Drawn::Runs(runs) => (runs, self.keys.get(service)),
+            };
+            let snapshot = trial.snapshot(service).ok_or_else(|| failed("render the snapshot", "there is none"))?;
+            let keys = own.map(|own| runs.beside(&trial.application.runs, ServiceKeys::clone(own)));
+            Plan::compile(&snapshot, keys.as_ref()).map_err(Refusal::Field)?;
+        }
+        Ok(())
+    }
+
+    /// What `task` comes to by the rules, and by what is known of members and slots now.
+    fn check(&self, task: Task<'_>, at: UnixMillis) -> Result<Option<Event>, Refusal> {
+        let (state, members) = (&self.replay.state, self.known.members.as_ref());
+        let (order, part) = match task {
+            Task::Service(order, part) => (order, part),
+            Task::Application(order) => {
+                let everyone = &AskedOfAll { members, services: state.services.keys().collect() };
+                return state.check_application(&order.verb, at, everyone);
+            }
+        };
         let service = &order.service;
-        let acknowledgements = &Asked { members: &self.known.members, service };
+        let acknowledgements = &Asked { members, service };
         let serving = &Seen { observations: &self.known.observations, service, probed: order.probed.as_ref() };
-        let settings = self.replay.state.services.get(service).map(|state| state.settings.pin.clone());
+        let settings = state.services.get(service).map(|state| state.settings.pin.clone());
         let settings = settings.unwrap_or_default();
         let holding = &self.known.holdings.of(service, &settings, at);
-        let (state, at) = (&self.replay.state, &Circumstances { now: at, acknowledgements, serving, holding });
+        let at = &Circumstances { now: at, acknowledgements, serving, holding };
         match part {
             Part::Preparation => state.prepare(service, &order.verb, at),
             Part::Verb => state.check(service, &order.verb, at),
         }
     }
 
-    /// Keys are there before the service is: what a crash leaves behind is keys that nobody uses yet.
-    async fn keys_for(&self, service: &ServiceName, event: &Event) -> Result<Arc<ServiceKeys>, VerbError> {
-        let keys = match (self.keys.get(service), event) {
-            (_, Event::KeyMoved { key, step: KeyStep::Added, .. }) => {
-                keys::add(self.secrets.as_ref(), service, *key).await
+    /// Keys are there before the log names them: what a crash leaves behind is keys that nobody uses yet.
+    async fn keys_for(&self, task: Task<'_>, event: &Event) -> Result<Drawn, VerbError> {
+        let secrets = self.secrets.as_ref();
+        let drawn = match (task.service(), event) {
+            (None, Event::RunKeyMoved { key, step: KeyStep::Added, .. }) => {
+                RunKeys::add(secrets, *key).await.map(Drawn::Runs)
             }
-            (Some(keys), _) => return Ok(keys.clone()),
-            (None, Event::ServiceCreated { signing_key, .. }) => {
-                keys::load_or_draw(self.secrets.as_ref(), service, *signing_key).await
+            (None, _) => Ok(Drawn::Runs(self.runs.clone())),
+            (Some(service), event) => {
+                self.keys_of(service, event).await.map(|keys| Drawn::Service(service.clone(), keys))
             }
-            (None, _) => keys::load_known(self.secrets.as_ref(), service).await,
         };
-        Ok(keys.map_err(|error| failed("read the keys", format!("{error:#}")))?)
+        Ok(drawn.map_err(|error| failed("read the keys", format!("{error:#}")))?)
+    }
+
+    async fn keys_of(&self, service: &ServiceName, event: &Event) -> Result<Arc<ServiceKeys>> {
+        let secrets = self.secrets.as_ref();
+        match (self.keys.get(service), event) {
+            (_, Event::KeyMoved { key, step: KeyStep::Added, .. }) => keys::add(secrets, service, *key).await,
+            (Some(keys), _) => Ok(keys.clone()),
+            (None, Event::ServiceCreated { signing_key, .. }) => {
+                keys::load_or_draw(secrets, service, *signing_key).await
+            }
+            (None, _) => keys::load_known(secrets, service).await,
+        }
     }
 
     /// Drops keys that the log names no more. Where that fails the next start tries again; no proxy is sent them.
@@ -317,17 +382,40 @@ impl Writer {
         }
     }
 
+    /// [`Self::drop_retired`], of the keys of run tokens.
+    async fn drop_retired_runs(&mut self) {
+        match RunKeys::prune(self.secrets.as_ref(), &self.replay.state.application.runs).await {
+            Ok(keys) => self.runs = keys,
+            Err(error) => warn!("a retired key of run tokens is kept still: {error:#}"),
+        }
+    }
+
     /// The record is in the log: folds it in and shows what came of it.
-    fn commit(&mut self, planned: Planned, when: Instant) {
-        let Planned { service, entry, record, trial, keys } = planned;
+    async fn commit(&mut self, planned: Planned, when: Instant) {
+        let Planned { entry, record, trial, drawn } = planned;
+        let changed: Vec<_> = trial.services.keys().cloned().collect();
         self.replay.head = record.head();
         self.replay.state.head = trial.head;
         self.replay.state.next_assignment = trial.next_assignment;
+        self.replay.state.application = trial.application;
         self.replay.state.services.extend(trial.services);
         self.last_at = entry.at;
         self.used.learn(&entry);
-        self.keys.insert(service.clone(), keys.clone());
-        self.show(&service, entry.at, Some(when), keys);
+        match drawn {
+            Drawn::Service(service, keys) => drop(self.keys.insert(service, keys)),
+            Drawn::Runs(runs) => {
+                self.runs = runs;
+                self.directory.publish_application(self.replay.state.application.clone());
+            }
+        }
+        for service in &changed {
+            self.show(service, entry.at, Some(when));
+        }
+        match (&entry.service, &entry.event) {
+            (Some(service), Event::KeyMoved { step: KeyStep::Retired, .. }) => self.drop_retired(service).await,
+            (None, Event::RunKeyMoved { step: KeyStep::Retired, .. }) => self.drop_retired_runs().await,
+            _ => {}
+        }
     }
 
     /// Folds in what others have appended.
@@ -339,12 +427,27 @@ impl Writer {
             used.learn(entry);
         };
         let followed = self.replay.follow(self.log.as_ref(), seen).await;
+        let read = self.read_runs().await;
+        read.map_err(|error| failed("read the keys of runs", format!("{error:#}")))?;
         for service in self.unpublished() {
             let published = self.publish(&service, self.last_at, Some(Instant::now())).await;
             published.map_err(|error| failed("publish a service", format!("{error:#}")))?;
         }
         followed.map_err(|error| failed("follow the log", error))?;
         self.standing = Standing::Level;
+        Ok(())
+    }
+
+    /// Reads the keys of run tokens where others have drawn some, and shows what became of them.
+    async fn read_runs(&mut self) -> Result<()> {
+        let application = &self.replay.state.application;
+        if *application == *self.directory.application() {
+            return Ok(());
+        }
+        if !self.runs.has_all(&application.runs) {
+            self.runs = RunKeys::load_or_draw(self.secrets.as_ref(), application).await?;
+        }
+        self.directory.publish_application(application.clone());
         Ok(())
     }
 
@@ -370,19 +473,22 @@ impl Writer {
             Some(keys) => keys.clone(),
             None => keys::load_known(self.secrets.as_ref(), service).await?,
         };
-        self.keys.insert(service.clone(), keys.clone());
-        self.show(service, at, when, keys);
+        self.keys.insert(service.clone(), keys);
+        self.show(service, at, when);
         Ok(())
     }
 
     /// Members are told of the append before any proxy can see the snapshot.
-    fn show(&self, service: &ServiceName, at: UnixMillis, when: Option<Instant>, keys: Arc<ServiceKeys>) {
+    fn show(&self, service: &ServiceName, at: UnixMillis, when: Option<Instant>) {
         let state = &self.replay.state;
-        let (Some(of), Some(mut snapshot)) = (state.services.get(service), state.snapshot(service)) else { return };
-        snapshot.run_ring = Some(self.runs.ring());
-        let keys = self.runs.beside(&keys::of_ring(&keys, &of.ring));
+        let (Some(of), Some(snapshot), Some(keys)) =
+            (state.services.get(service), state.snapshot(service), self.keys.get(service))
+        else {
+            return;
+        };
+        let keys = self.runs.beside(&state.application.runs, keys::of_ring(keys, &of.ring));
         self.known.members.append(service, Appended::new(snapshot.version, at, when));
-        self.directory.publish(Published { state: of.clone(), snapshot, keys });
+        self.directory.publish(Published { state: of.clone(), snapshot, keys: Arc::new(keys) });
     }
 
     fn published(&self, service: &ServiceName) -> Result<Arc<Published>, VerbError> {
@@ -404,25 +510,4 @@ fn unsure(outage: &Outage) -> Outage {
         outage.cause
     );
     Outage { what: outage.what, cause }
-}
-
-/// Every verb stands in the operator's log, refused ones too.
-fn report(order: &Order, part: Part, done: &Result<Done, VerbError>) {
-    let (principal, service, verb) = (&order.principal, &order.service, order.verb.name());
-    match done {
-        Ok(done) if part == Part::Preparation => {
-            if done.effect == Effect::Changed && done.occasion == Occasion::Now {
-                info!(principal, %service, verb, version = done.version, "proxies get ready for a verb");
-            }
-        }
-        Ok(done) => {
-            let (version, changed) = (done.version, done.effect == Effect::Changed);
-            match done.occasion {
-                Occasion::Now => info!(principal, %service, verb, version, changed, "verb carried out"),
-                Occasion::Earlier => info!(principal, %service, verb, version, changed, "verb was carried out before"),
-            }
-        }
-        Err(VerbError::Outage(outage)) => error!(principal, %service, verb, %outage, "verb failed"),
-        Err(refused) => info!(principal, %service, verb, reason = %refused, "verb refused"),
-    }
 }

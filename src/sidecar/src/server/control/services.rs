@@ -1,12 +1,13 @@
 //! Services, their members and how far these are.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use colorfast_core::ids::ServiceName;
-use colorfast_core::release::{Entry, Event, Refusal};
+use colorfast_core::release::{Entry, Refusal};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -92,6 +93,13 @@ pub struct ConfirmationQuery {
     wait_ms: WaitMs,
 }
 
+impl ConfirmationQuery {
+    /// How long that is.
+    pub(super) fn limit(&self) -> Result<Duration, ApiError> {
+        self.wait_ms.limit()
+    }
+}
+
 /// What `confirmation` is for.
 pub fn describe_confirmation(operation: Operation<'_>) -> Operation<'_> {
     operation
@@ -114,7 +122,7 @@ pub async fn confirmation(
     Version(version): Version,
     Asked(query): Asked<ConfirmationQuery>,
 ) -> Result<Json<Confirmation>, ApiError> {
-    let end = Instant::now() + query.wait_ms.limit()?;
+    let end = Instant::now() + query.limit()?;
     let appended = control.appended(&service, version).await?;
     let mut members = control.members.watch(&service);
     let first = control.members.confirmation(&service, &appended);
@@ -195,8 +203,7 @@ impl Control {
         let records = self.log.read(before, 1).await?;
         let record = records.first().filter(|record| record.seq == version).ok_or_else(none)?;
         let entry: Entry = super::log::entry(record)?;
-        // A restored log's genesis is of every service.
-        if entry.service.as_ref() != Some(service) && !matches!(entry.event, Event::Genesis { restored: Some(_), .. }) {
+        if !entry.changes(service) {
             return Err(none());
         }
         Ok(Appended::new(version, entry.at, None))

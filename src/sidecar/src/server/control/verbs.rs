@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use colorfast_core::bundle::Manifest;
 use colorfast_core::ids::{BundleId, KeyId, ServiceName, SlotName};
-use colorfast_core::release::{Force, Pins, Reach, Verb};
+use colorfast_core::release::{ApplicationVerb, Force, Pins, Reach, Verb};
 use colorfast_core::settings::ServiceSettings;
 use colorfast_core::weight::Weight;
 use schemars::JsonSchema;
@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
+pub use self::schema::ApplicationVerbDocument;
 use self::schema::VerbDocument;
 use super::Control;
 use crate::api::{Preparation, VerbRequest, VerbResponse};
@@ -66,7 +67,7 @@ pub async fn order(
     let ended = |error: JoinError| Outage { what: "carry the verb out", cause: error.to_string() };
     let (preparation, done) = match carried.await.map_err(ended)? {
         Ok(carried) => carried,
-        Err(error) => return Err(control.lost(&service, error).await),
+        Err(error) => return Err(control.lost(Some(&service), error).await),
     };
     let appended = control.appended(&service, done.version).await?;
     Ok(Json(VerbResponse {
@@ -193,6 +194,19 @@ struct RetireKey {
 
 /// Reads a request. [`VerbRequest`] writes the same, but a reader that is derived could not name the field.
 pub(super) fn parse(body: &[u8]) -> Result<VerbRequest, ApiError> {
+    read_by(body, verb)
+}
+
+/// Reads a request for a verb on what is of all services.
+pub(super) fn parse_application(body: &[u8]) -> Result<VerbRequest<ApplicationVerb>, ApiError> {
+    read_by(body, application_verb)
+}
+
+/// Reads what every verb has; `verb` reads the rest by its name.
+fn read_by<V>(
+    body: &[u8],
+    verb: impl Fn(&str, Map<String, Value>) -> Result<V, ApiError>,
+) -> Result<VerbRequest<V>, ApiError> {
     let mut fields: Map<String, Value> = http::parse(body)?;
     fields.values_mut().for_each(http::whole);
     let expected_version = match fields.remove("expected_version") {
@@ -201,7 +215,11 @@ pub(super) fn parse(body: &[u8]) -> Result<VerbRequest, ApiError> {
     };
     let missing = || ApiError::new(Kind::BODY, "verb: is missing").at("verb");
     let name: String = within("verb", fields.remove("verb").ok_or_else(missing)?)?;
-    let verb = match name.as_str() {
+    Ok(VerbRequest { expected_version, verb: verb(&name, fields)? })
+}
+
+fn verb(name: &str, fields: Map<String, Value>) -> Result<Verb, ApiError> {
+    match name {
         "apply" => read(fields).map(|Apply { settings }| Verb::Apply { settings: Box::new(settings) }),
         "add_bundle" => read(fields).map(|AddBundle { id, manifest }| Verb::AddBundle { id, manifest }),
         "stage" => read(fields).map(|Stage { slot, bundle }| Verb::Stage { slot, bundle }),
@@ -218,10 +236,21 @@ pub(super) fn parse(body: &[u8]) -> Result<VerbRequest, ApiError> {
         "retire_key" => read(fields).map(|RetireKey { key, force }| Verb::RetireKey { key, force }),
         _ => {
             let known = "apply, add_bundle, stage, ramp, abort, switch, rollback, migrate, recycle, set_deadline, rotate_keys, retire_key";
-            Err(ApiError::new(Kind::BODY, format!("verb: {name:?} is none of {known}")).at("verb"))
+            Err(unknown(name, known))
         }
-    }?;
-    Ok(VerbRequest { expected_version, verb })
+    }
+}
+
+fn application_verb(name: &str, fields: Map<String, Value>) -> Result<ApplicationVerb, ApiError> {
+    match name {
+        "rotate_keys" => read(fields).map(|Nothing {}| ApplicationVerb::RotateKeys),
+        "retire_key" => read(fields).map(|RetireKey { key, force }| ApplicationVerb::RetireKey { key, force }),
+        _ => Err(unknown(name, "rotate_keys, retire_key")),
+    }
+}
+
+fn unknown(name: &str, known: &str) -> ApiError {
+    ApiError::new(Kind::BODY, format!("verb: {name:?} is none of {known}")).at("verb")
 }
 
 fn read<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, ApiError> {

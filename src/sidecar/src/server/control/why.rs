@@ -66,14 +66,12 @@ impl Control {
         self.appended(service, version).await?;
         let state = authority::state_at(self.log.as_ref(), version).await;
         let state = state.map_err(|error| ApiError::new(Kind::OUTAGE, error))?;
-        let snapshot = state.snapshot(service).ok_or_else(|| {
-            ApiError::new(
-                Kind::OUTAGE,
-                format!("the log has no {service} at version {version}: run `colorfast verify-log`"),
-            )
-        })?;
-        // The keys of runs are the application's, and in no log.
-        Ok(Snapshot { run_ring: published.snapshot.run_ring.clone(), ..snapshot })
+        // What is of all services may be older than this one.
+        let never = || ApiError::new(Kind::NOT_FOUND, format!("{service} was not there at version {version}"));
+        let snapshot = state.snapshot(service).ok_or_else(never)?;
+        // Keys are as they are now: what was signed by one that is gone cannot be read any more.
+        let Snapshot { ring, run_ring, .. } = &published.snapshot;
+        Ok(Snapshot { ring: ring.clone(), run_ring: run_ring.clone(), ..snapshot })
     }
 }
 
@@ -112,6 +110,28 @@ mod tests {
         }
         let (code, field, _) = why(&rig, json!({"request": {"sesion": "a1"}})).await.problem(400);
         assert_eq!((code.as_str(), field.as_deref()), ("invalid-body", Some("request.sesion")));
+    }
+
+    /// A version is explained though keys that it knew are gone, and so is one that a key of runs made.
+    #[tokio::test]
+    async fn keys_that_are_gone_hide_no_version() {
+        let rig = Rig::with_chat().await;
+        let before = rig.status().await.version;
+        let mut versions = vec![before];
+        for path in ["/v1/services/chat/verbs", "/v1/application/verbs"] {
+            for verb in
+                [json!({"verb": "rotate_keys"}), json!({"verb": "retire_key", "key": 1, "force": {"reason": "r"}})]
+            {
+                versions.push(
+                    rig.control(Method::POST, path, verb.to_string()).await.json(200)["version"].as_u64().unwrap(),
+                );
+                rig.sidecar.errands.once().await;
+            }
+        }
+        for version in versions {
+            let answer = why(&rig, json!({"request": {"session": "a1"}, "version": version})).await.json(200);
+            assert_eq!(answer["outcome"]["slot"], "blue");
+        }
     }
 
     /// Accounted: a time that is given is the time that ages are judged by.

@@ -273,6 +273,7 @@ impl Roll {
             .map(|member| MemberProgress {
                 member: member.record.member.to_string(),
                 progress: self.progress(member, appended),
+                services: Vec::new(),
             })
             .collect();
         let outcome = match members.as_slice() {

@@ -9,12 +9,16 @@ use super::{
     Abort, AddBundle, Apply, Nothing, OneSlot, Ramp, Recycle, RetireKey, Rollback, SetDeadline, Stage, Switch,
 };
 
-/// Any verb.
+/// Any verb on a service.
 pub enum VerbDocument {}
 
-/// Declares the document of each verb: its tag, what reads the rest of it, and what it does.
+/// Any verb on what is of all services.
+pub enum ApplicationVerbDocument {}
+
+/// Declares a document that is one of some: its name, what it is, and of each its tag, what reads the rest of it, and what
+/// it does.
 macro_rules! documents {
-    ($($name:ident = $verb:literal, $rest:ident, $does:literal;)*) => {
+    ($any:ident = $called:literal, $is:literal; $($name:ident = $verb:literal, $rest:ident, $does:literal;)*) => {
         $(
             #[doc = $does]
             enum $name {}
@@ -30,9 +34,9 @@ macro_rules! documents {
             }
         )*
 
-        impl JsonSchema for VerbDocument {
+        impl JsonSchema for $any {
             fn schema_name() -> Cow<'static, str> {
-                "Verb".into()
+                $called.into()
             }
 
             fn json_schema(schemas: &mut SchemaGenerator) -> Schema {
@@ -41,7 +45,7 @@ macro_rules! documents {
                 let mapping: Map<_, _> = places.filter_map(|(verb, place)| Some((verb, place?))).collect();
                 let documents = documents.map(|(_, document)| document);
                 json_schema!({
-                    "description": "One act of an operator.",
+                    "description": $is,
                     "oneOf": documents,
                     "discriminator": { "propertyName": "verb", "mapping": mapping },
                 })
@@ -51,6 +55,7 @@ macro_rules! documents {
 }
 
 documents! {
+    VerbDocument = "Verb", "One act of an operator.";
     ApplyVerb = "apply", Apply, "Creates the service, or replaces its settings.";
     AddBundleVerb = "add_bundle", AddBundle, "Adds a bundle, for good.";
     StageVerb = "stage", Stage, "Puts a bundle into an idle slot.";
@@ -65,10 +70,16 @@ documents! {
     RetireKeyVerb = "retire_key", RetireKey, "Takes a key away: what it signed is refused from then on.";
 }
 
+documents! {
+    ApplicationVerbDocument = "ApplicationVerb", "One act of an operator on what is of all services.";
+    RotateRunKeysVerb = "rotate_keys", Nothing, "Makes a new key of run tokens, which signs as soon as every member of every service can verify it.";
+    RetireRunKeyVerb = "retire_key", RetireKey, "Takes a key of run tokens away: what it signed is refused from then on.";
+}
+
 /// The document of a verb: the rest of it, with what every verb has.
 fn whole(mut rest: Schema, verb: &str, does: &str) -> Schema {
     let expected = json!({
-        "description": "The version of the service that the operator has seen: another one is refused. Absent: whatever it is.",
+        "description": "The version that the operator has seen: another one is refused. Absent: whatever it is.",
         "type": ["integer", "null"],
         "minimum": 0,
         "maximum": u64::MAX,
