@@ -15,11 +15,20 @@ use crate::request::{Request, Sent};
 use crate::sidecar::{self, Waiting};
 
 /// How long a request waits in these cases.
-const WAIT_MS: u64 = 20;
+const WAIT_MS: u32 = 20;
+/// How long each of its two questions does.
+const HALF_MS: u32 = 10;
+/// When a call is taken for lost that Envoy has not ended.
+const LOST_MS: u64 = 1_000;
 
 /// The snapshot whose proxies ask the fleet.
-fn asking(mut snapshot: Snapshot) -> Snapshot {
-    snapshot.settings.memory.ask_wait_ms = AskWaitMs(WAIT_MS as u32);
+fn asking(snapshot: Snapshot) -> Snapshot {
+    waiting(WAIT_MS, snapshot)
+}
+
+/// The same with another wait.
+fn waiting(wait_ms: u32, mut snapshot: Snapshot) -> Snapshot {
+    snapshot.settings.memory.ask_wait_ms = AskWaitMs(wait_ms);
     snapshot.flush = (snapshot.version > 1).then_some(snapshot.version);
     snapshot
 }
@@ -64,7 +73,7 @@ fn the_fleet_knows_where_a_session_is() {
         let (id, proposal) = asked.says.proposal.only().unwrap();
         assert_eq!((id, proposal.assignment, proposal.sid), (sid("alpha"), GREEN, sid("alpha")));
         assert!(!asked.call.text().contains("alpha"));
-        assert_eq!(u64::from(asked.call.timeout_ms), WAIT_MS);
+        assert_eq!(asked.call.timeout_ms, HALF_MS);
         tell(asked, BLUE);
         assert_eq!(went(&sent), to("blue", "memory"));
         // Its client may never have got one: it begins here, as far as anybody knows.
@@ -86,31 +95,62 @@ fn a_proposal_that_stands_begins_the_session() {
     assert_eq!(sent.pin().map(|pin| pin.assignment), Some(GREEN));
 }
 
-/// Last good: without an answer, with a useless one, or with nobody there, the request goes on by itself within the limit,
-/// and that is counted; a body that comes meanwhile does not let it go unstamped.
+/// Kept: a question without an answer is asked once more in the same words, for the other half of the wait, whatever came
+/// meanwhile: a switch, or a tick that is late since the whole machine stood still. The second answer counts like the first.
+#[test]
+fn a_question_without_an_answer_is_asked_once_more() {
+    let silences: [fn(Waiting<Ask>); 3] = [Waiting::time_out, Waiting::refuse, Waiting::break_off];
+    for (number, silent) in (1..).zip(silences) {
+        let proxy = Proxy::chat();
+        let worker = proxy.with(&asking(blue_live(2)));
+        worker.tolerate("proxy_get_header_map_value");
+        let sent = worker.send(Request::new().session("alpha"));
+        let first = question(&worker);
+        let says = first.says.clone();
+        worker.hear(&asking(green_live(3)));
+        proxy.run(5 * u64::from(WAIT_MS), [&worker]);
+        assert!(sent.waits(), "{number}: how long a question takes is not the clock's to say");
+        silent(first);
+        let second = question(&worker);
+        assert_eq!((&second.says, second.call.timeout_ms), (&says, HALF_MS), "{number}");
+        proxy.run(5 * u64::from(WAIT_MS), [&worker]);
+        assert!(sent.waits(), "{number}");
+        tell(second, BLUE);
+        assert_eq!(went(&sent), to("blue", "memory"), "{number}");
+        let ends = ["again", "met", "timeout"].map(|end| proxy.count(&format!("waits.need.fleet.end.{end}")));
+        assert_eq!(ends, [1, 1, 0], "{number}");
+    }
+}
+
+/// Last good: without an answer to either question the request goes on by itself, and that is counted; a body that comes
+/// meanwhile does not let it go unstamped.
 #[test]
 fn no_answer_costs_a_request_its_wait_at_most() {
     type End = fn(Waiting<Ask>);
     let ends: [End; 5] = [
         |asked| asked.time_out(),
         |asked| asked.refuse(),
-        |asked| asked.answer(500, ""),
+        |asked| asked.break_off(),
+        |asked| asked.answer(404, "{}"),
         |asked| asked.answer(200, "{}"),
-        |asked| asked.answer(200, r#"{"session":"AAAA"}"#),
     ];
     let proxy = Proxy::chat().header_pause(HeaderPause::Headers);
     let worker = proxy.with(&asking(green_live(2)));
+    worker.tolerate("proxy_get_header_map_value");
     for (number, end) in ends.into_iter().enumerate() {
         let post = Request::new().instead(":method", "POST").session(format!("session-{number}"));
         let sent = Sent::headers_before_body(worker.stream(), post);
         assert_eq!(sent.stream.request_body_last("{}").unwrap(), Action::Pause);
+        question(&worker).time_out();
         assert!(sent.waits());
         end(question(&worker));
         assert_eq!(went(&sent), to("green", "hash"), "{number}");
+        assert!(sidecar::asks(&worker).is_empty(), "{number}: it is asked twice");
     }
     assert_eq!(proxy.count("waits.need.fleet.end.timeout"), 5);
+    assert_eq!(proxy.count("waits.need.fleet.end.again"), 5);
     let sent = worker.send(Request::new().session("beta"));
-    proxy.wait(WAIT_MS);
+    proxy.wait(u64::from(WAIT_MS) + LOST_MS);
     worker.tick();
     assert_eq!(went(&sent), to("green", "hash"), "the tick ends a wait whose call says nothing");
     tell(question(&worker), BLUE);
@@ -121,7 +161,56 @@ fn no_answer_costs_a_request_its_wait_at_most() {
     );
 }
 
-/// Bounded: a worker has 64 questions out and no more; the next request does without, and a client that leaves frees its
+/// Last good: an answer that says nothing of the session is one all the same, and nothing is asked a second time.
+#[test]
+fn an_answer_without_a_session_is_not_asked_for_again() {
+    let useless = [200, 400, 401, 403, 404, 409, 429, 500].map(|status| (status, "{}"));
+    let useless = useless.into_iter().chain([(200, ""), (200, r#"{"session":"AAAA"}"#)]);
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&asking(green_live(2)));
+    let times = useless.clone().count();
+    for (number, (status, body)) in useless.enumerate() {
+        let sent = worker.send(Request::new().session(format!("session-{number}")));
+        question(&worker).answer(status, body);
+        assert_eq!(went(&sent), to("green", "hash"), "{status} {body}");
+        assert!(sidecar::asks(&worker).is_empty(), "{status} {body}");
+    }
+    assert_eq!(proxy.count("waits.need.fleet.end.timeout"), times as u64);
+    assert_eq!(proxy.count("waits.need.fleet.end.again"), 0);
+}
+
+/// Last good: where there is no way any more for the second question, the request goes on by itself at once.
+#[test]
+fn a_second_question_may_have_no_way() {
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&asking(green_live(2)));
+    worker.tolerate("proxy_http_call");
+    let sent = worker.send(Request::new().session("alpha"));
+    let asked = question(&worker);
+    proxy.process.remove_cluster(sidecar::CLUSTER);
+    asked.time_out();
+    assert_eq!(went(&sent), to("green", "hash"));
+    let ends = ["again", "no_way", "timeout"].map(|end| proxy.count(&format!("waits.need.fleet.end.{end}")));
+    assert_eq!(ends, [1, 1, 0]);
+}
+
+/// Bounded: of an odd wait the first question has the longer part, and of 1 ms all: none is ever made without a limit.
+#[test]
+fn every_question_has_a_limit() {
+    for (wait, limits) in [(1, &[1][..]), (2, &[1, 1]), (3, &[2, 1]), (21, &[11, 10]), (5_000, &[2_500, 2_500])] {
+        let proxy = Proxy::chat();
+        let worker = proxy.with(&waiting(wait, green_live(2)));
+        let sent = worker.send(Request::new().session("alpha"));
+        for limit in limits {
+            let asked = question(&worker);
+            assert_eq!(asked.call.timeout_ms, *limit, "{wait}");
+            asked.time_out();
+        }
+        assert_eq!(went(&sent), to("green", "hash"), "{wait}");
+    }
+}
+
+/// Bounded: a worker has 64 questions out and no more, first and second ones; the next request does without, and a client that leaves frees its
 /// place.
 #[test]
 fn questions_do_not_pile_up() {
@@ -132,6 +221,13 @@ fn questions_do_not_pile_up() {
     let next = worker.send(Request::new().session("one more"));
     assert_eq!(went(&next), to("green", "hash"));
     assert_eq!(proxy.count("waits.need.fleet.end.full"), 1);
+    for asked in sidecar::asks(&worker) {
+        asked.time_out();
+    }
+    assert!(waiting.iter().all(Sent::waits), "each has the place of its first question");
+    assert_eq!((sidecar::asks(&worker).len(), proxy.count("waits.need.fleet.end.again")), (64, 64));
+    let next = worker.send(Request::new().session("two more"));
+    assert_eq!(went(&next), to("green", "hash"));
     drop(waiting.into_iter().map(|sent| sent.stream.finish().unwrap()).collect::<Vec<_>>());
     assert!(worker.send(Request::new().session("another")).waits());
 }
@@ -234,7 +330,8 @@ fn a_switch_while_the_fleet_is_asked_moves_nothing() {
         if answers {
             tell(asked, BLUE)
         } else {
-            asked.time_out()
+            asked.time_out();
+            question(&worker).time_out();
         }
         assert_eq!(went(&sent), to("blue", "memory"), "answered: {answers}");
         assert_eq!(went(&worker.send(Request::new().session("alpha"))), to("blue", "memory"));

@@ -201,7 +201,8 @@ pub mod metric {
         of(service, "requests_ended")
     }
 
-    /// Counter: waits by what was waited for and how they ended (`met` or `timeout`).
+    /// Counter: waits by what was waited for and how they ended (`met` or `timeout`; for the fleet also `full`, `no_way`, and
+    /// beside that `again`).
     pub fn waits(service: &ServiceName, need: &str, end: &str) -> String {
         of(service, format_args!("waits.need.{need}.end.{end}"))
     }

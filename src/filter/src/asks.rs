@@ -43,8 +43,19 @@ pub struct Question<'a> {
     pub id: Sid,
     /// What the proxy will do where the fleet knows nothing.
     pub proposal: Remembered,
-    /// How long the request waits.
-    pub wait: Duration,
+    /// How long the answer may take.
+    pub timeout: Duration,
+}
+
+/// What came of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// The fleet remembers this from now on.
+    Session(Remembered),
+    /// An answer that says nothing of the session: asked again, it would be the same.
+    Nothing,
+    /// No answer.
+    Silence,
 }
 
 /// Why there is no question out.
@@ -83,7 +94,7 @@ impl Asks {
             path: names::SESSIONS_PATH,
             token: vm.token.as_deref(),
             body: &body,
-            timeout: question.wait,
+            timeout: question.timeout,
         });
         let _ = host::set_effective_context(context);
         let token = call.map_err(|_| Unasked::NoWay)?;
@@ -101,7 +112,7 @@ impl Asks {
         let root = self.root.get();
         // The answer lies with the root, whatever context the SDK has made the effective one.
         let _ = host::set_effective_context(root);
-        vm.waiting.told(vm, context, told(body_size));
+        vm.waiting.told(vm, context, heard(body_size));
         let _ = host::set_effective_context(root);
         true
     }
@@ -113,10 +124,16 @@ impl Asks {
 }
 
 /// What the answer being handled says.
-fn told(body_size: usize) -> Option<Remembered> {
-    if host::response_status() != Some(200) || body_size > ANSWER_MAX {
-        return None;
+fn heard(body_size: usize) -> Heard {
+    match host::response_status() {
+        Some(200) if body_size <= ANSWER_MAX => session(body_size).map_or(Heard::Nothing, Heard::Session),
+        // Envoy's own words for a call that ran out of time, and for a connection that was closed.
+        None | Some(503 | 504) => Heard::Silence,
+        Some(_) => Heard::Nothing,
     }
+}
+
+fn session(body_size: usize) -> Option<Remembered> {
     let told: Told = json::read(&host::response_body(body_size).ok()?).ok()?;
     told.session.only().map(|(_, session)| session)
 }

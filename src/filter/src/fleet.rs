@@ -1,4 +1,9 @@
 //! What one request asks the fleet after its session, and what it makes of the answer.
+//!
+//! A question has half of the wait to be answered in; without an answer it is asked once more, for the other half (hedged
+//! requests: Dean and Barroso, "The Tail at Scale", 2013). The second says the same as the first, so it does not matter
+//! which of them was heard. How long each takes is Envoy's to measure, by the timeout of the call: where the whole machine
+//! stood still, the second begins when it goes on.
 
 use std::time::Duration;
 
@@ -8,10 +13,13 @@ use colorfast_core::names::metric;
 use colorfast_core::plan::Plan;
 use colorfast_core::time::UnixMillis;
 
-use crate::asks::{Question, Unasked};
+use crate::asks::{Heard, Question, Unasked};
 use crate::memory::Place;
 use crate::service::Service;
 use crate::vm::Vm;
+
+/// How long after its time a call without an answer is given up, though Envoy ends each by itself.
+const LOST_MS: u64 = 1_000;
 
 /// How far the fleet was asked after the session of one request.
 #[derive(Debug)]
@@ -25,8 +33,10 @@ pub struct Inquiry {
 enum State {
     /// It was not.
     Unasked,
-    /// It was, with this proposal, and has not answered.
-    Asked { proposal: Remembered, since: UnixMillis },
+    /// It was, with this proposal, and has not answered. A second question has as many milliseconds as are `left`.
+    Asked { proposal: Remembered, since: UnixMillis, left: u64 },
+    /// It has not answered the first question: the second is to be asked.
+    Unheard { proposal: Remembered, left: u64 },
     /// It has said what it remembers from now on; none where it could not.
     Told { proposal: Remembered, session: Option<Remembered> },
     /// That has been taken into account.
@@ -50,14 +60,17 @@ impl Inquiry {
         Self { context, state: State::Unasked }
     }
 
-    /// The answer has come: what the fleet remembers now, if it said so.
-    pub fn told(&mut self, session: Option<Remembered>) {
-        if let State::Asked { proposal, .. } = self.state {
-            self.state = State::Told { proposal, session };
-        }
+    /// This came of the question that is out.
+    pub fn told(&mut self, heard: Heard) {
+        let State::Asked { proposal, left, .. } = self.state else { return };
+        self.state = match heard {
+            Heard::Silence if left > 0 => State::Unheard { proposal, left },
+            Heard::Session(session) => State::Told { proposal, session: Some(session) },
+            Heard::Silence | Heard::Nothing => State::Told { proposal, session: None },
+        };
     }
 
-    /// Asks where that was not done, with what the request would do alone; else heeds the answer as far as it has come. What
+    /// Asks where that is to be done, with what the request would do alone; else heeds the answer as far as it has come. What
     /// the fleet remembers is written down here, so that it is asked once.
     pub fn word(
         &mut self,
@@ -68,26 +81,37 @@ impl Inquiry {
         place: Option<&mut Place>,
         now: UnixMillis,
     ) -> Word {
-        let wait = plan.settings.memory.ask_wait_ms.0.into();
-        if let (State::Unasked, (id, Some(proposal))) = (self.state, question) {
-            let asked = Question { service: &service.name, id, proposal, wait: Duration::from_millis(wait) };
-            let unasked = match vm.asks.ask(vm, self.context, &asked) {
-                Ok(()) => {
-                    self.state = State::Asked { proposal, since: now };
-                    return Word::Waits;
-                }
-                Err(unasked) => unasked,
-            };
-            self.ends(vm, service, if unasked == Unasked::Full { "full" } else { "no_way" });
-            return Word::Nothing;
-        }
-        let (proposal, told) = match self.state {
-            State::Asked { since, .. } if now.is_within(wait, since) => return Word::Waits,
-            State::Asked { proposal, .. } => (proposal, None),
-            State::Told { proposal, session } => (proposal, session),
-            State::Unasked | State::Over => return Word::Nothing,
+        let wait = u64::from(plan.settings.memory.ask_wait_ms.0);
+        let asks = match (self.state, question.1) {
+            // Of 1 ms nothing is left for a second question: a call with a timeout of 0 has none.
+            (State::Unasked, Some(proposal)) => Some((proposal, wait.div_ceil(2), wait / 2)),
+            (State::Unheard { proposal, left }, _) => {
+                self.count(vm, service, "again");
+                Some((proposal, left, 0))
+            }
+            _ => None,
         };
-        self.ends(vm, service, if told.is_some() { "met" } else { "timeout" });
+        let (proposal, told, end) = match (asks, self.state) {
+            (Some((proposal, timeout, left)), _) => {
+                let timeout = Duration::from_millis(timeout);
+                let asked = Question { service: &service.name, id: question.0, proposal, timeout };
+                match vm.asks.ask(vm, self.context, &asked) {
+                    Ok(()) => {
+                        self.state = State::Asked { proposal, since: now, left };
+                        return Word::Waits;
+                    }
+                    Err(Unasked::Full) => (proposal, None, "full"),
+                    Err(Unasked::NoWay) => (proposal, None, "no_way"),
+                }
+            }
+            (None, State::Asked { since, .. }) if now.is_within(wait + LOST_MS, since) => return Word::Waits,
+            (None, State::Asked { proposal, .. }) => (proposal, None, "timeout"),
+            (None, State::Told { proposal, session: Some(session) }) => (proposal, Some(session), "met"),
+            (None, State::Told { proposal, session: None }) => (proposal, None, "timeout"),
+            (None, State::Unasked | State::Unheard { .. } | State::Over) => return Word::Nothing,
+        };
+        self.state = State::Over;
+        self.count(vm, service, end);
         // A question that was not answered may have been heard all the same.
         let stands = told.unwrap_or(proposal);
         // A snapshot that has come since would have another session begin, but this one has begun.
@@ -100,8 +124,7 @@ impl Inquiry {
         Word::Knows(another.unwrap_or(stands))
     }
 
-    fn ends(&mut self, vm: &Vm, service: &Service, end: &str) {
-        self.state = State::Over;
+    fn count(&self, vm: &Vm, service: &Service, end: &str) {
         vm.metrics.count(&metric::waits(&service.name, "fleet", end), 1);
     }
 }

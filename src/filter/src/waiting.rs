@@ -2,8 +2,7 @@
 
 use std::rc::Rc;
 
-use colorfast_core::memory::Remembered;
-
+use crate::asks::Heard;
 use crate::cell::SharedCell;
 use crate::host;
 use crate::request::{Request, Settled};
@@ -82,8 +81,8 @@ impl Waiting {
         self.0.with(|streams| find(streams, context).ok().map(|place| streams.remove(place)));
     }
 
-    /// The fleet has told a waiting stream what it asked for: it goes on, as far as it can. Leaves it the effective context.
-    pub fn told(&self, vm: &Vm, context: u32, session: Option<Remembered>) {
+    /// A waiting stream hears what came of its question, and goes on as far as it can. Leaves it the effective context.
+    pub fn told(&self, vm: &Vm, context: u32, heard: Heard) {
         let found =
             self.0.with(|streams| streams.get(find(streams, context).ok()?).map(|(_, stream)| Rc::clone(stream)));
         let Some(stream) = found.flatten() else { return };
@@ -92,7 +91,7 @@ impl Waiting {
         }
         let flow = stream.with(|progress| {
             if let Progress::Waiting(request) = progress {
-                request.inquiry.told(session);
+                request.inquiry.told(heard);
             }
             progress.settle(vm)
         });
