@@ -117,7 +117,8 @@ impl Accounts {
     /// dropped, so that no more is kept than there are slots.
     pub fn add(&self, instance: &str, report: &SlotReport, now: UnixMillis) {
         let Some(published) = self.directory.watch(&report.service) else { return };
-        let state = published.borrow().state.clone();
+        let published = published.borrow().clone();
+        let state = &published.state;
         let present = state.slots.get(&report.slot).and_then(|slot| slot.assignment);
         if present != Some(report.assignment) {
             return;
@@ -129,8 +130,8 @@ impl Accounts {
             number => self.ephemera.put(&key, number.to_be_bytes().to_vec(), Some(now.plus_millis(IN_FLIGHT_MS))),
         }
         let told = [(Standing::Held, &report.held, report.oldest), (Standing::Issued, &report.issued, UnixSeconds(0))];
-        for (standing, marks, oldest) in told {
-            if let Some(sketch) = Sketch::of_text(marks).filter(|sketch| !sketch.is_empty()) {
+        for (standing, marks, oldest) in told.into_iter().filter(|(_, marks, _)| !marks.is_empty()) {
+            if let Some(sketch) = Sketch::of_text(marks) {
                 self.merge(&place, standing, &Part { sketch, oldest }, &state.settings.pin, now);
             }
         }
@@ -141,7 +142,7 @@ impl Accounts {
         let began = now.0 - now.0 % length;
         let key = format!("{}{began:016x}", place.parts(standing));
         let expires = UnixMillis(began).plus_millis(standing.millis(settings));
-        self.ephemera.merge(&key, Some(expires), &mut |known| {
+        self.ephemera.merge_aside(&key, Some(expires), |known| {
             let mut part = known.and_then(Part::read).unwrap_or_default();
             part.merge(told);
             Some(part.write())

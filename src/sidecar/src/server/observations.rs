@@ -71,7 +71,7 @@ impl Observations {
             return;
         }
         let key = key(&report.service, &report.slot, report.assignment);
-        self.ephemera.merge(&key, Some(now.plus_millis(KEPT_MS)), &mut |known| {
+        self.ephemera.merge_aside(&key, Some(now.plus_millis(KEPT_MS)), |known| {
             let known = known.and_then(|bytes| serde_json::from_slice::<Sums>(bytes).ok());
             let mut sums = known.unwrap_or_default();
             sums.add(report, now);

@@ -120,7 +120,13 @@ impl Reports {
         let mut acknowledged = report.sequence;
         let mut applies = Applies::No;
         let expires = now.plus_millis(u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX));
-        self.ephemera.merge(&key(member, &report.instance), Some(expires), &mut |known| {
+        let place = key(member, &report.instance);
+        let before = self.ephemera.get(&place).and_then(|bytes| serde_json::from_slice::<Instance>(&bytes).ok());
+        if before.is_none_or(|before| before.sequence < report.sequence) {
+            // First of all: once the instance is said to have told everything, weight may move.
+            self.told.sessions.learn(&report.sessions, now);
+        }
+        self.ephemera.merge(&place, Some(expires), &mut |known| {
             let known = known.and_then(|bytes| serde_json::from_slice::<Instance>(bytes).ok());
             if let Some(known) = &known
                 && known.sequence >= report.sequence
@@ -142,7 +148,6 @@ impl Reports {
                 self.told.observations.add(seen, now);
                 self.told.accounts.add(&source, seen, now);
             }
-            self.told.sessions.learn(&report.sessions, now);
             if report.sessions.iter().any(|told| told.flushed.is_some()) {
                 self.flushed.send_replace(());
             }
@@ -280,7 +285,7 @@ fn validate_slots(slots: &[SlotReport]) -> Result<(), FieldError> {
         return Err(FieldError::new("slots", format!("has {found} entries, at most {most} are allowed")));
     }
     let is_word = |text: &str| text.len() <= SlotReport::FOUND_MAX && text.bytes().all(|b| b.is_ascii_graphic());
-    let strange = |marks: &String| Sketch::of_text(marks).is_none();
+    let strange = |marks: &String| !marks.is_empty() && Sketch::of_text(marks).is_none();
     for (index, seen) in slots.iter().enumerate() {
         for (field, marks) in [("held", &seen.held), ("issued", &seen.issued)] {
             if strange(marks) {

@@ -179,10 +179,17 @@ pub async fn ephemera_answer_at_once<P: Place>() {
     store.put("b/1", b"other".to_vec(), None);
     store.merge("a/2", None, &mut |there| Some([there.unwrap(), b"+"].concat()));
     store.merge("a/1", None, &mut |_| None);
+    let overtaken = |there: Option<&[u8]>| {
+        if there == Some(b"two+") {
+            store.put("a/2", b"three".to_vec(), None);
+        }
+        Some([there.unwrap(), b"!"].concat())
+    };
+    store.merge_aside("a/2", None, overtaken);
     store.merge("a/3", None, &mut |there| there.is_none().then(|| b"new".to_vec()));
     let found = |prefix| store.scan(prefix).into_iter().map(|(k, v)| (k, String::from_utf8(v).unwrap()));
     let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect::<Vec<_>>();
-    assert_eq!(found("a/").collect::<Vec<_>>(), pairs(&[("a/1", "first"), ("a/2", "two+"), ("a/3", "new")]));
+    assert_eq!(found("a/").collect::<Vec<_>>(), pairs(&[("a/1", "first"), ("a/2", "three!"), ("a/3", "new")]));
     store.remove("a/2");
     store.remove("a/2");
     assert_eq!(found("a/").count(), 2);
@@ -196,6 +203,8 @@ pub async fn ephemera_survive_by_flush<P: Place>() {
     let store = place.open().ephemera;
     store.put("kept", b"1".to_vec(), Some(UnixMillis(u64::MAX >> 1)));
     store.put("removed", b"1".to_vec(), None);
+    let many = || (0_u8..100).map(|number| (format!("many/{number:02}"), vec![number]));
+    many().for_each(|(key, value)| store.put(&key, value, None));
     store.flush().await.unwrap();
     store.remove("removed");
     store.put("kept", b"2".to_vec(), None);
@@ -207,6 +216,7 @@ pub async fn ephemera_survive_by_flush<P: Place>() {
     assert_eq!(store.get("kept"), Some(b"2".to_vec()));
     assert_eq!(store.get("removed"), None);
     assert_eq!(store.get("late"), None);
+    assert_eq!(store.scan("many/"), many().collect::<Vec<_>>());
 }
 
 /// What has expired is dropped when it is asked for, and stays dropped; what has no end stays.

@@ -44,3 +44,20 @@ pub trait Ephemera: fmt::Debug + Send + Sync {
     /// Where it could not; the next call tries again.
     fn flush(&self) -> Answer<'_, ()>;
 }
+
+impl dyn Ephemera {
+    /// [`Ephemera::merge`] of what takes long: it is made while others come in between, and anew where it was overtaken.
+    pub fn merge_aside(
+        &self,
+        key: &str,
+        expires: Option<UnixMillis>,
+        merge: impl Fn(Option<&[u8]>) -> Option<Vec<u8>>,
+    ) {
+        let before = self.get(key);
+        let mut made = Some(merge(before.as_deref()));
+        self.merge(key, expires, &mut |known| {
+            let made = made.take().filter(|_| known == before.as_deref());
+            made.unwrap_or_else(|| merge(known))
+        });
+    }
+}

@@ -10,6 +10,8 @@ use super::{Answer, Ephemera, Merge};
 
 /// Most entries that are gone through while all others wait.
 const STEP: usize = 512;
+/// Most values that are taken to be saved while all others wait: some are long.
+const TAKEN: usize = 32;
 
 /// What is known, and which keys have changed since they were saved.
 #[derive(Debug, Default)]
@@ -123,10 +125,20 @@ impl Memory {
         last
     }
 
-    /// What is to be saved, each key with its value now; it counts as saved from here on.
-    pub fn take_unsaved(&mut self) -> Vec<(String, Option<Value>)> {
-        let keys = std::mem::take(&mut self.unsaved).into_iter();
-        keys.map(|key| (self.values.get(&key).cloned(), key)).map(|(value, key)| (key, value)).collect()
+    /// What is to be saved, each key with its value as it is found, in steps: others come in between. It counts as saved from
+    /// here on, unless it changes again.
+    pub fn take_unsaved(shared: &Mutex<Self>) -> Vec<(String, Option<Value>)> {
+        let mut memory = shared.lock();
+        let keys: Vec<_> = std::mem::take(&mut memory.unsaved).into_iter().collect();
+        let mut unsaved = Vec::with_capacity(keys.len());
+        for (number, key) in keys.into_iter().enumerate() {
+            if number % TAKEN == TAKEN - 1 {
+                MutexGuard::bump(&mut memory);
+            }
+            let value = memory.values.get(&key).cloned();
+            unsaved.push((key, value));
+        }
+        unsaved
     }
 
     /// These could not be saved after all.
@@ -173,7 +185,7 @@ impl Ephemera for Passing {
     }
 
     fn flush(&self) -> Answer<'_, ()> {
-        self.0.lock().take_unsaved();
+        Memory::take_unsaved(&self.0);
         Box::pin(std::future::ready(Ok(())))
     }
 }

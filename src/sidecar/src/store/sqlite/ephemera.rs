@@ -54,7 +54,7 @@ impl Ephemera for Sqlite {
 
     fn flush(&self) -> Answer<'_, ()> {
         Box::pin(async {
-            let unsaved = self.memory.lock().take_unsaved();
+            let unsaved = Memory::take_unsaved(&self.memory);
             if unsaved.is_empty() {
                 return Ok(());
             }
