@@ -9,7 +9,7 @@ use colorfast_core::time::UnixSeconds;
 use colorfast_core::wire::sessions::{Ask, Records, Told};
 use wasm_host::{Action, HeaderPause};
 
-use crate::proxy::{Proxy, Worker};
+use crate::proxy::{Proxy, TICK_MS, Worker};
 use crate::releases::{BLUE, GREEN, blue_live, green_live, keys};
 use crate::request::{Request, Sent};
 use crate::sidecar::{self, Waiting};
@@ -18,6 +18,8 @@ use crate::sidecar::{self, Waiting};
 const WAIT_MS: u32 = 20;
 /// How long each of its two questions does.
 const HALF_MS: u32 = 10;
+/// How long a question waits that no request waits for, and the next one after it.
+const LATER_MS: u64 = 1_000;
 /// When a call is taken for lost that Envoy has not ended.
 const LOST_MS: u64 = 1_000;
 
@@ -153,7 +155,7 @@ fn no_answer_costs_a_request_its_wait_at_most() {
     proxy.wait(u64::from(WAIT_MS) + LOST_MS);
     worker.tick();
     assert_eq!(went(&sent), to("green", "hash"), "the tick ends a wait whose call says nothing");
-    tell(question(&worker), BLUE);
+    tell(sidecar::asks(&worker).remove(0), BLUE);
     assert_eq!(
         went(&worker.send(Request::new().session("beta"))),
         to("green", "memory"),
@@ -192,6 +194,40 @@ fn a_second_question_may_have_no_way() {
     assert_eq!(went(&sent), to("green", "hash"));
     let ends = ["again", "no_way", "timeout"].map(|end| proxy.count(&format!("waits.need.fleet.end.{end}")));
     assert_eq!(ends, [1, 1, 0]);
+}
+
+/// Kept: a session that was placed without the fleet's word is asked after with nobody waiting, once a second until there is
+/// an answer, and goes where the fleet has it: it does not move from proxy to proxy for ever.
+#[test]
+fn a_session_placed_in_vain_goes_where_the_fleet_has_it() {
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&asking(green_live(2)));
+    for session in ["alpha", "beta"] {
+        let sent = worker.send(Request::new().session(session));
+        question(&worker).time_out();
+        question(&worker).time_out();
+        assert_eq!(went(&sent), to("green", "hash"));
+    }
+    proxy.run(u64::from(WAIT_MS), [&worker]);
+    let asked = question(&worker);
+    assert_eq!(asked.says.proposal.only().unwrap().0, sid("alpha"));
+    assert_eq!(u64::from(asked.call.timeout_ms), LATER_MS);
+    proxy.run(LATER_MS, [&worker]);
+    question(&worker).time_out();
+    proxy.run(LATER_MS - TICK_MS, [&worker]);
+    assert!(sidecar::asks(&worker).is_empty(), "a sidecar that is away is not crowded");
+    proxy.run(TICK_MS, [&worker]);
+    assert_eq!(went(&worker.send(Request::new().session("alpha"))), to("green", "memory"));
+    tell(question(&worker), BLUE);
+    assert_eq!(went(&worker.send(Request::new().session("alpha"))), to("blue", "memory"));
+    proxy.run(TICK_MS, [&worker]);
+    let asked = question(&worker);
+    assert_eq!(asked.says.proposal.only().unwrap().0, sid("beta"));
+    asked.answer(404, "{}");
+    assert_eq!(went(&worker.send(Request::new().session("beta"))), to("green", "memory"));
+    proxy.run(2 * LATER_MS, [&worker]);
+    assert!(sidecar::asks(&worker).is_empty(), "an answer is an answer");
+    assert_eq!(proxy.count("waits.need.fleet.end.timeout"), 2);
 }
 
 /// Bounded: of an odd wait the first question has the longer part, and of 1 ms all: none is ever made without a limit.

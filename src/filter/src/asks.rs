@@ -4,6 +4,9 @@
 //! impatient, and the root may ask for a stream that has waited for something else before. Its answer comes back to
 //! whatever context the SDK has booked it on, and goes from here to the stream that waits for it. A worker has no more
 //! questions out than [`OUT_MAX`]: the next request does without.
+//!
+//! A session that was placed without the fleet's word may have another place for the fleet: every change of the proxy would
+//! move it. So the root goes on asking after it, one session at a time, with nobody waiting, until it has an answer.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -12,6 +15,7 @@ use colorfast_core::ids::{ServiceName, Sid};
 use colorfast_core::json;
 use colorfast_core::memory::Remembered;
 use colorfast_core::names;
+use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::discovery::Node;
 use colorfast_core::wire::sessions::{Ask, Records, Told};
 
@@ -23,6 +27,10 @@ use crate::vm::Vm;
 const OUT_MAX: usize = 64;
 /// Largest answer that is read: it holds one record.
 const ANSWER_MAX: usize = 512;
+/// Most sessions of one worker that are asked after later.
+const LATER_MAX: usize = 1_024;
+/// How long such a question waits, and the next one where nobody has answered.
+const LATER_MS: u64 = 1_000;
 
 /// The questions of one root and its streams.
 #[derive(Debug, Default)]
@@ -32,6 +40,18 @@ pub struct Asks {
     /// Who asks; known from the first tick on.
     node: SharedCell<Option<Node>>,
     root: Cell<u32>,
+    /// The sessions that were placed without its word, longest ago first.
+    later: SharedCell<Vec<Later>>,
+    /// When a question after one of them was not answered.
+    silent_at: Cell<UnixMillis>,
+}
+
+/// A session that was placed without the fleet's word.
+#[derive(Debug, Clone)]
+struct Later {
+    service: ServiceName,
+    id: Sid,
+    proposal: Remembered,
 }
 
 /// What the fleet is asked for.
@@ -110,11 +130,56 @@ impl Asks {
         });
         let Some(context) = context.flatten() else { return false };
         let root = self.root.get();
+        if context == root {
+            self.heard_later(vm, heard(body_size));
+            return true;
+        }
         // The answer lies with the root, whatever context the SDK has made the effective one.
         let _ = host::set_effective_context(root);
         vm.waiting.told(vm, context, heard(body_size));
         let _ = host::set_effective_context(root);
         true
+    }
+
+    /// A request goes on without the fleet's word: it is to be had later.
+    pub fn later(&self, service: &ServiceName, id: Sid, proposal: Remembered) {
+        self.later.with(|later| {
+            if later.len() < LATER_MAX {
+                later.push(Later { service: service.clone(), id, proposal });
+            }
+        });
+    }
+
+    /// Asks after the next session that no request waits for, where it is time. The root is the effective context.
+    pub fn tick(&self, vm: &Vm, now: UnixMillis) {
+        let root = self.root.get();
+        let is_out = self.out.with(|out| out.iter().any(|(_, waits)| *waits == root));
+        if is_out == Some(true) || now.is_within(LATER_MS, self.silent_at.get()) {
+            return;
+        }
+        let Some(Later { service, id, proposal }) = self.later.with(|later| later.first().cloned()).flatten() else {
+            return;
+        };
+        let timeout = Duration::from_millis(LATER_MS);
+        if self.ask(vm, root, &Question { service: &service, id, proposal, timeout }).is_err() {
+            self.silent_at.set(now);
+        }
+    }
+
+    /// What the fleet remembers of the session asked after is remembered here too, where it is still where it was placed.
+    fn heard_later(&self, vm: &Vm, heard: Heard) {
+        if heard == Heard::Silence {
+            return self.silent_at.set(vm.recent_time());
+        }
+        let asked = self.later.with(|later| later.drain(..later.len().min(1)).next()).flatten();
+        let (Some(Later { service, id, proposal }), Heard::Session(session)) = (asked, heard) else { return };
+        let Some(service) = vm.services.iter().find(|known| known.name == service) else { return };
+        let Some(current) = service.current(&vm.metrics) else { return };
+        let settings = &current.plan.settings;
+        let mut place = service.memory.look_up(settings, id);
+        if place.known().is_some_and(|known| known.assignment == proposal.assignment) {
+            service.memory.write(&mut place, &session, &settings.pin, vm.recent_time().seconds());
+        }
     }
 
     /// A stream is gone: nobody waits for its answer.

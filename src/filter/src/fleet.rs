@@ -112,6 +112,9 @@ impl Inquiry {
         };
         self.state = State::Over;
         self.count(vm, service, end);
+        if told.is_none() {
+            vm.asks.later(&service.name, question.0, proposal);
+        }
         // A question that was not answered may have been heard all the same.
         let stands = told.unwrap_or(proposal);
         // A snapshot that has come since would have another session begin, but this one has begun.

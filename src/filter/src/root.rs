@@ -157,6 +157,7 @@ impl RootContext for Root {
                 leader.tick(vm, node, now);
             }
             reporter.tick(vm, node, now);
+            vm.asks.tick(vm, now);
         }
     }
 
