@@ -146,6 +146,7 @@ fn no_run_leaves_its_bundle_by_a_rotation() {
         ensure!(*fourth.bundle == *"g-1" && json!(fourth.key()?) == signing["key"], "{fourth:?} {keys:?}");
         town.go_on([&first, &second, &third, &fourth]).await?;
 
+        town.mesh.cli("keys retire 2 --runs --service chat").await?.ended_with(2)?;
         let refused = town.mesh.cli("keys retire 2 --runs").await?.ended_with(1)?;
         ensure!(refused.stderr.contains("key-in-use"), "{refused:?}");
         town.mesh.does("keys retire 2 --runs --force --reason leaked").await?;

@@ -191,7 +191,8 @@ pub struct PinSettings {
     /// How long a session that was handed out and has not come back holds its slot.
     #[serde(skip_serializing_if = "is_default")]
     pub first_return_seconds: FirstReturnSeconds,
-    /// How long a key signs before the sidecar rotates it; 0: it is rotated by command alone.
+    /// How long a key signs before the sidecar rotates it; 0: it is rotated by command alone. Keys of run tokens, which are
+    /// of all services, follow the shortest of all.
     #[serde(skip_serializing_if = "is_default")]
     pub key_rotation_seconds: KeyRotationSeconds,
 }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use axum::body::Body;
-use axum::http::{Request, header};
+use axum::http::{Method, Request, header};
 use colorfast_core::ids::AssignmentId;
 use colorfast_core::names::{DISCOVERY_PATH, SNAPSHOT_TYPE_URL};
 use http_body_util::BodyExt as _;
@@ -67,6 +67,36 @@ async fn copies_are_whole_while_verbs_go_on() {
     let last = &entries["entries"][usize::try_from(contents.entries).unwrap() - 1];
     assert_eq!(last["seq"], contents.entries);
     assert_eq!((contents.epoch.0, contents.services), (rig.status().await.epoch, 1));
+}
+
+/// Kept: a copy that was made while the keys of run tokens rotate has both of them, and its log goes on with the rotation,
+/// whatever became of it in the lost future.
+#[tokio::test]
+async fn a_copy_goes_on_with_its_run_keys() {
+    async fn keys(rig: &Rig) -> Vec<Value> {
+        let application = rig.get("/v1/application").await.json(200);
+        application["keys"].as_array().unwrap().iter().map(|key| json!([key["key"], key["duty"]])).collect()
+    }
+    async fn secrets(rig: &Rig) -> Value {
+        serde_json::from_slice(&rig.sidecar.secret("application/run-keys").await).unwrap()
+    }
+    async fn give(rig: &Rig, verb: Value) {
+        rig.control(Method::POST, "/v1/application/verbs", verb.to_string()).await.json(200);
+    }
+    let (rig, elsewhere) = (Rig::with_chat().await, tempfile::tempdir().unwrap());
+    give(&rig, json!({"verb": "rotate_keys"})).await;
+    let (file, kept) = (backup(&rig, &elsewhere).await, secrets(&rig).await);
+    give(&rig, json!({"verb": "retire_key", "key": 2, "force": {"reason": "a mistake"}})).await;
+    assert_ne!(secrets(&rig).await, kept);
+
+    let folder = tempfile::tempdir().unwrap();
+    restore(&file, folder.path(), Existing::Leave, "user:ada").await.unwrap();
+    let copy = Rig::start_in(folder).await;
+    assert_eq!((keys(&copy).await, secrets(&copy).await), (vec![json!([1, "signing"]), json!([2, "arriving"])], kept));
+    copy.sidecar.errands.once().await;
+    copy.sidecar.errands.once().await;
+    assert_eq!(keys(&copy).await, [json!([1, "former"]), json!([2, "signing"])]);
+    assert!(copy.get("/v1/log/verification").await.json(200).get("error").is_none());
 }
 
 /// A restored log is one line of history with the one it was copied from, under an epoch above it; services, keys and
