@@ -1,4 +1,4 @@
-//! The application: what is of all services. That are the keys of run tokens.
+//! The application: what is of all services, which is the keys of run tokens.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
