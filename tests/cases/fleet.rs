@@ -16,7 +16,7 @@ use crate::sidecar::{self, Waiting};
 
 /// How long a request waits in these cases.
 const WAIT_MS: u32 = 20;
-/// How long each of its two questions does.
+/// How long a second question does.
 const HALF_MS: u32 = 10;
 /// How long a question waits that no request waits for, and the next one after it.
 const LATER_MS: u64 = 1_000;
@@ -75,7 +75,7 @@ fn the_fleet_knows_where_a_session_is() {
         let (id, proposal) = asked.says.proposal.only().unwrap();
         assert_eq!((id, proposal.assignment, proposal.sid), (sid("alpha"), GREEN, sid("alpha")));
         assert!(!asked.call.text().contains("alpha"));
-        assert_eq!(asked.call.timeout_ms, HALF_MS);
+        assert_eq!(asked.call.timeout_ms, WAIT_MS);
         tell(asked, BLUE);
         assert_eq!(went(&sent), to("blue", "memory"));
         // Its client may never have got one: it begins here, as far as anybody knows.
@@ -97,7 +97,7 @@ fn a_proposal_that_stands_begins_the_session() {
     assert_eq!(sent.pin().map(|pin| pin.assignment), Some(GREEN));
 }
 
-/// Kept: a question without an answer is asked once more in the same words, for the other half of the wait, whatever came
+/// Kept: a question without an answer is asked once more in the same words, for half of the wait, whatever came
 /// meanwhile: a switch, or a tick that is late since the whole machine stood still. The second answer counts like the first.
 #[test]
 fn a_question_without_an_answer_is_asked_once_more() {
@@ -127,7 +127,7 @@ fn a_question_without_an_answer_is_asked_once_more() {
 /// Last good: without an answer to either question the request goes on by itself, and that is counted; a body that comes
 /// meanwhile does not let it go unstamped.
 #[test]
-fn no_answer_costs_a_request_its_wait_at_most() {
+fn no_answer_costs_a_request_two_waits_at_most() {
     type End = fn(Waiting<Ask>);
     let ends: [End; 5] = [
         |asked| asked.time_out(),
@@ -230,10 +230,10 @@ fn a_session_placed_in_vain_goes_where_the_fleet_has_it() {
     assert_eq!(proxy.count("waits.need.fleet.end.timeout"), 2);
 }
 
-/// Bounded: of an odd wait the first question has the longer part, and of 1 ms all: none is ever made without a limit.
+/// Bounded: a second question has half of the wait, and after 1 ms there is none: none is ever made without a limit.
 #[test]
 fn every_question_has_a_limit() {
-    for (wait, limits) in [(1, &[1][..]), (2, &[1, 1]), (3, &[2, 1]), (21, &[11, 10]), (5_000, &[2_500, 2_500])] {
+    for (wait, limits) in [(1, &[1][..]), (2, &[2, 1]), (3, &[3, 1]), (21, &[21, 10]), (5_000, &[5_000, 2_500])] {
         let proxy = Proxy::chat();
         let worker = proxy.with(&waiting(wait, green_live(2)));
         let sent = worker.send(Request::new().session("alpha"));

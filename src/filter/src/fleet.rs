@@ -1,9 +1,9 @@
 //! What one request asks the fleet after its session, and what it makes of the answer.
 //!
-//! A question has half of the wait to be answered in; without an answer it is asked once more, for the other half (hedged
-//! requests: Dean and Barroso, "The Tail at Scale", 2013). The second says the same as the first, so it does not matter
-//! which of them was heard. How long each takes is Envoy's to measure, by the timeout of the call: where the whole machine
-//! stood still, the second begins when it goes on.
+//! A question that is not answered within the wait is asked once more, for half as long (hedged requests: Dean and Barroso,
+//! "The Tail at Scale", 2013). The second says the same as the first, so it does not matter which of them was heard. How
+//! long each takes is Envoy's to measure, by the timeout of the call: where the whole machine stood still, the second begins
+//! when it goes on.
 
 use std::time::Duration;
 
@@ -83,8 +83,8 @@ impl Inquiry {
     ) -> Word {
         let wait = u64::from(plan.settings.memory.ask_wait_ms.0);
         let asks = match (self.state, question.1) {
-            // Of 1 ms nothing is left for a second question: a call with a timeout of 0 has none.
-            (State::Unasked, Some(proposal)) => Some((proposal, wait.div_ceil(2), wait / 2)),
+            // After 1 ms there is no second question: a call with a timeout of 0 has none.
+            (State::Unasked, Some(proposal)) => Some((proposal, wait, wait / 2)),
             (State::Unheard { proposal, left }, _) => {
                 self.count(vm, service, "again");
                 Some((proposal, left, 0))
