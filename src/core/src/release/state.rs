@@ -38,7 +38,8 @@ pub struct State {
 pub struct ServiceState {
     /// The service's last event in the log: what optimistic concurrency compares.
     pub version: u64,
-    /// Its last event that was an act on it, neither a preparation nor a key of all services that moved: whoever has seen this one has seen all that there is to see.
+    /// Its last event that was an act on it, neither a preparation nor a key of all services that moved: whoever has seen
+    /// this one has seen all that there is to see.
     pub acted: u64,
     /// While proxies ask the fleet: by which number they were told to, and when.
     pub asking: Option<Asking>,
