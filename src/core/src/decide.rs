@@ -19,7 +19,7 @@ pub use self::refusal::{Refusal, Refusals};
 
 use self::tokens::Pinned;
 use crate::ids::{AssignmentId, RunId, Sid};
-use crate::memory::Remembered;
+use crate::memory::{Certainty, Remembered, Visits};
 use crate::plan::{Plan, Secrets, SlotIndex, SlotSet};
 use crate::rendezvous::{self, Key};
 use crate::seen::{Carrier, Few, Pins, Presence};
@@ -466,7 +466,8 @@ impl Runs {
     /// The run as a session of the slot in which it goes on.
     fn session(&self, plan: &Plan, slot: SlotIndex, now: UnixSeconds) -> Option<Remembered> {
         let (RunId(run), assignment) = (self.id?, plan.slot(slot)?.assignment?);
-        Some(Remembered { assignment, sid: Sid(run), began: self.began, seen: now })
+        let (certainty, visits) = (Certainty::Fact, Visits::Returned);
+        Some(Remembered { assignment, sid: Sid(run), began: self.began, seen: now, certainty, visits })
     }
 
     fn action(&self, plan: &Plan, chosen: Option<Chosen>, now: UnixSeconds, draw: u64) -> RunAction {
@@ -566,7 +567,8 @@ fn begin(plan: &Plan, slot: SlotIndex, session_id: Option<&[u8]>, now: UnixSecon
         // Apart from the draw that chose the slot, so that a sid says nothing of the split.
         None => Sid(rendezvous::mix(draw ^ 0x9e37_79b9_7f4a_7c15)),
     };
-    Some(Remembered { assignment, sid, began: now, seen: now })
+    let (certainty, visits) = (Certainty::Guess, Visits::First);
+    Some(Remembered { assignment, sid, began: now, seen: now, certainty, visits })
 }
 
 /// The kind of pin of a session that begins with a request that names this id.

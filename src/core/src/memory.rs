@@ -5,11 +5,12 @@
 //! behind the other, numbers big-endian:
 //!
 //! ```text
-//!  0         8            16     24      28     32
-//!  ├ id hash ┼ assignment ┼ sid ─┼ began ┼ seen ┤
+//!  0         8         9            16     24      28     32
+//!  ├ id hash ┼ flags ──┼ assignment ┼ sid ─┼ began ┼ seen ┤
 //! ```
 //!
-//! Times are Unix seconds in 32 bits. The same records carry sessions to the sidecar.
+//! Of the flags bit 0 says that it is a fact, bit 1 that the session has come back. Times are Unix seconds in 32 bits. The
+//! same records carry sessions to the sidecar.
 
 use crate::ids::{AssignmentId, Sid};
 use crate::settings::PinSettings;
@@ -26,7 +27,36 @@ pub struct Remembered {
     pub began: UnixSeconds,
     /// When it was seen last, coarsely; bounds idle time.
     pub seen: UnixSeconds,
+    /// How certain it is that the session holds this assignment.
+    pub certainty: Certainty,
+    /// Whether it has come back.
+    pub visits: Visits,
 }
+
+/// How certain it is what a session holds. A fact beats a guess.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Certainty {
+    /// A hash of its id proposed it.
+    Guess,
+    /// An answer handed it out, or a valid pin or run token says so.
+    Fact,
+}
+
+/// Whether a request of a session has come after the one that began it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Visits {
+    /// None that is known of.
+    First,
+    /// One has.
+    Returned,
+}
+
+/// The bits of a record's eight bytes that hold an assignment: numbers begin at Unix seconds and count up.
+const ASSIGNMENT: u64 = (1 << 56) - 1;
+/// The bit of a fact.
+const FACT: u64 = 1 << 56;
+/// The bit of a session that has come back.
+const RETURNED: u64 = 1 << 57;
 
 impl Remembered {
     /// Whether the session has ended by its age or by idleness.
@@ -39,9 +69,9 @@ impl Remembered {
         now.since(self.seen) >= u64::from(ages.idle_timeout_seconds).div_ceil(4)
     }
 
-    /// Whether both say the same of a session, whenever they saw it.
+    /// Whether both say the same of a session, whenever they saw it and however certain they are.
     pub fn agrees_with(&self, other: &Self) -> bool {
-        Self { seen: other.seen, ..*self } == *other
+        self.assignment == other.assignment && self.sid == other.sid && self.began == other.began
     }
 }
 
@@ -68,7 +98,10 @@ pub fn record(id: Sid, what: &Remembered) -> Record {
     let mut bytes = [0; RECORD];
     let seconds = |time: UnixSeconds| u64::from(u32::try_from(time.0).unwrap_or(u32::MAX));
     let times = seconds(what.began) << 32 | seconds(what.seen);
-    for (field, number) in bytes.as_chunks_mut::<8>().0.iter_mut().zip([id.0, what.assignment.0, what.sid.0, times]) {
+    let fact = if what.certainty == Certainty::Fact { FACT } else { 0 };
+    let returned = if what.visits == Visits::Returned { RETURNED } else { 0 };
+    let holds = what.assignment.0 & ASSIGNMENT | fact | returned;
+    for (field, number) in bytes.as_chunks_mut::<8>().0.iter_mut().zip([id.0, holds, what.sid.0, times]) {
         *field = number.to_be_bytes();
     }
     bytes
@@ -78,9 +111,16 @@ pub fn record(id: Sid, what: &Remembered) -> Record {
 pub fn read(record: &Record) -> (Sid, Remembered) {
     let mut numbers = record.as_chunks::<8>().0.iter().map(|field| u64::from_be_bytes(*field));
     let mut next = || numbers.next().unwrap_or_default();
-    let (id, assignment, sid, times) = (next(), next(), next(), next());
-    let (began, seen) = (UnixSeconds(times >> 32), UnixSeconds(times & u64::from(u32::MAX)));
-    (Sid(id), Remembered { assignment: AssignmentId(assignment), sid: Sid(sid), began, seen })
+    let (id, holds, sid, times) = (next(), next(), next(), next());
+    let what = Remembered {
+        assignment: AssignmentId(holds & ASSIGNMENT),
+        sid: Sid(sid),
+        began: UnixSeconds(times >> 32),
+        seen: UnixSeconds(times & u64::from(u32::MAX)),
+        certainty: if holds & FACT == 0 { Certainty::Guess } else { Certainty::Fact },
+        visits: if holds & RETURNED == 0 { Visits::First } else { Visits::Returned },
+    };
+    (Sid(id), what)
 }
 
 /// How many buckets there are, a power of two.
@@ -113,7 +153,7 @@ pub struct Bucket(Vec<u8>);
 pub enum Room {
     /// There was room, or only what had ended was in the way.
     Found,
-    /// The session that was seen longest ago was forgotten for it.
+    /// A session that goes on was forgotten for it.
     Made,
 }
 
@@ -140,7 +180,7 @@ impl Bucket {
     }
 
     /// Remembers `what` under `id`, in place of what was remembered there. Where the bucket is full, what has ended makes
-    /// way, else the session that was seen longest ago.
+    /// way, else a session that never came back, else any; of several the one that was seen longest ago.
     pub fn put(&mut self, id: Sid, what: &Remembered, ages: &PinSettings, now: UnixSeconds) -> Room {
         let new = record(id, what);
         let records = self.0.as_chunks_mut::<RECORD>().0;
@@ -152,14 +192,14 @@ impl Bucket {
             self.0.extend_from_slice(&new);
             return Room::Found;
         }
-        // Those that have ended come first, by a time before any other.
-        let rank = |record: &Record| match read(record).1 {
-            ended if ended.is_over(ages, now) => 0,
-            alive => alive.seen.0.max(1),
+        let worth = |record: &Record| {
+            let (_, known) = read(record);
+            let goes_on = (!known.is_over(ages, now)).then_some(known.visits);
+            (goes_on, known.seen)
         };
-        let Some(oldest) = records.iter_mut().min_by_key(|record| rank(record)) else { return Room::Found };
-        let room = if rank(oldest) == 0 { Room::Found } else { Room::Made };
-        *oldest = new;
+        let Some(least) = records.iter_mut().min_by_key(|record| worth(record)) else { return Room::Found };
+        let room = if worth(least).0.is_none() { Room::Found } else { Room::Made };
+        *least = new;
         room
     }
 

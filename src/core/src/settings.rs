@@ -20,7 +20,7 @@ mod serving;
 mod session_source;
 
 pub use ages::{DrainDeadlineSeconds, FirstReturnSeconds, KeyRotationSeconds};
-pub use memory::{AskWaitMs, MemorySettings, SessionRoom};
+pub use memory::{AskWaitMs, MemorySettings, SessionRoom, TellWaitMs};
 pub use serving::{OnBundleGone, OnSlotDown, Probe, ProbeTimeoutMs};
 pub use session_source::{AnswerSource, BodySettings, SessionSource};
 
@@ -685,6 +685,7 @@ mod tests {
             (r#"{"bootstrap_wait_ms":30001}"#, "bootstrap_wait_ms"),
             (r#"{"memory":{"sessions":1023}}"#, "memory.sessions: is 1023"),
             (r#"{"memory":{"ask_wait_ms":5001}}"#, "memory.ask_wait_ms: is over 5000"),
+            (r#"{"memory":{"tell_wait_ms":5001}}"#, "memory.tell_wait_ms: is over 5000"),
             (r#"{"on_slot_down":"wait"}"#, "unknown variant `wait`"),
             (r#"{"quarantine_seconds":-1}"#, "invalid value"),
         ];

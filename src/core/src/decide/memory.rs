@@ -2,7 +2,7 @@
 
 use super::{Chosen, Need, Observer, PinAction, Reason, Refusal, Ruled, View, Why, issue};
 use crate::ids::{AssignmentId, Sid};
-use crate::memory::Remembered;
+use crate::memory::{Certainty, Remembered, Visits};
 use crate::plan::{Plan, SlotIndex, SlotSet};
 use crate::seen::Carrier;
 use crate::time::{SKEW_SECONDS, UnixSeconds};
@@ -83,7 +83,7 @@ pub fn instead_of_envelope(
 /// What is to be written down under an id that the agent hands out in the session `of`: an alias. None where that stands
 /// there already, or a session that goes on elsewhere has the same id.
 pub fn alias(plan: &Plan, of: &Remembered, known: Option<&Remembered>, now: UnixSeconds) -> Option<Remembered> {
-    let new = Remembered { seen: now, ..*of };
+    let new = Remembered { seen: now, certainty: Certainty::Fact, ..*of };
     match known {
         Some(known) if known.agrees_with(of) => known.is_stale(&plan.settings.pin, now).then_some(new),
         Some(known) if matches!(judge(plan, known, now), Judged::Holds(_)) => None,
@@ -136,7 +136,8 @@ pub fn beside_pin(
 /// What a pin says of its session.
 pub fn of_pin(claims: &Claims) -> Remembered {
     let Claims { assignment, sid, began, refreshed, .. } = *claims;
-    Remembered { assignment, sid, began, seen: refreshed }
+    let (certainty, visits) = (Certainty::Fact, Visits::Returned);
+    Remembered { assignment, sid, began, seen: refreshed, certainty, visits }
 }
 
 /// What is remembered under `id`, once it was looked for: by this proxy first, and where that is nothing that holds, by

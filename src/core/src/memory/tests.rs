@@ -9,22 +9,33 @@ const AGES: fn() -> PinSettings =
 
 fn remembered(assignment: u64, began: u64, seen: u64) -> Remembered {
     let (began, seen) = (UnixSeconds(began), UnixSeconds(seen));
-    Remembered { assignment: AssignmentId(assignment), sid: Sid(assignment ^ 7), began, seen }
+    let (certainty, visits) = (Certainty::Guess, Visits::First);
+    Remembered { assignment: AssignmentId(assignment), sid: Sid(assignment ^ 7), began, seen, certainty, visits }
 }
 
 /// One thing that is done to a bucket.
 #[derive(Debug, Clone)]
 enum Act {
-    Put { id: u64, assignment: u64, began: u64 },
+    Put { id: u64, assignment: u64, began: u64, visits: Visits },
     Forget { id: u64 },
     Wait { seconds: u64 },
+}
+
+/// Numbers as a log gives them.
+fn assignments() -> impl Strategy<Value = u64> {
+    0..1u64 << 56
+}
+
+fn visits() -> impl Strategy<Value = Visits> {
+    prop_oneof![Just(Visits::First), Just(Visits::Returned)]
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     // More ids than a bucket has room for, so that it is full most of the time.
     let id = 0..24u64;
     let act = prop_oneof![
-        6 => (id.clone(), any::<u64>(), 0..1_200u64).prop_map(|(id, assignment, began)| Act::Put { id, assignment, began }),
+        6 => (id.clone(), assignments(), 0..1_200u64, visits())
+            .prop_map(|(id, assignment, began, visits)| Act::Put { id, assignment, began, visits }),
         1 => id.prop_map(|id| Act::Forget { id }),
         2 => (0..60u64).prop_map(|seconds| Act::Wait { seconds }),
     ];
@@ -33,15 +44,15 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 
 proptest! {
     /// Kept: a bucket remembers what a map would, and forgets only what it must: never anything while there is room, then
-    /// what has ended, then what was seen longest ago; and it says so.
+    /// what has ended, then what never came back, then any; of several what was seen longest ago; and it says so.
     #[test]
     fn a_bucket_is_a_bounded_map(acts in acts()) {
         let (mut bucket, mut model) = (Bucket::default(), BTreeMap::new());
         let mut now = UnixSeconds(10_000);
         for act in acts {
             match act {
-                Act::Put { id, assignment, began } => {
-                    let what = remembered(assignment, now.0 - began, now.0);
+                Act::Put { id, assignment, began, visits } => {
+                    let what = Remembered { visits, ..remembered(assignment, now.0 - began, now.0) };
                     let full = model.len() == Bucket::WAYS && !model.contains_key(&id);
                     let room = bucket.put(Sid(id), &what, &AGES(), now);
                     if full {
@@ -51,7 +62,8 @@ proptest! {
                         let over = gone.is_over(&AGES(), now);
                         prop_assert_eq!(room == Room::Found, over);
                         if !over {
-                            prop_assert!(model.values().all(|kept| !kept.is_over(&AGES(), now) && kept.seen >= gone.seen));
+                            let worth = |session: &Remembered| (session.visits, session.seen);
+                            prop_assert!(model.values().all(|kept| !kept.is_over(&AGES(), now) && worth(kept) >= worth(&gone)));
                         }
                     } else {
                         prop_assert_eq!(room, Room::Found);
@@ -71,8 +83,9 @@ proptest! {
 
     /// A record reads back as it was written.
     #[test]
-    fn records_read_back(id: u64, assignment: u64, began: u32, seen: u32) {
-        let what = remembered(assignment, began.into(), seen.into());
+    fn records_read_back(id: u64, assignment in assignments(), began: u32, seen: u32, fact: bool, visits in visits()) {
+        let certainty = if fact { Certainty::Fact } else { Certainty::Guess };
+        let what = Remembered { certainty, visits, ..remembered(assignment, began.into(), seen.into()) };
         prop_assert_eq!(read(&record(Sid(id), &what)), (Sid(id), what));
     }
 
@@ -84,6 +97,36 @@ proptest! {
         let what = remembered(5, 9_990, 9_995);
         bucket.put(Sid(id), &what, &AGES(), UnixSeconds(10_000));
         prop_assert_eq!(bucket.get(Sid(id)), Some(what));
+    }
+}
+
+/// Kept: sessions that came back outlive any number of those that never did, however long ago they were seen.
+#[test]
+fn what_came_back_outlives_what_did_not() {
+    let now = UnixSeconds(10_000);
+    let mut bucket = Bucket::default();
+    for id in 0..8 {
+        let back = Remembered { visits: Visits::Returned, ..remembered(id, 9_950, 9_950) };
+        bucket.put(Sid(id), &back, &AGES(), now);
+    }
+    for id in 8..6_008 {
+        bucket.put(Sid(id), &remembered(id, 9_999, 9_999), &AGES(), now);
+    }
+    assert_eq!((0..8).filter(|id| bucket.get(Sid(*id)).is_some()).count(), 8);
+}
+
+/// Kept: what two proxies know of one session agrees, however certain each is of it and whenever it saw it.
+#[test]
+fn what_agrees_is_of_one_session() {
+    let known = remembered(7, 10, 20);
+    let (certainty, visits) = (Certainty::Fact, Visits::Returned);
+    assert!(known.agrees_with(&Remembered { seen: UnixSeconds(30), certainty, visits, ..known }));
+    for other in [
+        Remembered { assignment: AssignmentId(8), ..known },
+        Remembered { sid: Sid(1), ..known },
+        Remembered { began: UnixSeconds(11), ..known },
+    ] {
+        assert!(!known.agrees_with(&other), "{other:?}");
     }
 }
 

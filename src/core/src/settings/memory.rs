@@ -8,8 +8,8 @@ use crate::memory::Buckets;
 
 /// Fewest and most sessions that a proxy can be given room for.
 const SESSIONS: (u32, u32) = (1_024, 1 << 20);
-/// Longest wait for the fleet's word.
-const ASK_WAIT_MAX_MS: u32 = 5_000;
+/// Longest wait for the fleet's word, and for it to have ours.
+const WAIT_MAX_MS: u32 = 5_000;
 
 /// How sessions are remembered whose clients echo nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub struct MemorySettings {
     pub sessions: SessionRoom,
     /// How long a request waits, at most, for the fleet's word on a session that its proxy does not know. 0 asks never.
     pub ask_wait_ms: AskWaitMs,
+    /// How long the part of an answer that hands out a new id waits, at most, until the fleet has it, while several slots
+    /// hold sessions. 0 tells at once and waits never.
+    pub tell_wait_ms: TellWaitMs,
 }
 
 /// A number of sessions, 131,072 unless set.
@@ -32,9 +35,21 @@ pub struct SessionRoom(#[cfg_attr(feature = "schema", schemars(range(min = SESSI
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
-pub struct AskWaitMs(#[cfg_attr(feature = "schema", schemars(range(max = ASK_WAIT_MAX_MS)))] pub u32);
+pub struct AskWaitMs(#[cfg_attr(feature = "schema", schemars(range(max = WAIT_MAX_MS)))] pub u32);
+
+/// Milliseconds that an answer waits until the fleet has the id that it hands out, 20 unless set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(transparent)]
+pub struct TellWaitMs(#[cfg_attr(feature = "schema", schemars(range(max = WAIT_MAX_MS)))] pub u32);
 
 impl Default for AskWaitMs {
+    fn default() -> Self {
+        Self(20)
+    }
+}
+
+impl Default for TellWaitMs {
     fn default() -> Self {
         Self(20)
     }
@@ -46,9 +61,11 @@ impl Default for SessionRoom {
     }
 }
 
-record!(MemorySettings, Refused, [sessions, ask_wait_ms]);
+record!(MemorySettings, Refused, [sessions, ask_wait_ms, tell_wait_ms]);
 
 newtype!(AskWaitMs, u32);
+
+newtype!(TellWaitMs, u32);
 
 newtype!(SessionRoom, u32);
 
@@ -59,8 +76,11 @@ impl MemorySettings {
             let rule = format!("is {}, {fewest} to {most} are allowed", self.sessions.0);
             return Err(FieldError::new("memory.sessions", rule));
         }
-        if self.ask_wait_ms.0 > ASK_WAIT_MAX_MS {
-            return Err(FieldError::new("memory.ask_wait_ms", format!("is over {ASK_WAIT_MAX_MS}")));
+        for (field, wait) in [("memory.ask_wait_ms", self.ask_wait_ms.0), ("memory.tell_wait_ms", self.tell_wait_ms.0)]
+        {
+            if wait > WAIT_MAX_MS {
+                return Err(FieldError::new(field, format!("is over {WAIT_MAX_MS}")));
+            }
         }
         Ok(())
     }

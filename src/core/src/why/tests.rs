@@ -180,6 +180,8 @@ fn memory_is_told() {
         sid: crate::ids::Sid(7),
         began: ago(began),
         seen: ago(seen),
+        certainty: crate::memory::Certainty::Fact,
+        visits: crate::memory::Visits::Returned,
     };
     let request = Request { session: Some("alpha".into()), ..Request::default() };
     let cases = [

@@ -8,6 +8,7 @@ use crate::ids::{AssignmentId, ServiceName, SlotName};
 use crate::json::record;
 use crate::time::UnixSeconds;
 use crate::wire::discovery::Node;
+use crate::wire::incarnation::Incarnation;
 use crate::wire::sessions::SessionsReport;
 use crate::wire::ticket::Ticket;
 
@@ -26,6 +27,9 @@ pub struct Report {
     /// Counts the reports of the instance, from 1.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub sequence: u64,
+    /// The life of the sidecar that the instance heard last; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<Incarnation>,
     /// Who the instance is; sent first and again at every renewal of its lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hello: Option<Hello>,
@@ -175,6 +179,9 @@ pub struct HelloService {
 pub struct ReportAck {
     /// Reports up to this sequence number need not be sent again.
     pub acknowledged: u64,
+    /// Which life of the sidecar answers; an older sidecar does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<Incarnation>,
 }
 
-record!(ReportAck, PassedOver, (), [acknowledged], [], |fields| Self { acknowledged: 0 });
+record!(ReportAck, PassedOver, (), [acknowledged], [incarnation], |fields| Self { acknowledged: 0, incarnation: None });

@@ -8,6 +8,7 @@ use crate::ids::{ServiceName, Sid};
 use crate::json::{Error, FromTree, Tree, record};
 use crate::memory::{self, RECORD, Remembered};
 use crate::wire::discovery::Node;
+use crate::wire::incarnation::Incarnation;
 use crate::wire::ticket::Ticket;
 
 /// Records of [`crate::memory`] one behind the other, in base64url without padding.
@@ -71,7 +72,7 @@ pub struct SessionsReport {
     pub flushed: Option<u64>,
 }
 
-/// A proxy asks what the fleet remembers under an id that it does not know, and what it will do where that is nothing.
+/// A proxy says what it would do, or has done, under ids of one service, and asks what stands in the fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ask {
@@ -79,26 +80,43 @@ pub struct Ask {
     pub node: Node,
     /// What proves it.
     pub ticket: Option<Ticket>,
+    /// The VM instance that asks, as in its reports: 16 hex digits.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = crate::schema::DRAWN)))]
+    pub instance: String,
     /// The service.
     pub service: ServiceName,
-    /// The session as the proxy would begin it: one record.
-    pub proposal: Records,
+    /// The snapshot that the proposals were made under.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = crate::schema::HELD)))]
+    pub version_info: String,
+    /// One record for each id, none twice: a guess asks to be taken unless the fleet knows better, a fact tells.
+    pub proposals: Records,
 }
 
 /// What stands in the fleet's memory from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Told {
-    /// The session: one record; the proposal where nothing was remembered.
-    pub session: Records,
+    /// What stands under each id that was asked for, in the order of the proposals. An id is left out where its proposal
+    /// was made under an older snapshot than the newest: it is to be decided anew, by that one at least.
+    pub sessions: Records,
+    /// The newest snapshot of the service.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = crate::schema::HELD)))]
+    pub version_info: String,
+    /// Which life of the sidecar answers.
+    pub incarnation: Incarnation,
 }
 
-record!(Told, PassedOver, (), [session], [], |fields| Self { session: Records::default() });
+record!(Told, PassedOver, (), [sessions, version_info, incarnation], [], |fields| Self {
+    sessions: Records::default(),
+    version_info: String::new(),
+    incarnation: Incarnation::default()
+});
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ids::AssignmentId;
+    use crate::memory::{Certainty, Visits};
     use crate::time::UnixSeconds;
 
     /// Records read back, whole and in order; what is none is refused, however long.
@@ -106,7 +124,8 @@ mod tests {
     fn records_read_back() {
         let session = |n: u64| {
             let (began, seen) = (UnixSeconds(1_767_225_600), UnixSeconds(1_767_225_600 + n));
-            (Sid(n), Remembered { assignment: AssignmentId(n + 7), sid: Sid(n), began, seen })
+            let (certainty, visits) = (Certainty::Fact, Visits::First);
+            (Sid(n), Remembered { assignment: AssignmentId(n + 7), sid: Sid(n), began, seen, certainty, visits })
         };
         let sessions: Vec<_> = (0..5).map(session).collect();
         let bytes: Vec<u8> = sessions.iter().flat_map(|(id, what)| memory::record(*id, what)).collect();
@@ -114,8 +133,10 @@ mod tests {
         assert_eq!(records.sessions(), Some(sessions));
         assert_eq!((records.only(), Records::default().only()), (None, None));
         assert_eq!(Records::one(Sid(3), &session(3).1).only(), Some(session(3)));
-        let text = serde_json::to_string(&Told { session: records.clone() }).unwrap();
-        assert_eq!(crate::json::read::<Told>(text.as_bytes()).unwrap().session, records);
+        let incarnation: Incarnation = serde_json::from_str(r#""00000000000000aa""#).unwrap();
+        let told = Told { sessions: records, version_info: "5.7".to_owned(), incarnation };
+        let text = serde_json::to_string(&told).unwrap();
+        assert_eq!(crate::json::read::<Told>(text.as_bytes()).unwrap(), told);
         for bad in ["A", "AAAA", "not base64!", &"A".repeat(43 * 3)] {
             assert_eq!(Records(bad.to_owned()).sessions(), None, "{bad}");
         }
