@@ -9,17 +9,27 @@ pub fn find<'a>(line: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
     line.split(|b| *b == b';').filter_map(move |pair| value_of(pair, name))
 }
 
+/// A value without the quotation marks that some clients put around it (RFC 6265, section 4.1.1).
+pub fn unquoted(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
+}
+
 /// The line without any cookie called `name`; `None` where it holds none, and an empty line where it held nothing else.
+/// What stays is as it was, byte for byte.
 fn without(line: &[u8], name: &[u8]) -> Option<Vec<u8>> {
     find(line, name).next()?;
     let mut rest = Vec::with_capacity(line.len());
-    for pair in line.split(|b| *b == b';').filter(|pair| value_of(pair, name).is_none()) {
-        if !rest.is_empty() {
-            rest.extend_from_slice(b"; ");
-        }
-        rest.extend_from_slice(pair.trim_ascii());
+    let mut others = line.split(|b| *b == b';').filter(|pair| value_of(pair, name).is_none());
+    if let Some(first) = others.next() {
+        // A header value begins with no white space.
+        rest.extend_from_slice(first.trim_ascii_start());
     }
-    Some(rest)
+    for pair in others {
+        rest.push(b';');
+        rest.extend_from_slice(pair);
+    }
+    let holds_one = rest.iter().any(|byte| *byte != b';' && !byte.is_ascii_whitespace());
+    Some(if holds_one { rest } else { Vec::new() })
 }
 
 /// Cookie lines without any cookie called `name`; lines that hold nothing else, or nothing at all, are left out.
@@ -28,8 +38,10 @@ pub fn lines_without<'a>(lines: impl Iterator<Item = &'a [u8]>, name: &[u8]) -> 
     rest.filter(|line| !line.is_empty())
 }
 
+/// White space around name and value is none of them (RFC 6265, section 5.2).
 fn value_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    pair.trim_ascii().strip_prefix(name)?.strip_prefix(b"=")
+    let rest = pair.trim_ascii().strip_prefix(name)?.trim_ascii_start();
+    rest.strip_prefix(b"=").map(<[u8]>::trim_ascii_start)
 }
 
 /// The `set-cookie` value that carries `token` for `max_age_seconds` more.
@@ -68,11 +80,17 @@ mod tests {
     /// A cookie is found by its whole name only, as often as it stands there, and leaves its neighbours as they were.
     #[test]
     fn finds_and_cuts() {
-        let cases: [(&str, &[&str], Option<&str>); 8] = [
+        let cases: [(&str, &[&str], Option<&str>); 14] = [
             ("", &[], None),
             ("pin=1", &["1"], Some("")),
             ("a=b; pin=1; c=d", &["1"], Some("a=b; c=d")),
             ("pin=1;pin=2;x=3", &["1", "2"], Some("x=3")),
+            ("a=1;b=2;pin=1", &["1"], Some("a=1;b=2")),
+            ("a=1;pin=1;b=2;  c=3 ", &["1"], Some("a=1;b=2;  c=3 ")),
+            ("pin=1; a=1;;b", &["1"], Some("a=1;;b")),
+            ("pin =1; a=2", &["1"], Some("a=2")),
+            ("a=2; pin\t= 1", &["1"], Some("a=2")),
+            ("pin x=1", &[], None),
             ("xpin=1; pinx=2; pin", &[], None),
             ("  pin=a=b ;;", &["a=b"], None),
             ("pin=\"1\"", &["\"1\""], Some("")),
@@ -86,6 +104,14 @@ mod tests {
             } else if values.is_empty() {
                 assert_eq!(without(line.as_bytes(), b"pin"), None, "{line}");
             }
+        }
+    }
+
+    /// Quotation marks come off in pairs only.
+    #[test]
+    fn unquotes() {
+        for (value, wanted) in [("\"a\"", "a"), ("\"\"", ""), ("\"a", "\"a"), ("a\"", "a\""), ("\"", "\""), ("", "")] {
+            assert_eq!(unquoted(value.as_bytes()), wanted.as_bytes(), "{value}");
         }
     }
 

@@ -9,7 +9,7 @@
 //!  ├ id hash ┼ flags ──┼ assignment ┼ sid ─┼ began ┼ seen ┤
 //! ```
 //!
-//! Of the flags bit 0 says that it is a fact, bit 1 that the session has come back. Times are Unix seconds in 32 bits. The
+//! Of the flags the two lowest bits say how certain it is, and bit 2 that the session has come back. Times are Unix seconds in 32 bits. The
 //! same records carry sessions to the sidecar.
 
 use crate::ids::{AssignmentId, Sid};
@@ -38,6 +38,9 @@ pub struct Remembered {
 pub enum Certainty {
     /// A hash of its id proposed it.
     Guess,
+    /// A request showed the id beside the one that decided, or the session went on elsewhere since its slot was down. The
+    /// newest counts.
+    Shown,
     /// An answer handed it out, or a valid pin or run token says so.
     Fact,
 }
@@ -53,10 +56,30 @@ pub enum Visits {
 
 /// The bits of a record's eight bytes that hold an assignment: numbers begin at Unix seconds and count up.
 const ASSIGNMENT: u64 = (1 << 56) - 1;
-/// The bit of a fact.
-const FACT: u64 = 1 << 56;
+/// The bits that say how certain it is.
+const CERTAINTY: u64 = 0b11 << 56;
+const SHOWN: u64 = 1 << 56;
+const FACT: u64 = 2 << 56;
 /// The bit of a session that has come back.
-const RETURNED: u64 = 1 << 57;
+const RETURNED: u64 = 1 << 58;
+
+impl Certainty {
+    fn bits(self) -> u64 {
+        match self {
+            Self::Guess => 0,
+            Self::Shown => SHOWN,
+            Self::Fact => FACT,
+        }
+    }
+
+    fn of_bits(flags: u64) -> Self {
+        match flags & CERTAINTY {
+            FACT => Self::Fact,
+            SHOWN => Self::Shown,
+            _ => Self::Guess,
+        }
+    }
+}
 
 impl Remembered {
     /// Whether the session has ended by its age or by idleness.
@@ -98,9 +121,8 @@ pub fn record(id: Sid, what: &Remembered) -> Record {
     let mut bytes = [0; RECORD];
     let seconds = |time: UnixSeconds| u64::from(u32::try_from(time.0).unwrap_or(u32::MAX));
     let times = seconds(what.began) << 32 | seconds(what.seen);
-    let fact = if what.certainty == Certainty::Fact { FACT } else { 0 };
     let returned = if what.visits == Visits::Returned { RETURNED } else { 0 };
-    let holds = what.assignment.0 & ASSIGNMENT | fact | returned;
+    let holds = what.assignment.0 & ASSIGNMENT | what.certainty.bits() | returned;
     for (field, number) in bytes.as_chunks_mut::<8>().0.iter_mut().zip([id.0, holds, what.sid.0, times]) {
         *field = number.to_be_bytes();
     }
@@ -117,7 +139,7 @@ pub fn read(record: &Record) -> (Sid, Remembered) {
         sid: Sid(sid),
         began: UnixSeconds(times >> 32),
         seen: UnixSeconds(times & u64::from(u32::MAX)),
-        certainty: if holds & FACT == 0 { Certainty::Guess } else { Certainty::Fact },
+        certainty: Certainty::of_bits(holds),
         visits: if holds & RETURNED == 0 { Visits::First } else { Visits::Returned },
     };
     (Sid(id), what)

@@ -4,27 +4,34 @@
 //! The filter decides by it, and `why` explains by it: one reader, so that both see the same.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use crate::baggage;
 use crate::cookie::{self, Scheme};
 use crate::decide::View;
 use crate::envelope;
-use crate::ids::HeaderName;
+use crate::ids::{HeaderName, KeyId};
 use crate::names::HEADER_CLIENT_SENT;
 use crate::path;
 use crate::percent::{self, Plus};
 use crate::plan::Plan;
 use crate::scan::Media;
 use crate::settings::{ServiceSettings, SessionSource};
+use crate::token::{Claims, Invalid, Signer, pin, preview, run};
 
-/// Most tokens of one carrier that are looked at: the first ones.
-const TOKENS_MAX: usize = 4;
+/// Most tokens of one carrier that are looked at: the first ones. A cookie jar may hold dead pins before the one that is
+/// honoured.
+const TOKENS_MAX: usize = 16;
+/// Most further names of a session that one request shows.
+const FURTHER_MAX: usize = 3;
 
 /// What the headers of one request show.
 #[derive(Debug, Clone)]
 pub struct Seen<'a> {
     /// The session id, from the first source that has one; where its source encodes, as it was before.
     pub session_id: Option<Cow<'a, [u8]>>,
+    /// The ids of later sources: further names of the session that the request comes to.
+    further: [Option<(Source, Cow<'a, [u8]>)>; FURTHER_MAX],
     /// The pins, of the carriers that the settings name.
     pub pins: Pins<'a>,
     /// The user agent, empty where there is none.
@@ -39,10 +46,10 @@ pub struct Seen<'a> {
     /// Whether there is a pin cookie, likewise.
     pub pin_cookie: Presence,
     /// The preview token, the first where there are several.
-    pub preview: Option<&'a [u8]>,
+    pub preview: Option<Token<'a, preview::Claims>>,
     /// The run tokens in the baggage.
-    pub runs: Few<'a>,
-    /// The agent's session id, where it came in an envelope.
+    pub runs: Few<'a, run::Claims>,
+    /// The agent's session id, where it came in an envelope; it may be empty.
     pub enveloped: Option<&'a [u8]>,
     /// Whether the request is to delete something.
     pub deletes: Presence,
@@ -92,53 +99,121 @@ pub enum Carrier {
     Envelope,
 }
 
-/// The pins of a request in the order in which they are tried: those of the header, then those of the cookie, then that of
-/// the envelope.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Pins<'a> {
-    header: Few<'a>,
-    cookie: Few<'a>,
-    envelope: Option<&'a [u8]>,
+/// A token as a request carries it. It is verified at most once, by the keys of one plan, when a rule first looks at it.
+#[derive(Debug, Clone)]
+pub struct Token<'a, C> {
+    bytes: &'a [u8],
+    verified: OnceCell<Verified<C>>,
 }
 
-impl<'a> Pins<'a> {
-    /// Notes one more; of a great many the first few are kept.
-    pub fn add(&mut self, carrier: Carrier, token: &'a [u8]) {
-        match carrier {
-            Carrier::Header => self.header.add(token),
-            Carrier::Cookie => self.cookie.add(token),
-            Carrier::Envelope => self.envelope = self.envelope.or(Some(token)),
-        }
+/// What a token says and which key signed it, or why it is none.
+pub type Verified<C> = Result<(C, KeyId), Invalid>;
+
+impl<'a, C: Claims> Token<'a, C> {
+    /// One that nobody has looked at.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, verified: OnceCell::new() }
     }
 
-    /// Every pin with its carrier.
-    pub fn iter(&self) -> impl Iterator<Item = (Carrier, &'a [u8])> {
-        let of = |carrier, few: &Few<'a>| few.iter().map(move |token| (carrier, token));
-        let enveloped = self.envelope.map(|token| (Carrier::Envelope, token));
-        of(Carrier::Header, &self.header).chain(of(Carrier::Cookie, &self.cookie)).chain(enveloped)
+    /// The token itself.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// What it says, where `signer` verifies it.
+    pub fn verify(&self, signer: &Signer<C>) -> &Verified<C> {
+        self.verified.get_or_init(|| signer.read(self.bytes))
     }
 }
 
 /// The first few tokens of many.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Few<'a> {
-    tokens: [&'a [u8]; TOKENS_MAX],
-    count: usize,
+#[derive(Debug, Clone)]
+pub struct Few<'a, C>(Vec<Token<'a, C>>);
+
+impl<C> Default for Few<'_, C> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
 }
 
-impl<'a> Few<'a> {
+impl<'a, C: Claims> Few<'a, C> {
     /// Notes one more, where there is room.
     pub fn add(&mut self, token: &'a [u8]) {
-        if let Some(free) = self.tokens.get_mut(self.count) {
-            *free = token;
-            self.count += 1;
+        if self.0.len() < TOKENS_MAX {
+            self.0.push(Token::new(token));
         }
     }
 
     /// Every token in order.
-    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.tokens.into_iter().take(self.count)
+    pub fn iter(&self) -> impl Iterator<Item = &Token<'a, C>> {
+        self.0.iter()
     }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn verified(self) -> Vec<OnceCell<Verified<C>>> {
+        self.0.into_iter().map(|token| token.verified).collect()
+    }
+
+    fn recall(&mut self, verified: Vec<OnceCell<Verified<C>>>) {
+        self.0.iter_mut().zip(verified).for_each(|(token, verified)| token.verified = verified);
+    }
+}
+
+/// The pins of a request in the order in which they are tried: those of the header, then those of the cookie, then that of
+/// the envelope.
+#[derive(Debug, Clone, Default)]
+pub struct Pins<'a> {
+    header: Few<'a, pin::Claims>,
+    cookie: Few<'a, pin::Claims>,
+    envelope: Envelope,
+}
+
+/// What the header of envelopes holds beside the agent's id.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Envelope {
+    /// No pin.
+    #[default]
+    None,
+    /// A pin that verifies.
+    Holds(pin::Claims, KeyId),
+    /// What would be a pin but for its signature: an id of the agent's own, or a forgery.
+    Unverified(Invalid),
+}
+
+impl<'a> Pins<'a> {
+    /// Notes one more pin of the header; of a great many the first few are kept.
+    pub fn add_header(&mut self, token: &'a [u8]) {
+        self.header.add(token);
+    }
+
+    /// Notes one more pin of the cookie, likewise.
+    pub fn add_cookie(&mut self, token: &'a [u8]) {
+        self.cookie.add(token);
+    }
+
+    /// Every pin that is to be verified, with its carrier.
+    pub fn iter(&self) -> impl Iterator<Item = (Carrier, &Token<'a, pin::Claims>)> {
+        let header = self.header.iter().map(|token| (Carrier::Header, token));
+        header.chain(self.cookie.iter().map(|token| (Carrier::Cookie, token)))
+    }
+
+    /// What the envelope holds.
+    pub fn envelope(&self) -> Envelope {
+        self.envelope
+    }
+}
+
+/// What was verified of the tokens of a request: good for as long as its plan is.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    header: Vec<OnceCell<Verified<pin::Claims>>>,
+    cookie: Vec<OnceCell<Verified<pin::Claims>>>,
+    runs: Vec<OnceCell<Verified<run::Claims>>>,
+    preview: Option<OnceCell<Verified<preview::Claims>>>,
 }
 
 impl<'a> Seen<'a> {
@@ -146,6 +221,7 @@ impl<'a> Seen<'a> {
     pub fn read(headers: impl Iterator<Item = (&'a [u8], &'a [u8])>, plan: &Plan) -> Self {
         let mut seen = Self {
             session_id: None,
+            further: Default::default(),
             pins: Pins::default(),
             user_agent: b"",
             scheme: Scheme::Http,
@@ -174,19 +250,19 @@ impl<'a> Seen<'a> {
             let mut value = value;
             for role in plan.roles.of(name) {
                 match role {
-                    Role::Envelope => value = seen.open(value),
+                    Role::Envelope => value = seen.open(value, plan),
                     Role::Stamp => seen.stamps = Presence::Present,
-                    Role::Preview => seen.preview = seen.preview.or(Some(value)),
+                    Role::Preview if seen.preview.is_none() => seen.preview = Some(Token::new(value)),
+                    Role::Preview => {}
                     Role::Pin => {
                         seen.pin_header = Presence::Present;
                         if plan.uses_header() {
-                            seen.pins.add(Carrier::Header, value);
+                            seen.pins.add_header(value);
                         }
                     }
-                    // An id of an earlier source is the session's, whichever header came first.
-                    Role::Session(of) if of.0 < seen.source.0 => {
+                    Role::Session(of) if *of != seen.source => {
                         if let Some(id) = of.read(plan, value) {
-                            (seen.session_id, seen.source) = (Some(id), *of);
+                            seen.name(*of, id);
                         }
                     }
                     Role::Session(_) => {}
@@ -203,11 +279,62 @@ impl<'a> Seen<'a> {
     pub fn view<'v>(&'v self, client: Option<&'v [u8]>) -> View<'v> {
         View {
             session_id: self.session_id.as_deref(),
-            pins: self.pins,
-            preview: self.preview,
-            runs: self.runs,
+            pins: Some(&self.pins),
+            preview: self.preview.as_ref(),
+            runs: Some(&self.runs),
             client,
             ..View::default()
+        }
+    }
+
+    /// The ids of later sources than the one that has named the session, each once.
+    pub fn further(&self) -> impl Iterator<Item = &[u8]> {
+        let ids = self.further.iter().flatten().map(|(_, id)| id.as_ref());
+        ids.filter(|id| self.session_id.as_deref() != Some(*id))
+    }
+
+    /// The body names the session, by a source that comes before the one that has named it so far.
+    pub fn name_by_body(&mut self, source: usize, id: Vec<u8>) {
+        self.name(Source(source), id.into());
+    }
+
+    /// An id of an earlier source is the session's, whichever header came first; those of later ones are further names.
+    fn name(&mut self, source: Source, id: Cow<'a, [u8]>) {
+        let (source, id) = match self.session_id.take() {
+            Some(before) if self.source.0 < source.0 => {
+                self.session_id = Some(before);
+                (source, id)
+            }
+            before => {
+                let later = std::mem::replace(&mut self.source, source);
+                self.session_id = Some(id);
+                let Some(before) = before else { return };
+                (later, before)
+            }
+        };
+        let known = self.further.iter().flatten().any(|(known, _)| *known == source);
+        if let Some(free) = self.further.iter_mut().find(|place| place.is_none()).filter(|_| !known) {
+            *free = Some((source, id));
+        }
+    }
+
+    /// What was verified of its tokens.
+    pub fn into_evidence(self) -> Evidence {
+        Evidence {
+            header: self.pins.header.verified(),
+            cookie: self.pins.cookie.verified(),
+            runs: self.runs.verified(),
+            preview: self.preview.map(|token| token.verified),
+        }
+    }
+
+    /// Takes in what was verified before of the tokens of the same request, by the same plan.
+    pub fn recall(&mut self, evidence: Evidence) {
+        self.pins.header.recall(evidence.header);
+        self.pins.cookie.recall(evidence.cookie);
+        self.runs.recall(evidence.runs);
+        if let (Some(token), Some(verified)) = (&mut self.preview, evidence.preview) {
+            token.verified = verified;
         }
     }
 
@@ -216,10 +343,21 @@ impl<'a> Seen<'a> {
         source < self.source.0
     }
 
-    /// The value of a header, without the pin where it is an envelope.
-    fn open(&mut self, value: &'a [u8]) -> &'a [u8] {
-        let Some((id, pin)) = envelope::open(value) else { return value };
-        self.pins.add(Carrier::Envelope, pin);
+    /// The value of a header, without the pin where it is an envelope. An envelope is what verifies: anything else is the
+    /// agent's own id.
+    fn open(&mut self, value: &'a [u8], plan: &Plan) -> &'a [u8] {
+        let (Some((id, pin)), Some(secrets)) = (envelope::open(value), plan.secrets()) else { return value };
+        let found = match secrets.pins.read(pin) {
+            Ok((claims, key)) => Envelope::Holds(claims, key),
+            Err(Invalid::Malformed) => return value,
+            Err(invalid) => Envelope::Unverified(invalid),
+        };
+        if !matches!(self.pins.envelope, Envelope::Holds(..)) {
+            self.pins.envelope = found;
+        }
+        if let Envelope::Unverified(_) = found {
+            return value;
+        }
         self.enveloped = self.enveloped.or(Some(id));
         id
     }
@@ -228,7 +366,7 @@ impl<'a> Seen<'a> {
         for token in cookie::find(line, plan.cookie.as_bytes()) {
             self.pin_cookie = Presence::Present;
             if plan.uses_cookie() {
-                self.pins.add(Carrier::Cookie, token);
+                self.pins.add_cookie(cookie::unquoted(token));
             }
         }
     }
@@ -246,7 +384,7 @@ pub fn client(mut address: Vec<u8>, user_agent: &[u8]) -> Vec<u8> {
 }
 
 /// A source of session ids, by its place in the settings: the lower, the stronger.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Source(usize);
 
 impl Source {
@@ -419,7 +557,7 @@ mod tests {
         let headers = [("cookie", "agent-pin-chat=1; agent-pin-chat=2"), ("x-agent-pin", "3"), ("x-agent-pin", "4")];
         let both = plan(|settings| settings.pin.cookie = CookieCarrier::Always);
         let seen = read(&both, &headers);
-        let pins: Vec<_> = seen.pins.iter().collect();
+        let pins: Vec<_> = seen.pins.iter().map(|(carrier, token)| (carrier, token.bytes())).collect();
         let wanted: [(Carrier, &[u8]); 4] =
             [(Carrier::Header, b"3"), (Carrier::Header, b"4"), (Carrier::Cookie, b"1"), (Carrier::Cookie, b"2")];
         assert_eq!(pins, wanted);
@@ -427,7 +565,7 @@ mod tests {
         let seen = read(&header, &headers);
         assert_eq!(seen.pins.iter().count(), 2);
         assert_eq!((seen.pin_header, seen.pin_cookie), (Presence::Present, Presence::Present));
-        let many = [("x-agent-pin", "x"); 9];
+        let many = [("x-agent-pin", "x"); TOKENS_MAX + 5];
         assert_eq!(read(&header, &many).pins.iter().count(), TOKENS_MAX);
     }
 

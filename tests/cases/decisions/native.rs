@@ -6,7 +6,7 @@ use colorfast_core::decide::{Chosen, Decision, Need, PinAction, Reason, RunActio
 use colorfast_core::ids::Sid;
 use colorfast_core::memory::Remembered;
 use colorfast_core::plan::Plan;
-use colorfast_core::seen::{Carrier, Few, Pins};
+use colorfast_core::seen::{Carrier, Few, Pins, Token};
 use colorfast_core::time::UnixMillis;
 use colorfast_core::token::TokenKind;
 
@@ -27,8 +27,11 @@ pub fn check(case: &Case) {
     let (header, cookie) = (&case.request.pins, &case.request.cookie_pins);
     let tokens = [of(Carrier::Header, header), of(Carrier::Cookie, cookie)].concat();
     let mut pins = Pins::default();
-    tokens.iter().for_each(|(carrier, token)| pins.add(*carrier, token));
+    for (carrier, token) in &tokens {
+        if *carrier == Carrier::Header { pins.add_header(token) } else { pins.add_cookie(token) }
+    }
     let preview = case.request.preview.as_ref().map(|preview| preview.token(ARRIVED.seconds()));
+    let preview = preview.as_deref().map(Token::new);
     let run_tokens: Vec<_> = case.request.runs.iter().map(|run| run.token(ARRIVED.seconds())).collect();
     let mut runs = Few::default();
     run_tokens.iter().for_each(|token| runs.add(token));
@@ -39,9 +42,9 @@ pub fn check(case: &Case) {
     });
     let view = View {
         session_id: session_id.as_deref(),
-        pins,
-        preview: preview.as_deref(),
-        runs,
+        pins: Some(&pins),
+        preview: preview.as_ref(),
+        runs: Some(&runs),
         client: client.as_deref(),
         kept: kept(case, &plan),
         ..View::default()
@@ -76,7 +79,7 @@ fn steps(
                 }
             }
             // The tables have one proxy alone.
-            Step::Needs(need @ Need::Fleet(_)) => view.without = view.without.with(need),
+            Step::Needs(need @ Need::Fleet(..)) => view.without = view.without.with(need),
             Step::Needs(need) => {
                 let wait = match need {
                     Need::Snapshot(Why::Bootstrap) => Wait::Bootstrap,

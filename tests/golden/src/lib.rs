@@ -52,7 +52,7 @@ pub fn digest(weights: &[u32], requests: std::ops::Range<u64>) -> u64 {
         loop {
             match decide(&plan, &view, NOW, draw) {
                 Step::Decided(decision) => return fold(digest, &decision),
-                Step::Needs(need @ (Need::Memory(_) | Need::Fleet(_))) => view.without = view.without.with(need),
+                Step::Needs(need @ (Need::Memory(_) | Need::Fleet(..))) => view.without = view.without.with(need),
                 Step::Needs(need) => unreachable!("nothing is lacking, yet it needs {need:?}"),
             }
         }

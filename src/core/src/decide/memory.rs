@@ -1,24 +1,12 @@
 //! Rule `memory`: a session that was seen before, whose client echoes nothing.
 
-use super::{Chosen, Need, Observer, PinAction, Reason, Refusal, Ruled, View, Why, issue};
+use super::rule::{Context, Newer, Ruled, Verdict};
+use super::{Chosen, Need, Observer, PinAction, Reason, Refusal, Why, placing};
 use crate::ids::{AssignmentId, Sid};
 use crate::memory::{Certainty, Remembered, Visits};
-use crate::plan::{Plan, SlotIndex, SlotSet};
-use crate::seen::Carrier;
+use crate::plan::{Plan, SlotIndex};
 use crate::time::{SKEW_SECONDS, UnixSeconds};
 use crate::token::pin::{Claims, Kind};
-
-/// What memory says of a session.
-pub enum Found {
-    /// It goes on there.
-    Holds(SlotIndex, Remembered),
-    /// This is to be fetched first.
-    Needs(Need),
-    /// It holds an assignment that no snapshot has brought in time.
-    Newer,
-    /// There is none, or it has ended.
-    Nothing,
-}
 
 /// Why the pin of a request that names a session does not decide yet, or not at all.
 pub enum Beside {
@@ -29,133 +17,148 @@ pub enum Beside {
 }
 
 /// What a remembered session comes to.
-enum Judged {
+pub enum Judged {
+    /// It goes on there.
     Holds(SlotIndex),
+    /// It holds an assignment that the plan does not know yet.
     Newer(AssignmentId),
+    /// It has ended.
     Gone(Refusal),
 }
 
-/// Rule `memory`; `id` stands for the session id of the request.
-pub fn rule(
-    plan: &Plan,
-    view: &View<'_>,
-    id: Sid,
-    down: SlotSet,
-    now: UnixSeconds,
-    watch: &mut impl Observer,
-) -> Found {
-    let known = match recall(plan, view, id, now) {
-        Ok(known) => known,
-        Err(need) => return Found::Needs(need),
+/// The rule. A pin whose last refresh is too long ago names its session by its sid, where the request names none: a stream
+/// that lasts is a session in use, and is remembered so.
+pub fn rule<O: Observer>(context: &mut Context<'_, O>) -> Verdict {
+    if context.secrets.is_none() {
+        return Verdict::Passes;
+    }
+    let name = context.name();
+    let idle = context.idle.filter(|_| name.is_none());
+    let Some(id) = name.or(idle.map(|claims| claims.sid)) else { return Verdict::Passes };
+    let known = match recall(context, id, idle.map(|claims| of_pin(&claims))) {
+        Ok(known) => known.filter(|known| idle.is_none_or(|claims| claims.sid == known.sid)),
+        Err(need) => return Verdict::Needs(need),
     };
-    let Some(session) = known else { return Found::Nothing };
-    let (judged, found) = match judge(plan, &session, now) {
-        Judged::Holds(slot) if down.contains(slot) => (Err(Refusal::SlotDown), Found::Nothing),
-        Judged::Holds(slot) => (Ok(slot), Found::Holds(slot, session)),
-        Judged::Newer(assignment) => {
-            let need = Need::Snapshot(Why::Newer(assignment));
-            if !view.without.contains(need) {
-                return Found::Needs(need);
-            }
-            (Err(Refusal::Newer), Found::Newer)
+    let Some(session) = known else { return Verdict::Passes };
+    let judged = judge(context.plan, &session, context.at);
+    let told = match judged {
+        Judged::Holds(slot) if context.down.contains(slot) => {
+            context.moves = Some(session);
+            Err(Refusal::SlotDown)
         }
-        Judged::Gone(refusal) => (Err(refusal), Found::Nothing),
+        Judged::Holds(slot) => Ok(slot),
+        Judged::Newer(assignment) => {
+            if let Some(need) = context.lacks(Need::Snapshot(Why::Newer(assignment))) {
+                return Verdict::Needs(need);
+            }
+            context.newer = Newer::Something;
+            Err(Refusal::Newer)
+        }
+        Judged::Gone(refusal) => Err(refusal),
     };
-    watch.memory(&session, judged);
-    found
+    context.watch.memory(&session, told);
+    told.map_or(Verdict::Passes, |slot| Verdict::Decides(ruled(context, id, slot, session)))
 }
 
-/// What becomes of a request whose session id came in an envelope, where this proxy remembers the session.
-pub fn instead_of_envelope(
-    plan: &Plan,
-    view: &View<'_>,
+/// What becomes of a request with an envelope, where this proxy remembers where the session of its pin went on. What is
+/// remembered of another session under the same id does not apply: the ids of agents need not be unique.
+pub fn instead_of_envelope<O: Observer>(
+    context: &mut Context<'_, O>,
     id: Sid,
-    down: SlotSet,
-    now: UnixSeconds,
+    claims: &Claims,
 ) -> Result<Option<Ruled>, Need> {
-    let known = recall_here(view, id)?;
-    Ok(known.and_then(|known| match judge(plan, &known, now) {
-        Judged::Holds(slot) if !down.contains(slot) => Some(ruled(plan, view, id, slot, known, now, false)),
+    let known = recall_here(context, id)?.filter(|known| known.sid == claims.sid);
+    Ok(known.and_then(|known| match judge(context.plan, &known, context.at) {
+        Judged::Holds(slot) if !context.down.contains(slot) => Some(ruled(context, id, slot, known)),
         _ => None,
     }))
 }
 
-/// What is to be written down under an id that the agent hands out in the session `of`: an alias. None where that stands
-/// there already, or a session that goes on elsewhere has the same id.
-pub fn alias(plan: &Plan, of: &Remembered, known: Option<&Remembered>, now: UnixSeconds) -> Option<Remembered> {
-    let new = Remembered { seen: now, certainty: Certainty::Fact, ..*of };
-    match known {
-        Some(known) if known.agrees_with(of) => known.is_stale(&plan.settings.pin, now).then_some(new),
-        Some(known) if matches!(judge(plan, known, now), Judged::Holds(_)) => None,
-        _ => Some(new),
-    }
-}
-
 /// What becomes of a request whose session is remembered. A client that echoes pins is handed one that holds, and so is
 /// one that may have none yet, and every client now and then; one that is newer than the plan is left with the client.
-pub fn ruled(
-    plan: &Plan,
-    view: &View<'_>,
-    id: Sid,
-    slot: SlotIndex,
-    known: Remembered,
-    now: UnixSeconds,
-    leave_pins_alone: bool,
-) -> Ruled {
-    let stale = known.is_stale(&plan.settings.pin, now);
-    let session = if stale { Remembered { seen: now, ..known } } else { known };
-    let echoes = view.pins.iter().any(|(carrier, _)| carrier != Carrier::Envelope);
-    let kind = if session.sid == id { Kind::Bound } else { Kind::Free };
-    let issues = (stale || echoes || view.news.is_present()) && !leave_pins_alone;
-    let pin = if issues { issue(plan, &session, kind, now) } else { PinAction::Keep };
+fn ruled<O: Observer>(context: &mut Context<'_, O>, id: Sid, slot: SlotIndex, known: Remembered) -> Ruled {
+    let view = context.view;
+    let stale = known.is_stale(&context.plan.settings.pin, context.at);
+    let seen = if stale { context.at } else { known.seen };
+    let session = Remembered { seen, visits: Visits::Returned, ..known };
+    let echoes = view.pins.is_some_and(|pins| pins.iter().next().is_some());
+    let issues = (stale || echoes || view.news.is_present()) && context.newer == Newer::Nothing;
+    let kind = placing::kind(&session, context.sid());
+    let pin = if issues { context.issue(&session, kind) } else { PinAction::Keep };
     let chosen = Chosen { slot, reason: Reason::Memory };
-    Ruled { chosen, pin, session: Some(session), remember: stale.then_some(id) }
+    // That it has come back is written down once: then it outlives those that never did.
+    let news = stale || known.visits == Visits::First;
+    Ruled { chosen, pin, session: Some(session), remember: news.then_some(id) }
 }
 
 /// Under which id the session of a pin that holds is to be written down. A bound pin says all that memory would, so
 /// nothing is looked up for it but when it is refreshed. A free one may come from a cookie jar that several
 /// conversations share: where the session that the request names holds another assignment, that one counts.
-pub fn beside_pin(
-    plan: &Plan,
-    view: &View<'_>,
-    id: Option<Sid>,
+pub fn beside_pin<O: Observer>(
+    context: &mut Context<'_, O>,
     claims: &Claims,
     pin: PinAction,
-    now: UnixSeconds,
 ) -> Result<Option<Sid>, Beside> {
-    let Some(id) = id.filter(|_| claims.kind == Kind::Free || pin != PinAction::Keep) else { return Ok(None) };
-    let known = recall(plan, view, id, now).map_err(Beside::Needs)?;
-    let held = known.filter(|known| matches!(judge(plan, known, now), Judged::Holds(_)));
-    match held {
+    let id = context.sid().filter(|_| claims.kind == Kind::Free || pin != PinAction::Keep);
+    let Some(id) = id else { return Ok(None) };
+    let known = recall(context, id, Some(of_pin(claims))).map_err(Beside::Needs)?;
+    match known.filter(|known| holds(context, known)) {
         Some(known) if claims.kind == Kind::Free && known.assignment != claims.assignment => Err(Beside::Another),
-        Some(known) if known.agrees_with(&of_pin(claims)) && !known.is_stale(&plan.settings.pin, now) => Ok(None),
-        _ => Ok(Some(id)),
+        known => Ok(unless_known(context, known, claims).then_some(id)),
     }
 }
 
-/// What a pin says of its session.
+/// The same of an envelope: its pin came with the id itself, so it is of no other session, and needs no word of the fleet.
+/// Where another session is remembered under the same id that one stays there.
+pub fn beside_envelope<O: Observer>(context: &mut Context<'_, O>, claims: &Claims) -> Result<Option<Sid>, Need> {
+    let Some(id) = context.sid() else { return Ok(None) };
+    let known = recall_here(context, id)?.filter(|known| holds(context, known));
+    let another = known.is_some_and(|known| known.sid != claims.sid);
+    Ok((!another && unless_known(context, known, claims)).then_some(id))
+}
+
+/// What a pin says of its session: a fact.
 pub fn of_pin(claims: &Claims) -> Remembered {
     let Claims { assignment, sid, began, refreshed, .. } = *claims;
-    let (certainty, visits) = (Certainty::Fact, Visits::Returned);
-    Remembered { assignment, sid, began, seen: refreshed, certainty, visits }
+    Remembered { assignment, sid, began, seen: refreshed, certainty: Certainty::Fact, visits: Visits::Returned }
+}
+
+/// Whether what a pin says is news to memory.
+fn unless_known<O>(context: &Context<'_, O>, known: Option<Remembered>, claims: &Claims) -> bool {
+    known.is_none_or(|known| {
+        !known.agrees_with(&of_pin(claims)) || known.is_stale(&context.plan.settings.pin, context.at)
+    })
+}
+
+fn holds<O>(context: &Context<'_, O>, known: &Remembered) -> bool {
+    matches!(judge(context.plan, known, context.at), Judged::Holds(_))
 }
 
 /// What is remembered under `id`, once it was looked for: by this proxy first, and where that is nothing that holds, by
 /// the fleet, while several slots hold sessions.
-fn recall(plan: &Plan, view: &View<'_>, id: Sid, now: UnixSeconds) -> Result<Option<Remembered>, Need> {
-    let known = recall_here(view, id)?;
-    let fleet = Need::Fleet(id);
-    let holds = known.is_some_and(|known| !matches!(judge(plan, &known, now), Judged::Gone(_)));
-    if holds || !plan.asks_the_fleet() || view.without.contains(fleet) { Ok(known) } else { Err(fleet) }
+fn recall<O: Observer>(
+    context: &mut Context<'_, O>,
+    id: Sid,
+    proposal: Option<Remembered>,
+) -> Result<Option<Remembered>, Need> {
+    let known = recall_here(context, id)?;
+    let gone = |known: &Remembered| matches!(judge(context.plan, known, context.at), Judged::Gone(_));
+    if known.is_some_and(|known| !gone(&known)) {
+        return Ok(known);
+    }
+    context.fleet(id, proposal).map_or(Ok(known), Err)
 }
 
 /// What this proxy remembers under `id`, once it was looked for.
-fn recall_here(view: &View<'_>, id: Sid) -> Result<Option<Remembered>, Need> {
-    let need = Need::Memory(id);
-    if view.memory.is_none() && !view.without.contains(need) { Err(need) } else { Ok(view.memory) }
+fn recall_here<O: Observer>(context: &Context<'_, O>, id: Sid) -> Result<Option<Remembered>, Need> {
+    match (context.view.memory, context.lacks(Need::Memory(id))) {
+        (None, Some(need)) => Err(need),
+        (known, _) => Ok(known),
+    }
 }
 
-fn judge(plan: &Plan, session: &Remembered, now: UnixSeconds) -> Judged {
+/// What `session` comes to at a time.
+pub fn judge(plan: &Plan, session: &Remembered, now: UnixSeconds) -> Judged {
     let ages = &plan.settings.pin;
     if session.began > now.plus(SKEW_SECONDS) {
         return Judged::Gone(Refusal::Future);
