@@ -31,36 +31,22 @@
 //! | `capacity overflow` in `proxy_on_memory_allocate` | Envoy hands over what it holds: headers, and bodies of up to 32 MB |
 //! | borrows of its maps | callbacks do not nest: resuming a stream is deferred by Envoy until the callback has returned |
 
-mod answer;
-mod asks;
-mod body;
 mod cell;
+mod clock;
 #[cfg(feature = "crash")]
 mod crash;
-mod earlier;
-mod fleet;
-mod gone;
+mod entropy;
 mod host;
-mod leader;
-mod learning;
-mod lease;
-mod memory;
 mod metrics;
-mod published;
-mod rebuilds;
-mod recent;
-mod report;
+mod plugin;
 mod request;
 mod response;
 mod root;
 mod service;
-mod sessions;
-mod stamps;
+mod sidecar;
+mod slots;
 mod stream;
-mod ticket;
-mod vm;
-mod waiting;
-mod watch;
+mod worker;
 
 #[allow(missing_docs, reason = "the macro exports `_initialize`")]
 mod start {
