@@ -1,4 +1,10 @@
-//! One service in one VM: its configuration and the plan that the VM decides by.
+//! One service in one VM: its configuration, the plan that the VM decides by ([`Current`]), what it remembers, and what it
+//! has seen of its slots.
+//!
+//! It counts by itself, so that whoever asks it need hold nothing else. It knows no request, and no sidecar: what comes
+//! from either is given to it.
+
+mod current;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -9,53 +15,22 @@ use colorfast_core::json;
 use colorfast_core::keys::ServiceKeys;
 use colorfast_core::memory::{Remembered, Room};
 use colorfast_core::names::{metric, shared};
-use colorfast_core::plan::{Plan, SlotIndex, SlotSet};
+use colorfast_core::plan::Plan;
 use colorfast_core::plugin::{PluginConfig, ServiceConfig};
-use colorfast_core::settings::{OnSlotDown, PinSettings, ServiceSettings};
+use colorfast_core::settings::{PinSettings, ServiceSettings};
 use colorfast_core::snapshot::Snapshot;
 use colorfast_core::time::{UnixMillis, UnixSeconds};
 use colorfast_core::wire::discovery::DiscoveryResponse;
+
+pub use self::current::Current;
 
 use crate::cell::SharedCell;
 use crate::host;
 use crate::host::shared::memory::{Learnt, Memory, Place, Written};
 use crate::host::shared::published::{Published, Rank, Step, Told};
 use crate::host::shared::rebuilds::{Rebuilds, Rebuilt};
-use crate::metrics::{Metrics, RequestCounters};
-use crate::slots::health::{Watch, Watches};
-
-/// A plan, what is counted under it, and what is seen of its slots.
-#[derive(Debug)]
-pub struct Current {
-    /// The plan.
-    pub plan: Plan,
-    /// The counters of its slots.
-    pub counters: RequestCounters,
-    watches: Vec<Option<Rc<Watch>>>,
-}
-
-impl Current {
-    fn new(plan: Plan, watches: &Watches) -> Rc<Self> {
-        Rc::new(Self { counters: RequestCounters::new(&plan), watches: watches.of(&plan), plan })
-    }
-
-    /// The watch on a slot; none where nothing runs in it, or a hand-written snapshot names no assignment.
-    pub fn watch(&self, slot: SlotIndex) -> Option<&Watch> {
-        self.watches.get(usize::from(slot.0))?.as_deref()
-    }
-
-    /// The slots that are down, where the settings have their sessions go on elsewhere.
-    pub fn down(&self, now: UnixMillis) -> SlotSet {
-        let mut down = SlotSet::default();
-        if self.plan.settings.on_slot_down == OnSlotDown::Reassign {
-            let is_down = |slot| self.watch(slot).is_some_and(|watch| watch.is_down(now));
-            for (slot, _) in self.plan.slots().filter(|(slot, _)| is_down(*slot)) {
-                down = down.with(slot);
-            }
-        }
-        down
-    }
-}
+use crate::metrics::Metrics;
+use crate::slots::health::Watches;
 
 /// One service of the configuration.
 #[derive(Debug)]
