@@ -1,5 +1,5 @@
 //! Names the build: two builds of one version must be told apart where they follow each other in one proxy, see
-//! `src/rebuilds.rs`. The name is a hash of what the module is made of, so the same sources make the same module.
+//! `src/host/shared/rebuilds.rs`. The name is a hash of what the module is made of, so the same sources make the same module.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hasher};

@@ -1,16 +1,36 @@
 //! The colorfast filter: translates host callbacks to `colorfast-core` and back, nothing else.
 //!
 //! ```text
-//!            ┌─ one process ──────────────────────────────────────────────────────────┐
-//!  sidecar ◀─┼─ poll ─ leader ─ validate ─▶ shared data: snapshot, then its version    │
-//!            │ (one root of one VM)              │ read by every worker, every request │
-//!  request ──┼─▶ stream ─ view ─▶ decide(plan) ◀─┘                                     │
-//!            │      └ waits? ─▶ registry ◀─ settled by the root's tick                 │
-//!            └────────────────────────────────────────────────────────────────────────┘
+//!            ┌─ one process ─────────────────────────────────────────────────────────────────┐
+//!  sidecar ◀─┼─ poll ─ leader ─ validate ─▶ shared data: snapshot, then its version          │
+//!     ▲      │ (one root of one VM)               │ read by every worker, every request      │
+//!     │      │                                    ▼                                          │
+//!  request ──┼─▶ stream ─▶ observe ─▶ resolve: decide(plan) ─▶ record ─▶ apply ──────────────┼─▶ agent
+//!     │      │                          │ waits? ─▶ registry ◀─ settled by the root's tick   │
+//!     └──────┼─ questions ◀─────────────┘                                                    │
+//!   answer ◀─┼─ pin, ids learnt ◀─ outcome ◀─────────────────────────────────────────────────┼── agent
+//!            └───────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Every worker has a VM with one root context per plugin configuration ([`root`]) and one stream context per
-//! request ([`stream`]). Nothing here is static, since plugins share VMs, but what is the VM's own ([`rebuilds`]).
+//! request ([`stream`]). Nothing here is static, since plugins share VMs, but what is the VM's own
+//! ([`host::shared::rebuilds`]).
+//!
+//! # Rooms
+//! Each room knows those above it, and none below (`make check` sees to it):
+//!
+//! | room | is for |
+//! | --- | --- |
+//! | [`host`] | the calls to Envoy, and what a process keeps in shared data |
+//! | [`clock`], [`entropy`], [`metrics`] | what a worker reads, draws and counts |
+//! | [`slots`] | what a worker sees of slots: health, and who holds them |
+//! | [`service`] | one service: its plan, its memory, its slots |
+//! | [`worker`] | one plugin configuration in one worker |
+//! | [`sidecar`] | the way to the sidecar: polls, questions, reports |
+//! | [`response`] | the way back of a request: pins, and what its answer tells |
+//! | [`request`] | the way of a request to its decision |
+//! | [`plugin`] | one plugin configuration while it is in force |
+//! | [`stream`], [`root`] | the SDK's callbacks |
 //!
 //! # No panics
 //! A panic kills every stream of a worker, so this crate has none: the lints deny them, borrows are tried
@@ -31,36 +51,22 @@
 //! | `capacity overflow` in `proxy_on_memory_allocate` | Envoy hands over what it holds: headers, and bodies of up to 32 MB |
 //! | borrows of its maps | callbacks do not nest: resuming a stream is deferred by Envoy until the callback has returned |
 
-mod answer;
-mod asks;
-mod body;
 mod cell;
+mod clock;
 #[cfg(feature = "crash")]
 mod crash;
-mod earlier;
-mod fleet;
-mod gone;
+mod entropy;
 mod host;
-mod leader;
-mod learning;
-mod lease;
-mod memory;
 mod metrics;
-mod published;
-mod rebuilds;
-mod recent;
-mod report;
+mod plugin;
 mod request;
 mod response;
 mod root;
 mod service;
-mod sessions;
-mod stamps;
+mod sidecar;
+mod slots;
 mod stream;
-mod ticket;
-mod vm;
-mod waiting;
-mod watch;
+mod worker;
 
 #[allow(missing_docs, reason = "the macro exports `_initialize`")]
 mod start {

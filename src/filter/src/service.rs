@@ -1,60 +1,36 @@
-//! One service in one VM: its configuration and the plan that the VM decides by.
+//! One service in one VM: its configuration, the plan that the VM decides by ([`Current`]), what it remembers, and what it
+//! has seen of its slots.
+//!
+//! It counts by itself, so that whoever asks it need hold nothing else. It knows no request, and no sidecar: what comes
+//! from either is given to it.
+
+mod current;
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use colorfast_core::error::FieldError;
-use colorfast_core::ids::{AssignmentId, Epoch, ServiceName, SnapshotVersion};
+use colorfast_core::ids::{AssignmentId, Epoch, ServiceName, Sid, SnapshotVersion};
 use colorfast_core::json;
 use colorfast_core::keys::ServiceKeys;
+use colorfast_core::memory::{Remembered, Room};
 use colorfast_core::names::{metric, shared};
-use colorfast_core::plan::{Plan, SlotIndex, SlotSet};
+use colorfast_core::plan::Plan;
 use colorfast_core::plugin::{PluginConfig, ServiceConfig};
-use colorfast_core::settings::OnSlotDown;
+use colorfast_core::settings::{PinSettings, ServiceSettings};
 use colorfast_core::snapshot::Snapshot;
-use colorfast_core::time::UnixMillis;
+use colorfast_core::time::{UnixMillis, UnixSeconds};
 use colorfast_core::wire::discovery::DiscoveryResponse;
+
+pub use self::current::Current;
 
 use crate::cell::SharedCell;
 use crate::host;
-use crate::memory::Memory;
-use crate::metrics::{Metrics, RequestCounters};
-use crate::published::{Published, Rank, Step, Told};
-use crate::rebuilds::{Rebuilds, Rebuilt};
-use crate::watch::{Watch, Watches};
-
-/// A plan, what is counted under it, and what is seen of its slots.
-#[derive(Debug)]
-pub struct Current {
-    /// The plan.
-    pub plan: Plan,
-    /// The counters of its slots.
-    pub counters: RequestCounters,
-    watches: Vec<Option<Rc<Watch>>>,
-}
-
-impl Current {
-    fn new(plan: Plan, watches: &Watches) -> Rc<Self> {
-        Rc::new(Self { counters: RequestCounters::new(&plan), watches: watches.of(&plan), plan })
-    }
-
-    /// The watch on a slot; none where nothing runs in it, or a hand-written snapshot names no assignment.
-    pub fn watch(&self, slot: SlotIndex) -> Option<&Watch> {
-        self.watches.get(usize::from(slot.0))?.as_deref()
-    }
-
-    /// The slots that are down, where the settings have their sessions go on elsewhere.
-    pub fn down(&self, now: UnixMillis) -> SlotSet {
-        let mut down = SlotSet::default();
-        if self.plan.settings.on_slot_down == OnSlotDown::Reassign {
-            let is_down = |slot| self.watch(slot).is_some_and(|watch| watch.is_down(now));
-            for (slot, _) in self.plan.slots().filter(|(slot, _)| is_down(*slot)) {
-                down = down.with(slot);
-            }
-        }
-        down
-    }
-}
+use crate::host::shared::memory::{Learnt, Memory, Place, Written};
+use crate::host::shared::published::{Published, Rank, Step, Told};
+use crate::host::shared::rebuilds::{Rebuilds, Rebuilt};
+use crate::metrics::Metrics;
+use crate::slots::health::Watches;
 
 /// One service of the configuration.
 #[derive(Debug)]
@@ -65,6 +41,8 @@ pub struct Service {
     pub watches: Watches,
     /// What is remembered of its sessions.
     pub memory: Memory,
+    /// Where it counts.
+    pub metrics: Rc<Metrics>,
     keys: Option<ServiceKeys>,
     published: Rc<Published>,
     rebuilds: Rebuilds,
@@ -98,11 +76,11 @@ struct Cache {
 }
 
 impl Service {
-    /// The service of a configuration, with its keys from the environment.
+    /// The service of a configuration, with its keys from the environment, which counts in `metrics`.
     ///
     /// # Errors
     /// Names the field of a snapshot, or of the keys, that breaks a rule.
-    pub fn new(config: &ServiceConfig, keys: Option<ServiceKeys>) -> Result<Self, FieldError> {
+    pub fn new(config: &ServiceConfig, keys: Option<ServiceKeys>, metrics: &Rc<Metrics>) -> Result<Self, FieldError> {
         let name = config.name.clone();
         let configured = config.snapshot.as_ref().or(config.bootstrap.as_ref()).cloned();
         let configured = configured.unwrap_or_else(|| Snapshot::empty(name.clone()));
@@ -111,6 +89,7 @@ impl Service {
         let published = Rc::new(Published::of(&name));
         Ok(Self {
             memory: Memory::of(&name, &published),
+            metrics: Rc::clone(metrics),
             published,
             rebuilds: Rebuilds::of(&name),
             name,
@@ -132,15 +111,67 @@ impl Service {
     }
 
     /// The plan to decide by: that of the newest snapshot that the process has published.
-    pub fn current(&self, metrics: &Metrics) -> Option<Rc<Current>> {
+    pub fn current(&self) -> Option<Rc<Current>> {
         let Told { rank: published, changes } = self.published.told();
         self.memory.heed(changes);
         self.cache.with(|cache| {
             if published > cache.seen || !cache.announced {
-                self.refresh(cache, metrics, published);
+                self.refresh(cache, published);
             }
             Rc::clone(&cache.current)
         })
+    }
+
+    /// Writes a session down where it was looked up, and has the fleet told; answers another one where that stands there by
+    /// now.
+    pub fn remember(
+        &self,
+        place: &mut Place,
+        session: &Remembered,
+        ages: &PinSettings,
+        now: UnixSeconds,
+    ) -> Option<Remembered> {
+        let (written, learnt) = self.memory.write(place, session, ages, now);
+        self.count_untold(learnt);
+        self.another(written)
+    }
+
+    /// Writes down what the fleet has said of a session, as [`Self::remember`] does, but the fleet need not be told.
+    pub fn remember_told(
+        &self,
+        place: &mut Place,
+        session: &Remembered,
+        ages: &PinSettings,
+        now: UnixSeconds,
+    ) -> Option<Remembered> {
+        self.another(self.memory.write(place, session, ages, now).0)
+    }
+
+    /// Forgets the session `session` under `id`, and has the fleet told.
+    pub fn forget(&self, settings: &ServiceSettings, id: Sid, session: &Remembered) {
+        self.count_untold(self.memory.forget(settings, id, session));
+    }
+
+    /// Counts a session that the fleet is not told of.
+    fn count_untold(&self, learnt: Learnt) {
+        if learnt == Learnt::Lost {
+            self.metrics.count(&metric::memory_untold(&self.name), 1);
+        }
+    }
+
+    /// What stands in memory instead of what was to be written there. Counts a session that had to make way.
+    fn another(&self, written: Written) -> Option<Remembered> {
+        match written {
+            Written::Another(another) => return Some(another),
+            Written::Stands(Room::Made) => self.metrics.count(&metric::memory_evictions(&self.name), 1),
+            Written::Stands(Room::Found) | Written::Refused => {}
+        }
+        None
+    }
+
+    /// Tells metrics what was seen of its slots since the last time.
+    pub fn tell_watches(&self) {
+        self.watches.all().iter().for_each(|watch| watch.tell(&self.metrics, &self.name));
     }
 
     /// The rank of what the process decides by, as this VM has seen it last.
@@ -148,7 +179,7 @@ impl Service {
         self.cache.with(|cache| cache.seen).unwrap_or_default()
     }
 
-    fn refresh(&self, cache: &mut Cache, metrics: &Metrics, published: Rank) {
+    fn refresh(&self, cache: &mut Cache, published: Rank) {
         let before = cache.announced.then(|| Rc::clone(&cache.current));
         if published > cache.seen {
             cache.seen = published;
@@ -160,13 +191,13 @@ impl Service {
                 Err(error) => {
                     let version = published.version;
                     log::error!("colorfast {}: the published snapshot {version} is not usable: {error}", self.name);
-                    metrics.count(&metric::snapshots_refused(&self.name), 1);
+                    self.metrics.count(&metric::snapshots_refused(&self.name), 1);
                     return;
                 }
             }
         }
         cache.announced = true;
-        self.announce(metrics, before.as_ref().map(|before| &before.plan), &cache.current.plan);
+        self.announce(before.as_ref().map(|before| &before.plan), &cache.current.plan);
     }
 
     fn read_published(&self) -> Result<(Rank, Plan), String> {
@@ -196,7 +227,7 @@ impl Service {
     }
 
     /// Takes what the plugin configuration `text` pushes, for the whole process, unless that has it or a newer one.
-    pub fn push(&self, metrics: &Metrics, config: &ServiceConfig, text: &[u8], now: UnixMillis) {
+    pub fn push(&self, config: &ServiceConfig, text: &[u8], now: UnixMillis) {
         let Some(snapshot) = &config.snapshot else { return };
         let (name, pushed, held) = (&self.name, snapshot.version(), self.published.told().rank.version);
         if pushed > held
@@ -212,21 +243,21 @@ impl Service {
             (!is_known).then(|| mark.clone())
         });
         if is_new == Ok(true) {
-            metrics.gauge(&metric::pushed_version(name), pushed.version);
-            metrics.gauge(&metric::pushed_epoch(name), pushed.epoch.0.0);
+            self.metrics.gauge(&metric::pushed_version(name), pushed.version);
+            self.metrics.gauge(&metric::pushed_epoch(name), pushed.epoch.0.0);
         }
     }
 
     /// Tells that the push of `config` was refused, where it still is the newest: the workers of a process are configured one
     /// after the other, and one that is late is given two pushes in a row.
-    pub fn tell_refused(&self, metrics: &Metrics, config: &ServiceConfig) {
+    pub fn tell_refused(&self, config: &ServiceConfig) {
         let Some(pushed) = config.snapshot.as_ref().map(Snapshot::version) else { return };
         let (refused, told) = (push_mark(pushed, REFUSED), push_mark(pushed, TOLD));
         let (key, name) = (shared::pushed(&self.name), &self.name);
         if host::update_shared(&key, |stands| (stands == Some(&refused)).then(|| told.clone())) == Ok(true) {
             let held = self.published.told().rank.version;
             let another = if pushed == held { "another " } else { "" };
-            metrics.count(&metric::snapshots_refused(name), 1);
+            self.metrics.count(&metric::snapshots_refused(name), 1);
             log::warn!(
                 "colorfast {name}: snapshot {pushed} of the configuration is refused, since {another}{held} is held: to go \
                  back, push what `colorfast rollback` makes"
@@ -268,12 +299,12 @@ impl Service {
     }
 
     /// This VM replaces one that died: where that is one too many, the process goes back to the snapshot before.
-    pub fn rebuilt(&self, metrics: &Metrics, now: UnixMillis) {
+    pub fn rebuilt(&self, now: UnixMillis) {
         let name = &self.name;
         match self.rebuilds.count(&self.published, now) {
             Rebuilt::Counted => {}
             Rebuilt::Left(Rank { version, .. }) => {
-                metrics.count(&metric::retreats(name), 1);
+                self.metrics.count(&metric::retreats(name), 1);
                 log::error!(
                     "colorfast {name}: the filter died again and again under snapshot {version}: goes back to the one \
                      before until a newer one comes"
@@ -292,7 +323,7 @@ impl Service {
     }
 
     /// Tells by metrics what the process decides by now.
-    fn announce(&self, metrics: &Metrics, before: Option<&Plan>, now: &Plan) {
+    fn announce(&self, before: Option<&Plan>, now: &Plan) {
         let running = |plan: &Plan| -> Vec<String> {
             let slots =
                 plan.slots().filter_map(|(_, slot)| slot.bundle.as_ref().map(|bundle| (&slot.name, &bundle.id)));
@@ -300,14 +331,14 @@ impl Service {
         };
         let runs = running(now);
         for ended in before.map(running).unwrap_or_default().iter().filter(|info| !runs.contains(info)) {
-            metrics.gauge(ended, 0);
+            self.metrics.gauge(ended, 0);
         }
         for info in &runs {
-            metrics.gauge(info, 1);
+            self.metrics.gauge(info, 1);
         }
-        metrics.gauge(&metric::keyed(&self.name), u64::from(now.is_keyed()));
-        metrics.gauge(&metric::snapshot_version(&self.name), now.version.version);
-        metrics.gauge(&metric::snapshot_epoch(&self.name), now.version.epoch.0.0);
+        self.metrics.gauge(&metric::keyed(&self.name), u64::from(now.is_keyed()));
+        self.metrics.gauge(&metric::snapshot_version(&self.name), now.version.version);
+        self.metrics.gauge(&metric::snapshot_epoch(&self.name), now.version.epoch.0.0);
         // The empty plan of a proxy that waits for its first snapshot has no slot to warn of.
         if !now.is_keyed() && now.slots().any(|(_, slot)| slot.bundle.is_some()) {
             let cause = if self.keys.is_some() { "the snapshot names no ring" } else { "no keys" };

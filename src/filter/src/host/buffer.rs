@@ -1,6 +1,7 @@
 //! Buffers: bodies and configurations.
 
-use super::{HostError, raw, receive};
+use super::raw;
+use super::status::{HostError, receive};
 
 /// Which buffer.
 #[derive(Debug, Clone, Copy)]

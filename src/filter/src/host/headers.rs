@@ -1,6 +1,7 @@
 //! Header maps. Names and values are bytes: clients send what they like.
 
-use super::{HostError, check, raw, receive};
+use super::raw;
+use super::status::{HostError, check, receive};
 
 /// Which map of the stream or call.
 #[derive(Debug, Clone, Copy)]

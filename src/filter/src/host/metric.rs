@@ -1,6 +1,7 @@
 //! Metrics. Every definition takes a new id in Envoy, so each name is defined once a VM.
 
-use super::{HostError, check, raw};
+use super::raw;
+use super::status::{HostError, check};
 
 /// What a metric does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Properties: attributes of the stream, and filter state that the filter sets.
 
-use super::{HostError, check, raw, receive};
+use super::raw;
+use super::status::{HostError, check, receive};
 
 /// The property at `path`; `None` where there is none.
 pub fn property(path: &[&str]) -> Option<Vec<u8>> {
@@ -38,4 +39,19 @@ pub fn declare_for_request(name: &str) -> Result<(), HostError> {
         )
     })
     .map(drop)
+}
+
+/// The address of the client that Envoy trusts, with its port; empty where it has none.
+pub fn client_address() -> Vec<u8> {
+    property(&["source", "address"]).unwrap_or_default()
+}
+
+/// Why the response is what it is, in Envoy's words.
+pub fn response_details() -> Vec<u8> {
+    property(&["response", "code_details"]).unwrap_or_default()
+}
+
+/// The name of this Envoy, as its configuration has it.
+pub fn node_id() -> Vec<u8> {
+    property(&["xds", "node", "id"]).unwrap_or_default()
 }

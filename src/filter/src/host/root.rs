@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use proxy_wasm::types::Status;
 
-use super::HostError;
 use super::buffer::{Buffer, buffer};
 use super::headers::{Map, header};
+use super::status::HostError;
 
 /// A request to make.
 #[derive(Debug)]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use colorfast_core::time::UnixMillis;
 
-use super::{HostError, check, raw};
+use super::raw;
+use super::status::{HostError, check};
 
 /// The time; 0 where the host has none, which makes every pin one from the future.
 pub fn now() -> UnixMillis {

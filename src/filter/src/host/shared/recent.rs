@@ -1,7 +1,7 @@
 //! Sessions that this worker has met of late, so that their next request is not one more look into shared data.
 //!
 //! What stands there counts, and this is a copy of a few records of it. A copy is good for as long as the process has
-//! counted no change since: whoever replaces or forgets a record counts one (see [`crate::published`]), in the key that
+//! counted no change since: whoever replaces or forgets a record counts one (see [`super::published`]), in the key that
 //! every request reads anyway. So a session that another worker has ended or moved is not met here any more at the next
 //! request that begins.
 

@@ -14,14 +14,14 @@ const BETWEEN: &[u8] = b"\",";
 
 /// An answer, parted at its ticket and its nonce: all else is the same where the same snapshot is sent again.
 #[derive(Debug)]
-pub struct Answer<'a> {
+pub struct DiscoveryAnswer<'a> {
     before: &'a [u8],
     ticket: &'a [u8],
     nonce: &'a [u8],
     after: &'a [u8],
 }
 
-impl<'a> Answer<'a> {
+impl<'a> DiscoveryAnswer<'a> {
     /// Parts `answer`.
     pub fn part(answer: &'a [u8]) -> Self {
         let Some((before, nonce, after)) = last(answer, NONCE) else {

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use colorfast_core::ids::ServiceName;
 use colorfast_core::plan::Plan;
 use colorfast_core::scan::{BodyScan, Search};
 use colorfast_core::seen::{BodyRole, Seen};
@@ -167,16 +168,21 @@ impl BodyWaits {
         }
     }
 
-    /// A body came to a request that was decided without it at `decided`. Returns whether that has just proved that
-    /// bodies are held.
-    pub fn came_late(&self, decided: UnixMillis, now: UnixMillis) -> bool {
-        let Found::Unproven(before) = self.0.get() else { return false };
+    /// A body came to a request of `service` that was decided without it at `decided`: twice proves that bodies are held.
+    pub fn came_late(&self, service: &ServiceName, decided: UnixMillis, now: UnixMillis) {
+        let Found::Unproven(before) = self.0.get() else { return };
         if !now.is_within(HELD_MS, decided) {
-            return false;
+            return;
         }
         let count = before.saturating_add(1);
-        self.0.set(if count < HELD_ENOUGH { Found::Unproven(count) } else { Found::Held });
-        count >= HELD_ENOUGH
+        if count < HELD_ENOUGH {
+            return self.0.set(Found::Unproven(count));
+        }
+        self.0.set(Found::Held);
+        log::error!(
+            "colorfast {service}: bodies are held back from requests that wait, so that session ids in bodies are not \
+             found: the plugin lacks allow_on_headers_stop_iteration: true"
+        );
     }
 
     /// What is told the sidecar.

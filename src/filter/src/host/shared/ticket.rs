@@ -17,15 +17,13 @@
 //! Two listeners may have sidecars of their own, so every cluster has its ticket. A cluster that has none shows the one that
 //! the process was given last: the same sidecar may just have another name, and to another one it is as good as none.
 
-use colorfast_core::names::{PROBLEM_TICKET, shared};
+use colorfast_core::names::shared;
 use colorfast_core::wire::ticket::Ticket;
 
-use crate::host;
+use super::data;
 
 /// Longest ticket that is kept.
 const TICKET_MAX: usize = 128;
-/// Longest refusal that is read.
-const REFUSAL_MAX: usize = 4_096;
 
 /// The ticket as one plugin configuration sees it.
 #[derive(Debug)]
@@ -59,7 +57,7 @@ impl Tickets {
 
     /// The ticket to show.
     pub fn shown(&self) -> Option<Ticket> {
-        let read = |key: &str| host::shared(key).ok().flatten().filter(|ticket| !ticket.is_empty());
+        let read = |key: &str| data::shared(key).ok().flatten().filter(|ticket| !ticket.is_empty());
         let bytes = read(&self.of_cluster).or_else(|| read(shared::TICKET))?;
         String::from_utf8(bytes).ok().map(Ticket::new)
     }
@@ -70,7 +68,7 @@ impl Tickets {
         if given.is_empty() || given.len() > TICKET_MAX || !given.iter().all(plain) {
             return Given::Known;
         }
-        let write = |key: &str| host::update_shared(key, |known| (known != Some(given)).then(|| given.to_vec()));
+        let write = |key: &str| data::update_shared(key, |known| (known != Some(given)).then(|| given.to_vec()));
         let _ = write(shared::TICKET);
         if write(&self.of_cluster) == Ok(true) { Given::New } else { Given::Known }
     }
@@ -79,7 +77,7 @@ impl Tickets {
     pub fn refused(&self, shown: Option<&Ticket>) -> Refused {
         if let Some(shown) = shown {
             for key in [&*self.of_cluster, shared::TICKET] {
-                let _ = host::update_shared(key, |known| (known == Some(shown.as_str().as_bytes())).then(Vec::new));
+                let _ = data::update_shared(key, |known| (known == Some(shown.as_str().as_bytes())).then(Vec::new));
             }
         }
         match self.shown() {
@@ -87,10 +85,4 @@ impl Tickets {
             _ => Refused::None,
         }
     }
-}
-
-/// Whether the answer being handled, a 403, refuses the ticket rather than the token.
-pub fn is_refusal(body_size: usize) -> bool {
-    let body = host::response_body(body_size.min(REFUSAL_MAX)).unwrap_or_default();
-    body.windows(PROBLEM_TICKET.len()).any(|window| window == PROBLEM_TICKET.as_bytes())
 }

@@ -9,15 +9,14 @@ use colorfast_core::names;
 use colorfast_core::snapshot::FORMAT;
 use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::discovery::Node;
-use colorfast_core::wire::reports::{Hello, HelloService, Report, ReportAck, SlotReport};
+use colorfast_core::wire::reports::{Bodies, Chain, Hello, HelloService, Report, ReportAck, SlotReport};
 use colorfast_core::wire::sessions::{Records, SessionsReport};
 use colorfast_core::wire::ticket::Ticket;
 
+use super::link::{self, Link};
 use crate::host;
 use crate::service::Service;
-use crate::ticket;
-use crate::vm::Vm;
-use crate::watch::Watch;
+use crate::slots::health::Watch;
 
 /// How often an instance says hello.
 const HELLO_MS: u64 = 10_000;
@@ -34,6 +33,8 @@ const ACK_MAX: usize = 4096;
 /// The reports of one instance. A report has its sequence number until it is acknowledged.
 #[derive(Debug)]
 pub struct Reporter {
+    link: Rc<Link>,
+    node: Rc<Node>,
     instance: String,
     sequence: u64,
     call: Option<Sent>,
@@ -42,6 +43,15 @@ pub struct Reporter {
     report_at: UnixMillis,
     sessions_at: UnixMillis,
     hello_at: UnixMillis,
+}
+
+/// What an instance has found out of the listener that it stands in.
+#[derive(Debug, Clone, Copy)]
+pub struct Found {
+    /// Whether it stands there alone.
+    pub chain: Chain,
+    /// Whether bodies come to requests that wait.
+    pub bodies: Bodies,
 }
 
 /// What one report is about.
@@ -64,9 +74,11 @@ struct Sent {
 
 impl Reporter {
     /// The reporter of a VM instance, by a random number.
-    pub fn new(instance: u64) -> Self {
+    pub fn new(instance: u64, link: &Rc<Link>, node: &Rc<Node>) -> Self {
         let never = UnixMillis(0);
         Self {
+            link: Rc::clone(link),
+            node: Rc::clone(node),
             instance: format!("{instance:016x}"),
             sequence: 1,
             call: None,
@@ -78,53 +90,48 @@ impl Reporter {
     }
 
     /// Sends a report where one is due, once there is a ticket to show: before that the process is no member.
-    pub fn tick(&mut self, vm: &Vm, node: &Node, now: UnixMillis) {
+    pub fn tick(&mut self, services: &[Rc<Service>], found: Found, now: UnixMillis) {
         let out = self.call.as_ref().is_some_and(|sent| now.is_within(LOST_MS, sent.at));
-        let learnt = vm.services.iter().any(|service| service.memory.has_learnt() || emptied(vm, service).is_some());
+        let learnt = services.iter().any(|service| service.memory.has_learnt() || emptied(service).is_some());
         // What was learnt of sessions is told at once, where the last report has been heard: a switch may follow.
         let prompt = learnt && self.sections.is_none();
         if out || !(prompt || is_due(self.report_at, PACE_MS, now)) {
             return;
         }
         let says_hello = is_due(self.hello_at, HELLO_MS, now);
-        let tells_sessions = || is_due(self.sessions_at, SESSIONS_MS, now) && watches(vm, Watch::has_sessions);
-        let has_news = || learnt || watches(vm, Watch::is_urgent) || tells_sessions();
+        let tells_sessions = || is_due(self.sessions_at, SESSIONS_MS, now) && watches(services, Watch::has_sessions);
+        let has_news = || learnt || watches(services, Watch::is_urgent) || tells_sessions();
         if self.sections.is_none() && !says_hello && !has_news() {
             return;
         }
-        let Some(ticket) = vm.tickets.shown() else { return };
+        let Some(ticket) = self.link.tickets.shown() else { return };
         if self.sections.is_none() {
-            self.sections = Some(Sections { says_hello, slots: self.news(vm), sessions: learnt_sessions(vm) });
+            self.sections =
+                Some(Sections { says_hello, slots: self.news(services), sessions: learnt_sessions(services) });
         }
         let Some(Sections { says_hello, slots, sessions }) = &self.sections else { return };
         self.report_at = now.plus_millis(PACE_MS);
         self.sessions_at = now.plus_millis(SESSIONS_MS);
         let report = Report {
-            node: node.clone(),
+            node: (*self.node).clone(),
             ticket: Some(ticket.clone()),
             instance: self.instance.clone(),
             sequence: self.sequence,
-            hello: says_hello.then(|| hello(vm)),
+            hello: says_hello.then(|| hello(services, found)),
             slots: slots.clone(),
             sessions: sessions.clone(),
         };
         let Ok(body) = serde_json::to_vec(&report) else { return };
-        let call = host::Call {
-            cluster: &vm.config.sidecar_cluster,
-            path: names::REPORTS_PATH,
-            token: vm.token.as_deref(),
-            body: &body,
-            timeout: TIMEOUT,
-        };
-        self.call = host::call(&call).ok().map(|token| Sent { token, at: now, ticket });
+        let call = self.link.call(names::REPORTS_PATH, &body, TIMEOUT);
+        self.call = call.ok().map(|token| Sent { token, at: now, ticket });
     }
 
     /// Handles the answer to a report; `false` where the token is none of this reporter's.
-    pub fn answer(&mut self, vm: &Vm, token: u32, body_size: usize, now: UnixMillis) -> bool {
+    pub fn answer(&mut self, services: &[Rc<Service>], token: u32, body_size: usize, now: UnixMillis) -> bool {
         let Some(sent) = self.call.take_if(|sent| sent.token == token) else { return false };
         let status = host::response_status();
-        if status == Some(403) && ticket::is_refusal(body_size) {
-            vm.tickets.refused(Some(&sent.ticket));
+        if status == Some(403) && link::refuses_ticket(body_size) {
+            self.link.tickets.refused(Some(&sent.ticket));
         }
         let answered = status == Some(200) && body_size <= ACK_MAX;
         let body = answered.then(|| host::response_body(body_size).ok()).flatten();
@@ -136,7 +143,7 @@ impl Reporter {
                 self.hello_at = now.plus_millis(HELLO_MS);
             }
             for SessionsReport { service: name, flushed, .. } in &sessions {
-                let service = vm.services.iter().find(|service| service.name == *name);
+                let service = services.iter().find(|service| service.name == *name);
                 service.zip(*flushed).into_iter().for_each(|(service, flush)| service.memory.has_flushed(flush));
             }
         }
@@ -144,10 +151,10 @@ impl Reporter {
     }
 
     /// What was seen since the last report. Each begins at another service, so that none waits for ever behind others.
-    fn news(&self, vm: &Vm) -> Vec<SlotReport> {
-        let count = vm.services.len();
+    fn news(&self, services: &[Rc<Service>]) -> Vec<SlotReport> {
+        let count = services.len();
         let first = usize::try_from(self.sequence).unwrap_or_default().checked_rem(count).unwrap_or_default();
-        let services = vm.services.iter().cycle().skip(first).take(count);
+        let services = services.iter().cycle().skip(first).take(count);
         let mut marks = SlotReport::MARKS_MAX;
         let watches = services.flat_map(|service| service.watches.all().into_iter().map(move |watch| (service, watch)));
         let news = watches.filter_map(|(service, watch)| watch.take(&service.name, &mut marks));
@@ -156,22 +163,22 @@ impl Reporter {
 }
 
 /// What was learnt of sessions since the last report, as far as one document holds it.
-fn learnt_sessions(vm: &Vm) -> Vec<SessionsReport> {
+fn learnt_sessions(services: &[Rc<Service>]) -> Vec<SessionsReport> {
     let mut left = Records::MAX;
     let of = |service: &Rc<Service>| {
         let records = service.memory.take_learnt(left);
         left -= records.len() / RECORD;
-        let flushed = emptied(vm, service);
+        let flushed = emptied(service);
         let is_news = !records.is_empty() || flushed.is_some();
         is_news.then(|| SessionsReport { service: service.name.clone(), records: Records::of(&records), flushed })
     };
-    vm.services.iter().filter_map(of).collect()
+    services.iter().filter_map(of).collect()
 }
 
 /// The flush that the fleet is to hear of from this instance, which has nothing more to tell. What is decided from now on
 /// is decided by the snapshot that asked for it.
-fn emptied(vm: &Vm, service: &Service) -> Option<u64> {
-    service.memory.emptied_for(service.current(&vm.metrics)?.plan.flush)
+fn emptied(service: &Service) -> Option<u64> {
+    service.memory.emptied_for(service.current()?.plan.flush)
 }
 
 /// Whether the time of something has come that recurs within `period`. Later than that it was booked before the clock
@@ -181,13 +188,13 @@ fn is_due(at: UnixMillis, period: u64, now: UnixMillis) -> bool {
 }
 
 /// Whether some slot is so.
-fn watches(vm: &Vm, is_so: fn(&Watch) -> bool) -> bool {
-    vm.services.iter().any(|service| service.watches.all().iter().any(|watch| is_so(watch)))
+fn watches(services: &[Rc<Service>], is_so: fn(&Watch) -> bool) -> bool {
+    services.iter().any(|service| service.watches.all().iter().any(|watch| is_so(watch)))
 }
 
-fn hello(vm: &Vm) -> Hello {
-    let services = vm.services.iter().filter_map(|service| {
-        let current = service.current(&vm.metrics)?;
+fn hello(services: &[Rc<Service>], found: Found) -> Hello {
+    let services = services.iter().filter_map(|service| {
+        let current = service.current()?;
         Some(HelloService {
             name: service.name.clone(),
             version_info: current.plan.version.to_string(),
@@ -197,8 +204,8 @@ fn hello(vm: &Vm) -> Hello {
     Hello {
         filter_version: env!("CARGO_PKG_VERSION").to_owned(),
         snapshot_format: FORMAT,
-        chain: vm.chain(),
-        bodies: vm.bodies.told(),
+        chain: found.chain,
+        bodies: found.bodies,
         services: services.collect(),
     }
 }

@@ -10,13 +10,12 @@ use std::time::Duration;
 use colorfast_core::ids::Sid;
 use colorfast_core::memory::Remembered;
 use colorfast_core::names::metric;
-use colorfast_core::plan::Plan;
 use colorfast_core::time::UnixMillis;
 
-use crate::asks::{Heard, Question, Unasked};
-use crate::memory::Place;
+use super::case::Case;
+use crate::host::shared::memory::Place;
 use crate::service::Service;
-use crate::vm::Vm;
+use crate::sidecar::questions::{Heard, Question, Unasked};
 
 /// How long after its time a call without an answer is given up, though Envoy ends each by itself.
 const LOST_MS: u64 = 1_000;
@@ -72,21 +71,14 @@ impl Inquiry {
 
     /// Asks where that is to be done, with what the request would do alone; else heeds the answer as far as it has come. What
     /// the fleet remembers is written down here, so that it is asked once.
-    pub fn word(
-        &mut self,
-        vm: &Vm,
-        service: &Service,
-        plan: &Plan,
-        question: (Sid, Option<Remembered>),
-        place: Option<&mut Place>,
-        now: UnixMillis,
-    ) -> Word {
-        let wait = u64::from(plan.settings.memory.ask_wait_ms.0);
+    pub fn word(&mut self, case: &Case<'_>, question: (Sid, Option<Remembered>), place: Option<&mut Place>) -> Word {
+        let (service, questions, now) = (case.service, &case.common.questions, case.now);
+        let wait = u64::from(case.plan().settings.memory.ask_wait_ms.0);
         let asks = match (self.state, question.1) {
             // After 1 ms there is no second question: a call with a timeout of 0 has none.
             (State::Unasked, Some(proposal)) => Some((proposal, wait, wait / 2)),
             (State::Unheard { proposal, left }, _) => {
-                self.count(vm, service, "again");
+                count(service, "again");
                 Some((proposal, left, 0))
             }
             _ => None,
@@ -95,7 +87,7 @@ impl Inquiry {
             (Some((proposal, timeout, left)), _) => {
                 let timeout = Duration::from_millis(timeout);
                 let asked = Question { service: &service.name, id: question.0, proposal, timeout };
-                match vm.asks.ask(vm, self.context, &asked) {
+                match questions.ask(self.context, &asked) {
                     Ok(()) => {
                         self.state = State::Asked { proposal, since: now, left };
                         return Word::Waits;
@@ -111,9 +103,9 @@ impl Inquiry {
             (None, State::Unasked | State::Unheard { .. } | State::Over) => return Word::Nothing,
         };
         self.state = State::Over;
-        self.count(vm, service, end);
+        count(service, end);
         if told.is_none() {
-            vm.asks.later(&service.name, question.0, proposal);
+            questions.later(&service.name, question.0, proposal);
         }
         // A question that was not answered may have been heard all the same.
         let stands = told.unwrap_or(proposal);
@@ -122,12 +114,12 @@ impl Inquiry {
         if unmoved && stands.agrees_with(&proposal) {
             return Word::Nothing;
         }
-        let written = place.map(|place| service.memory.write(place, &stands, &plan.settings.pin, now.seconds()).0);
-        let another = written.and_then(|written| written.another(&vm.metrics, &service.name));
+        let ages = &case.plan().settings.pin;
+        let another = place.and_then(|place| service.remember_told(place, &stands, ages, now.seconds()));
         Word::Knows(another.unwrap_or(stands))
     }
+}
 
-    fn count(&self, vm: &Vm, service: &Service, end: &str) {
-        vm.metrics.count(&metric::waits(&service.name, "fleet", end), 1);
-    }
+fn count(service: &Service, end: &str) {
+    service.metrics.count(&metric::waits(&service.name, "fleet", end), 1);
 }

@@ -2,13 +2,14 @@
 //!
 //! A question is a call of the root context, whichever callback makes it: it must not end with a stream whose client is
 //! impatient, and the root may ask for a stream that has waited for something else before. Its answer comes back to
-//! whatever context the SDK has booked it on, and goes from here to the stream that waits for it. A worker has no more
+//! whatever context the SDK has booked it on, and that hands it on to the stream that waits for it. A worker has no more
 //! questions out than [`OUT_MAX`]: the next request does without.
 //!
 //! A session that was placed without the fleet's word may have another place for the fleet: every change of the proxy would
 //! move it. So the root goes on asking after it, one session at a time, with nobody waiting, until it has an answer.
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use colorfast_core::ids::{ServiceName, Sid};
@@ -19,9 +20,10 @@ use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::discovery::Node;
 use colorfast_core::wire::sessions::{Ask, Records, Told};
 
+use super::link::Link;
 use crate::cell::SharedCell;
 use crate::host;
-use crate::vm::Vm;
+use crate::service::Service;
 
 /// Most questions of one worker that are out.
 const OUT_MAX: usize = 64;
@@ -33,8 +35,9 @@ const LATER_MAX: usize = 1_024;
 const LATER_MS: u64 = 1_000;
 
 /// The questions of one root and its streams.
-#[derive(Debug, Default)]
-pub struct Asks {
+#[derive(Debug)]
+pub struct Questions {
+    link: Rc<Link>,
     /// The token of each call that is out, and the context of the stream that waits for it.
     out: SharedCell<Vec<(u32, u32)>>,
     /// Who asks; known from the first tick on.
@@ -78,6 +81,15 @@ pub enum Heard {
     Silence,
 }
 
+/// Who waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// The stream of this context.
+    Stream(u32),
+    /// No stream: it is of a session that was placed without it.
+    Nobody,
+}
+
 /// Why there is no question out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unasked {
@@ -87,7 +99,19 @@ pub enum Unasked {
     NoWay,
 }
 
-impl Asks {
+impl Questions {
+    /// None yet; all will go out by `link`.
+    pub fn by(link: &Rc<Link>) -> Self {
+        Self {
+            link: Rc::clone(link),
+            out: SharedCell::default(),
+            node: SharedCell::default(),
+            root: Cell::default(),
+            later: SharedCell::default(),
+            silent_at: Cell::default(),
+        }
+    }
+
     /// Who asks from now on, and as which root context.
     pub fn introduce(&self, node: &Node, root: u32) {
         self.root.set(root);
@@ -98,47 +122,43 @@ impl Asks {
     ///
     /// # Errors
     /// Says why it could not.
-    pub fn ask(&self, vm: &Vm, context: u32, question: &Question<'_>) -> Result<(), Unasked> {
+    pub fn ask(&self, context: u32, question: &Question<'_>) -> Result<(), Unasked> {
         if self.out.with(|out| out.len()).is_none_or(|out| out >= OUT_MAX) {
             return Err(Unasked::Full);
         }
         let node = self.node.with(|node| node.clone()).flatten().ok_or(Unasked::NoWay)?;
-        let ticket = Some(vm.tickets.shown().ok_or(Unasked::NoWay)?);
+        let ticket = Some(self.link.tickets.shown().ok_or(Unasked::NoWay)?);
         let proposal = Records::one(question.id, &question.proposal);
         let ask = Ask { node, ticket, service: question.service.clone(), proposal };
         let body = serde_json::to_vec(&ask).map_err(|_| Unasked::NoWay)?;
         let root = self.root.get();
         host::set_effective_context(root).map_err(|_| Unasked::NoWay)?;
-        let call = host::call(&host::Call {
-            cluster: &vm.config.sidecar_cluster,
-            path: names::SESSIONS_PATH,
-            token: vm.token.as_deref(),
-            body: &body,
-            timeout: question.timeout,
-        });
+        let call = self.link.call(names::SESSIONS_PATH, &body, question.timeout);
         let _ = host::set_effective_context(context);
         let token = call.map_err(|_| Unasked::NoWay)?;
         self.out.with(|out| out.push((token, context)));
         Ok(())
     }
 
-    /// Handles an answer; `false` where the token is none of these. The root is the effective context when this returns.
-    pub fn answer(&self, vm: &Vm, token: u32, body_size: usize) -> bool {
+    /// Reads an answer: who waits for it, and what it says. None where the token is none of these. The root is the effective
+    /// context when this returns.
+    pub fn answer(&self, token: u32, body_size: usize) -> Option<(Asker, Heard)> {
         let context = self.out.with(|out| {
             let place = out.iter().position(|(known, _)| *known == token)?;
             Some(out.swap_remove(place).1)
         });
-        let Some(context) = context.flatten() else { return false };
-        let root = self.root.get();
+        let (context, root) = (context.flatten()?, self.root.get());
         if context == root {
-            self.heard_later(vm, heard(body_size));
-            return true;
+            return Some((Asker::Nobody, heard(body_size)));
         }
         // The answer lies with the root, whatever context the SDK has made the effective one.
         let _ = host::set_effective_context(root);
-        vm.waiting.told(vm, context, heard(body_size));
-        let _ = host::set_effective_context(root);
-        true
+        Some((Asker::Stream(context), heard(body_size)))
+    }
+
+    /// The root context that asks.
+    pub fn root(&self) -> u32 {
+        self.root.get()
     }
 
     /// A request goes on without the fleet's word: it is to be had later.
@@ -151,7 +171,7 @@ impl Asks {
     }
 
     /// Asks after the next session that no request waits for, where it is time. The root is the effective context.
-    pub fn tick(&self, vm: &Vm, now: UnixMillis) {
+    pub fn tick(&self, now: UnixMillis) {
         let root = self.root.get();
         let is_out = self.out.with(|out| out.iter().any(|(_, waits)| *waits == root));
         if is_out == Some(true) || now.is_within(LATER_MS, self.silent_at.get()) {
@@ -161,24 +181,24 @@ impl Asks {
             return;
         };
         let timeout = Duration::from_millis(LATER_MS);
-        if self.ask(vm, root, &Question { service: &service, id, proposal, timeout }).is_err() {
+        if self.ask(root, &Question { service: &service, id, proposal, timeout }).is_err() {
             self.silent_at.set(now);
         }
     }
 
     /// What the fleet remembers of the session asked after is remembered here too, where it is still where it was placed.
-    fn heard_later(&self, vm: &Vm, heard: Heard) {
+    pub fn heard_later(&self, services: &[Rc<Service>], heard: Heard, now: UnixMillis) {
         if heard == Heard::Silence {
-            return self.silent_at.set(vm.recent_time());
+            return self.silent_at.set(now);
         }
         let asked = self.later.with(|later| later.drain(..later.len().min(1)).next()).flatten();
         let (Some(Later { service, id, proposal }), Heard::Session(session)) = (asked, heard) else { return };
-        let Some(service) = vm.services.iter().find(|known| known.name == service) else { return };
-        let Some(current) = service.current(&vm.metrics) else { return };
+        let Some(service) = services.iter().find(|known| known.name == service) else { return };
+        let Some(current) = service.current() else { return };
         let settings = &current.plan.settings;
         let mut place = service.memory.look_up(settings, id);
         if place.known().is_some_and(|known| known.assignment == proposal.assignment) {
-            service.memory.write(&mut place, &session, &settings.pin, vm.recent_time().seconds());
+            service.memory.write(&mut place, &session, &settings.pin, now.seconds());
         }
     }
 

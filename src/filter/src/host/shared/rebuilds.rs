@@ -35,9 +35,9 @@ use colorfast_core::ids::ServiceName;
 use colorfast_core::names::{self, shared};
 use colorfast_core::time::UnixMillis;
 
-use crate::host;
-use crate::published::{Published, Rank, Retreat, Step};
-use crate::vm;
+use super::data;
+use super::published::{Published, Rank, Retreat, Step};
+use crate::host::entropy;
 
 /// A configuration that has ticked for longer than this is not being started.
 const SETTLED_MS: u64 = 5_000;
@@ -108,7 +108,7 @@ impl Guard {
         if TICKED.load(Ordering::Relaxed) {
             return false;
         }
-        let known = host::shared(shared::CONFIGURATIONS).ok().flatten();
+        let known = data::shared(shared::CONFIGURATIONS).ok().flatten();
         Ticking::all(known.as_deref()).iter().any(|entry| {
             let settled = now.since(entry.since) > SETTLED_MS;
             entry.configuration == self.configuration && settled && now.is_within(GONE_MS, entry.last)
@@ -123,7 +123,7 @@ impl Guard {
         }
         self.tell_at = now.plus_millis(TELL_MS);
         let configuration = self.configuration;
-        let _ = host::update_shared(shared::CONFIGURATIONS, |known| {
+        let _ = data::update_shared(shared::CONFIGURATIONS, |known| {
             let mut all = Ticking::all(known);
             match all.iter_mut().find(|entry| entry.configuration == configuration) {
                 Some(entry) => (entry.since, entry.last) = (entry.since.min(now), now),
@@ -141,7 +141,7 @@ impl Guard {
 
     /// The root ends in order: what starts after it starts anew.
     pub fn forget(&self) {
-        let _ = host::update_shared(shared::CONFIGURATIONS, |known| {
+        let _ = data::update_shared(shared::CONFIGURATIONS, |known| {
             let mut all = Ticking::all(known);
             all.retain(|entry| entry.configuration != self.configuration);
             Some(Ticking::bytes(&all))
@@ -178,9 +178,9 @@ impl Rebuilds {
         if rank == Rank::default() {
             return Rebuilt::Counted;
         }
-        let vm = *VM.get_or_init(|| vm::random().unwrap_or(now.0));
+        let vm = *VM.get_or_init(|| entropy::random().unwrap_or(now.0));
         let mut count = 0;
-        let _ = host::update_shared(&self.key, |kept| {
+        let _ = data::update_shared(&self.key, |kept| {
             let mut list = Self::within(kept, rank, now);
             if list.iter().all(|(counted, _)| *counted != vm) {
                 list.push((vm, now));
@@ -202,7 +202,7 @@ impl Rebuilds {
 
     /// Whether no VM was rebuilt under `rank` of late.
     pub fn is_sound(&self, rank: Rank, now: UnixMillis) -> bool {
-        let kept = host::shared(&self.key).ok().flatten();
+        let kept = data::shared(&self.key).ok().flatten();
         Self::within(kept.as_deref(), rank, now).is_empty()
     }
 

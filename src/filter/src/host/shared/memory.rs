@@ -9,15 +9,15 @@ use std::rc::Rc;
 
 use colorfast_core::ids::{ServiceName, Sid};
 use colorfast_core::memory::{Bucket, Buckets, RECORD, Remembered, Room, record};
-use colorfast_core::names::{metric, shared};
+use colorfast_core::names::shared;
 use colorfast_core::settings::{PinSettings, ServiceSettings};
 use colorfast_core::time::UnixSeconds;
 
+use super::data::{self, Cas};
+use super::published::Published;
+use super::recent::Recent;
 use crate::cell::SharedCell;
-use crate::host::{self, Cas, HostError};
-use crate::metrics::Metrics;
-use crate::published::Published;
-use crate::recent::Recent;
+use crate::host::status::HostError;
 
 /// How often a write that lost its race is tried again. Each loss means that somebody else made progress.
 const TRIES: usize = 16;
@@ -65,27 +65,6 @@ pub enum Written {
     Another(Remembered),
     /// The host takes nothing: it is remembered by nobody.
     Refused,
-}
-
-impl Learnt {
-    /// Counts a session that the fleet is not told of.
-    pub fn count(self, metrics: &Metrics, service: &ServiceName) {
-        if self == Self::Lost {
-            metrics.count(&metric::memory_untold(service), 1);
-        }
-    }
-}
-
-impl Written {
-    /// What stands in memory instead of what was to be written there. Counts a session that had to make way.
-    pub fn another(self, metrics: &Metrics, service: &ServiceName) -> Option<Remembered> {
-        match self {
-            Self::Another(another) => return Some(another),
-            Self::Stands(Room::Made) => metrics.count(&metric::memory_evictions(service), 1),
-            Self::Stands(Room::Found) | Self::Refused => {}
-        }
-        None
-    }
 }
 
 impl Memory {
@@ -215,7 +194,7 @@ impl Place {
         let before = self.known();
         for _ in 0..TRIES {
             let room = self.bucket.put(self.id, session, ages, now);
-            match host::write_shared(&self.key, self.bucket.bytes(), self.cas) {
+            match data::write_shared(&self.key, self.bucket.bytes(), self.cas) {
                 Ok(()) => return Written::Stands(room),
                 Err(HostError::CAS_MISMATCH) => self.read(),
                 Err(_) => return Written::Refused,
@@ -230,7 +209,7 @@ impl Place {
     /// Forgets what is there; tells whether that came about, else the place was read anew.
     fn forget(&mut self) -> bool {
         self.bucket.forget(self.id);
-        let written = host::write_shared(&self.key, self.bucket.bytes(), self.cas);
+        let written = data::write_shared(&self.key, self.bucket.bytes(), self.cas);
         if written == Err(HostError::CAS_MISMATCH) {
             self.read();
         }
@@ -238,7 +217,7 @@ impl Place {
     }
 
     fn read(&mut self) {
-        let (bytes, cas) = host::read_shared(&self.key).ok().flatten().unwrap_or((Vec::new(), Cas::ABSENT));
+        let (bytes, cas) = data::read_shared(&self.key).ok().flatten().unwrap_or((Vec::new(), Cas::ABSENT));
         (self.bucket, self.cas) = (Bucket::read(bytes), cas);
     }
 }

@@ -7,7 +7,7 @@ use colorfast_core::ids::ServiceName;
 use colorfast_core::names::shared;
 use colorfast_core::time::UnixMillis;
 
-use crate::host;
+use super::data;
 
 /// How long a lease holds. A leader that is stopped longer finds another when it goes on.
 const HOLDS_MS: u64 = 2_000;
@@ -63,7 +63,7 @@ impl Lease {
     pub fn hold(&mut self, now: UnixMillis) -> bool {
         let (owner, generation) = (self.owner, self.generation);
         let mut term = None;
-        let held = host::update_shared(&self.key, |current| {
+        let held = data::update_shared(&self.key, |current| {
             let current = current.and_then(Record::read);
             let free = current.is_none_or(|record| {
                 // A clock that stepped back must not leave a lease in the far future.
@@ -86,7 +86,7 @@ impl Lease {
 
     /// Whether this root still leads in the term that it was given: asked before anything is published.
     pub fn is_held(&self) -> bool {
-        let record = host::shared(&self.key).ok().flatten().and_then(|bytes| Record::read(&bytes));
+        let record = data::shared(&self.key).ok().flatten().and_then(|bytes| Record::read(&bytes));
         record.is_some_and(|record| record.owner == self.owner && Some(record.term) == self.term)
     }
 }

@@ -20,7 +20,8 @@ use colorfast_core::ids::{ServiceName, SnapshotVersion};
 use colorfast_core::names::shared;
 use colorfast_core::time::UnixMillis;
 
-use crate::host::{self, Cas, HostError};
+use super::data::{self, Cas};
+use crate::host::status::HostError;
 
 /// A snapshot that was in force this long without a rebuild is one to go back to.
 const PROVED_MS: u64 = 10_000;
@@ -149,15 +150,15 @@ impl Published {
 
     /// What the process has published, and how much has changed.
     pub fn told(&self) -> Told {
-        Told::read(host::shared(&self.version).ok().flatten().as_deref())
+        Told::read(data::shared(&self.version).ok().flatten().as_deref())
     }
 
     /// Counts a change that was made. Where somebody else is faster, that is counted, and no copy from before holds either.
     pub fn count_change(&self) {
-        let Ok(known) = host::read_shared(&self.version) else { return };
+        let Ok(known) = data::read_shared(&self.version) else { return };
         let (value, cas) = known.map_or((None, Cas::ABSENT), |(value, cas)| (Some(value), cas));
         let told = Told::read(value.as_deref());
-        let _ = host::write_shared(&self.version, &told.changed(told.rank), cas);
+        let _ = data::write_shared(&self.version, &told.changed(told.rank), cas);
     }
 
     /// The published answer. It stood there before its rank was told, so it is of that rank at least.
@@ -165,7 +166,7 @@ impl Published {
     /// # Errors
     /// What is wrong with what stands there.
     pub fn answer(&self) -> Result<(Rank, Vec<u8>), String> {
-        let value = host::shared(&self.snapshot).map_err(|error| error.to_string())?.ok_or("there is none")?;
+        let value = data::shared(&self.snapshot).map_err(|error| error.to_string())?.ok_or("there is none")?;
         let stand = Stand::read(&value).ok_or("it is cut short")?;
         Ok((stand.rank, stand.answer.to_vec()))
     }
@@ -183,19 +184,19 @@ impl Published {
         is_sound: impl Fn(Rank) -> bool,
     ) -> Result<(), HostError> {
         let rank = Rank { version, step: Step::Taken };
-        let before = host::shared(&self.snapshot)?.unwrap_or_default();
+        let before = data::shared(&self.snapshot)?.unwrap_or_default();
         if let Some(before) = Stand::read(&before)
             && before.rank < rank
             && before.rank.step == Step::Taken
             && now.since(before.since) >= PROVED_MS
             && is_sound(before.rank)
         {
-            host::update_shared(&self.previous, |kept| {
+            data::update_shared(&self.previous, |kept| {
                 let kept = kept.and_then(Rank::split).map(|(kept, _)| kept);
                 (kept < Some(before.rank)).then(|| [&before.rank.to_bytes()[..], before.answer].concat())
             })?;
         }
-        host::update_shared(&self.snapshot, |current| {
+        data::update_shared(&self.snapshot, |current| {
             let current = current.and_then(Stand::read).map(|stand| stand.rank);
             (current < Some(rank)).then(|| Stand { rank, since: now, answer }.bytes())
         })?;
@@ -208,10 +209,10 @@ impl Published {
     /// Where the host refuses.
     pub fn step_back(&self, from: SnapshotVersion, now: UnixMillis) -> Result<Retreat, HostError> {
         let rank = Rank { version: from, step: Step::Back };
-        let previous = host::shared(&self.previous)?.unwrap_or_default();
+        let previous = data::shared(&self.previous)?.unwrap_or_default();
         let previous = Rank::split(&previous).filter(|(kept, _)| kept.version < from);
         let mut stands = None;
-        host::update_shared(&self.snapshot, |current| {
+        data::update_shared(&self.snapshot, |current| {
             stands = current.and_then(Stand::read).map(|stand| stand.rank);
             let (_, answer) = previous?;
             let leaves = stands == Some(Rank { version: from, step: Step::Taken });
@@ -228,7 +229,7 @@ impl Published {
     }
 
     fn tell(&self, rank: Rank) -> Result<(), HostError> {
-        host::update_shared(&self.version, |told| {
+        data::update_shared(&self.version, |told| {
             let told = Told::read(told);
             (told.rank < rank).then(|| told.changed(rank))
         })

@@ -14,10 +14,9 @@ use colorfast_core::settings::{AnswerSource, has_run_ended};
 use colorfast_core::time::UnixMillis;
 use colorfast_core::token::pin::{Claims, Kind};
 
+use crate::clock::Clock;
 use crate::host::{self, HeaderMap, Map};
-use crate::memory::Written;
 use crate::service::{Current, Service};
-use crate::vm::Vm;
 
 /// How often an id is written down anew after another write to its bucket.
 const TRIES: usize = 4;
@@ -70,7 +69,7 @@ impl Learner {
 
     /// Whether the session has ended with the answer: the agent says so of it or of its run, or has done what the client
     /// asked it for. It is forgotten then, and begins anew where somebody goes on with it.
-    pub fn ends(&self, vm: &Vm, headers: &HeaderMap) -> bool {
+    pub fn ends(&self, headers: &HeaderMap) -> bool {
         let settings = &self.current.plan.settings;
         let says = |name: &Option<HeaderName>, ended: fn(&[u8]) -> bool| {
             let Some(name) = name else { return false };
@@ -80,96 +79,92 @@ impl Learner {
             || says(&settings.session_end_header, |value| !value.is_empty())
             || says(&settings.runs.status_header, has_run_ended);
         if has_ended {
-            let learnt = self.service.memory.forget(settings, self.end.named, &self.session);
-            learnt.count(&vm.metrics, &self.service.name);
+            self.service.forget(settings, self.end.named, &self.session);
         }
         has_ended
     }
 
     /// Heeds the headers of the answer.
-    pub fn hear_headers(&mut self, vm: &Vm, headers: &HeaderMap, body: AnswerBody<'_>, now: UnixMillis) -> Listening {
+    pub fn hear_headers(&mut self, headers: &HeaderMap, body: AnswerBody<'_>, now: UnixMillis) -> Listening {
         let current = Rc::clone(&self.current);
         let settings = &current.plan.settings;
         for source in &settings.learn_from {
             let AnswerSource::Header(name) = source else { continue };
             for (_, id) in headers.iter().filter(|(found, _)| *found == name.as_str().as_bytes()) {
-                self.learn(vm, id, now);
+                self.learn(id, now);
             }
         }
         if let Some(name) = &settings.pin.envelope_header {
             let issued = headers.iter().find(|(found, id)| *found == name.as_str().as_bytes() && !id.is_empty());
             if let Some((_, id)) = issued {
-                self.bind(vm, id, now);
-                self.envelop(vm, name.as_str(), id);
+                self.bind(id, now);
+                self.envelop(name.as_str(), id);
             }
         }
         self.scan = AnswerScan::new(&current.plan, body.content_type).filter(|_| body.is_there);
         if self.scan.is_some() && !matches!(body.encoding, b"" | b"identity") {
-            self.gives_up(vm, "encoded");
+            self.gives_up("encoded");
         }
         if self.scan.is_some() { Listening::On } else { Listening::Over }
     }
 
     /// Heeds the piece of the body that is passing, of `size` bytes.
-    pub fn hear_body(&mut self, vm: &Vm, size: usize, is_last: bool) -> Listening {
+    pub fn hear_body(&mut self, clock: &Clock, size: usize, is_last: bool) -> Listening {
         let Some(scan) = &mut self.scan else { return Listening::Over };
         let piece = host::response_piece(size.min(scan.wants())).unwrap_or_default();
         let ids = scan.read(&self.current.plan, &piece);
         let searched = scan.searched();
         if !ids.is_empty() {
-            let now = vm.read_clock();
-            ids.iter().for_each(|id| self.learn(vm, id, now));
+            let now = clock.read();
+            ids.iter().for_each(|id| self.learn(id, now));
         }
         match searched {
             Searched::Open if !is_last => return Listening::On,
-            Searched::Over => self.gives_up(vm, "over"),
-            Searched::Missing | Searched::Open => self.gives_up(vm, "missing"),
+            Searched::Over => self.gives_up("over"),
+            Searched::Missing | Searched::Open => self.gives_up("missing"),
             Searched::Found => self.scan = None,
         }
         Listening::Over
     }
 
-    fn gives_up(&mut self, vm: &Vm, result: &str) {
+    fn gives_up(&mut self, result: &str) {
         self.scan = None;
-        vm.metrics.count(&metric::learnt_ids(&self.service.name, result), 1);
+        self.service.metrics.count(&metric::learnt_ids(&self.service.name, result), 1);
     }
 
-    fn learn(&self, vm: &Vm, id: &[u8], now: UnixMillis) {
+    fn learn(&self, id: &[u8], now: UnixMillis) {
         if !id.is_empty() {
-            self.bind(vm, id, now);
-            vm.metrics.count(&metric::learnt_ids(&self.service.name, "found"), 1);
+            self.bind(id, now);
+            self.service.metrics.count(&metric::learnt_ids(&self.service.name, "found"), 1);
         }
     }
 
     /// Writes down that `id` names the session.
-    fn bind(&self, vm: &Vm, id: &[u8], now: UnixMillis) {
+    fn bind(&self, id: &[u8], now: UnixMillis) {
         let (plan, service) = (&self.current.plan, &self.service);
         let Some(id) = plan.sid(id) else { return };
         let mut place = service.memory.look_up(&plan.settings, id);
         for _ in 0..TRIES {
             let known = place.known();
             let Some(new) = alias(plan, &self.session, known.as_ref(), now.seconds()) else { return };
-            let (written, learnt) = service.memory.write(&mut place, &new, &plan.settings.pin, now.seconds());
-            learnt.count(&vm.metrics, &service.name);
             // What somebody else has written there is weighed as what stood there before.
-            if !matches!(written, Written::Another(_)) {
-                let _ = written.another(&vm.metrics, &service.name);
+            if service.remember(&mut place, &new, &plan.settings.pin, now.seconds()).is_none() {
                 return;
             }
         }
     }
 
     /// Hands out the id in an envelope with the session's pin.
-    fn envelop(&self, vm: &Vm, header: &str, id: &[u8]) {
+    fn envelop(&self, header: &str, id: &[u8]) {
         let Remembered { assignment, sid, began, seen } = self.session;
         // Free, since the client names the session by other ids, too.
         let claims = Claims { kind: Kind::Free, sid, assignment, began, refreshed: seen };
         let Some(pin) = self.current.plan.mint(&claims) else { return };
         match envelope::seal(id, &pin) {
             Some(sealed) if host::set_header(Map::Response, header, &sealed).is_ok() => {
-                vm.metrics.count(&metric::pins_issued(&self.service.name), 1);
+                self.service.metrics.count(&metric::pins_issued(&self.service.name), 1);
             }
-            _ => vm.metrics.count(&metric::envelopes_refused(&self.service.name), 1),
+            _ => self.service.metrics.count(&metric::envelopes_refused(&self.service.name), 1),
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::rc::Rc;
 
-use crate::asks::Heard;
+use super::common::Common;
+use super::settle::{Request, Settled};
 use crate::cell::SharedCell;
 use crate::host;
-use crate::request::{Request, Settled};
-use crate::response::Expected;
-use crate::vm::Vm;
+use crate::response::outcome::Expected;
+use crate::sidecar::questions::Heard;
 
 /// How far a stream is. It lives here and not in the stream's context, since the root settles it too.
 #[derive(Debug, Default)]
@@ -37,18 +37,18 @@ pub enum Flow {
 }
 
 /// The progress of one stream, shared by its context and the registry.
-pub type Stream = Rc<SharedCell<Progress>>;
+pub type State = Rc<SharedCell<Progress>>;
 
 impl Progress {
     /// Settles the stream as far as it can be: the one step that headers, bodies, answers and ticks all take. The
     /// effective context is the stream's. Returns what the stream may do.
-    pub fn settle(&mut self, vm: &Vm) -> Flow {
+    pub fn settle(&mut self, common: &Common) -> Flow {
         let request = match self {
             Self::Waiting(request) => request,
             Self::Answered => return Flow::Ends,
             _ => return Flow::Goes,
         };
-        match request.settle(vm) {
+        match request.settle(common) {
             Settled::Waits => Flow::Waits,
             Settled::Answered => {
                 *self = Self::Answered;
@@ -64,11 +64,11 @@ impl Progress {
 
 /// The waiting streams of one root, in order of their context ids.
 #[derive(Debug, Default)]
-pub struct Waiting(SharedCell<Vec<(u32, Stream)>>);
+pub struct Waiting(SharedCell<Vec<(u32, State)>>);
 
 impl Waiting {
     /// Notes that a stream waits.
-    pub fn add(&self, context: u32, stream: &Stream) {
+    pub fn add(&self, context: u32, stream: &State) {
         self.0.with(|streams| {
             if let Err(place) = find(streams, context) {
                 streams.insert(place, (context, Rc::clone(stream)));
@@ -82,7 +82,7 @@ impl Waiting {
     }
 
     /// A waiting stream hears what came of its question, and goes on as far as it can. Leaves it the effective context.
-    pub fn told(&self, vm: &Vm, context: u32, heard: Heard) {
+    pub fn told(&self, common: &Common, context: u32, heard: Heard) {
         let found =
             self.0.with(|streams| streams.get(find(streams, context).ok()?).map(|(_, stream)| Rc::clone(stream)));
         let Some(stream) = found.flatten() else { return };
@@ -91,9 +91,9 @@ impl Waiting {
         }
         let flow = stream.with(|progress| {
             if let Progress::Waiting(request) = progress {
-                request.inquiry.told(heard);
+                request.resolver.inquiry.told(heard);
             }
-            progress.settle(vm)
+            progress.settle(common)
         });
         match flow {
             Some(Flow::Goes) => {
@@ -107,7 +107,7 @@ impl Waiting {
 
     /// Tries every waiting stream again and resumes those that are settled. Called by the root `root`, which is the
     /// effective context again when this returns.
-    pub fn settle_all(&self, vm: &Vm, root: u32) {
+    pub fn settle_all(&self, common: &Common, root: u32) {
         let streams = self.0.with(std::mem::take).unwrap_or_default();
         if streams.is_empty() {
             return;
@@ -118,7 +118,7 @@ impl Waiting {
             if host::set_effective_context(context).is_err() {
                 continue;
             }
-            match stream.with(|progress| progress.settle(vm)) {
+            match stream.with(|progress| progress.settle(common)) {
                 Some(Flow::Goes) => drop(host::resume_request()),
                 Some(Flow::Ends) => {}
                 Some(Flow::Waits) | None => still.push((context, stream)),
@@ -130,6 +130,6 @@ impl Waiting {
 }
 
 /// Where a stream stands, or would.
-fn find(streams: &[(u32, Stream)], context: u32) -> Result<usize, usize> {
+fn find(streams: &[(u32, State)], context: u32) -> Result<usize, usize> {
     streams.binary_search_by_key(&context, |(known, _)| *known)
 }

@@ -10,13 +10,14 @@ use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::discovery::{DiscoveryRequest, Node, Status};
 use colorfast_core::wire::ticket::Ticket;
 
-use crate::answer::Answer;
+use super::discovery_answer::DiscoveryAnswer;
+use super::link::{self, Link};
+use crate::entropy::Draws;
+use crate::host::shared::lease::Lease;
+use crate::host::shared::published::{Rank, Step};
+use crate::host::shared::ticket::{Given, Refused};
 use crate::host::{self, HostError};
-use crate::lease::Lease;
-use crate::published::{Rank, Step};
 use crate::service::Service;
-use crate::ticket::{self, Given, Refused};
-use crate::vm::Vm;
 
 /// How often the lease is looked at.
 const LEASE_CHECK_MS: u64 = 500;
@@ -39,6 +40,9 @@ const REFUSAL_MAX: usize = 512;
 #[derive(Debug)]
 pub struct Leader {
     service: Rc<Service>,
+    link: Rc<Link>,
+    node: Rc<Node>,
+    draws: Rc<Draws>,
     lease: Lease,
     leads: bool,
     lease_check_at: UnixMillis,
@@ -104,11 +108,15 @@ enum Unusable {
 }
 
 impl Leader {
-    /// A root that may come to lead `service`.
-    pub fn new(service: Rc<Service>, owner: u64, generation: u64) -> Self {
+    /// A root that may come to lead `service` for `node`. `claim` is a random number, and when its configuration came.
+    pub fn new(service: &Rc<Service>, link: &Rc<Link>, node: &Rc<Node>, draws: &Rc<Draws>, claim: (u64, u64)) -> Self {
+        let (owner, generation) = claim;
         Self {
             lease: Lease::new(&service.name, owner, generation),
-            service,
+            service: Rc::clone(service),
+            link: Rc::clone(link),
+            node: Rc::clone(node),
+            draws: Rc::clone(draws),
             leads: false,
             lease_check_at: UnixMillis(0),
             call: None,
@@ -123,7 +131,7 @@ impl Leader {
     }
 
     /// Takes or keeps the lease, and polls where no poll is out.
-    pub fn tick(&mut self, vm: &Vm, node: &Node, now: UnixMillis) {
+    pub fn tick(&mut self, now: UnixMillis) {
         if now >= self.lease_check_at || self.lease_check_at > now.plus_millis(LEASE_CHECK_MS) {
             self.lease_check_at = now.plus_millis(LEASE_CHECK_MS);
             let led = std::mem::replace(&mut self.leads, self.lease.hold(now));
@@ -134,7 +142,7 @@ impl Leader {
         if !self.leads {
             return;
         }
-        self.heed_wanted(vm, now);
+        self.heed_wanted(now);
         self.heed_retreat(now);
         if let Some(call) = &self.call
             && now.since(call.sent) < POLL_LOST_MS
@@ -142,13 +150,13 @@ impl Leader {
             return;
         }
         if now >= self.poll_at || self.poll_at > now.plus_millis(BACKOFF_MS.1 * 2) {
-            self.poll(vm, node, now);
+            self.poll(now);
         }
     }
 
     /// Handles the answer to a poll; `false` where the token is none of this leader's. An answer to a poll that was
     /// given up, or that comes after the lease was lost, is dropped: whoever leads now asks for itself.
-    pub fn answer(&mut self, vm: &Vm, node: &Node, token: u32, body_size: usize, now: UnixMillis) -> bool {
+    pub fn answer(&mut self, token: u32, body_size: usize, now: UnixMillis) -> bool {
         let Some(call) = self.call.take_if(|call| call.token == token) else { return false };
         if !self.lease.is_held() {
             self.leads = false;
@@ -157,13 +165,13 @@ impl Leader {
         }
         let refused_before = self.refusal.take().is_some();
         let prompt = match host::response_status() {
-            Some(200) => match self.take(vm, body_size, now) {
+            Some(200) => match self.take(body_size, now) {
                 Ok(()) => true,
                 // Told at once, once. A sidecar that goes on sending what is refused, or what cannot even be named,
                 // is not asked faster for that.
                 Err(Unusable::Refused(error)) => {
-                    self.refuse(vm, error);
-                    self.poll_soon(vm, node, now, !refused_before && !self.nonce.is_empty());
+                    self.refuse(error);
+                    self.poll_soon(now, !refused_before && !self.nonce.is_empty());
                     return true;
                 }
                 Err(Unusable::Stale(brought, held)) => {
@@ -174,19 +182,19 @@ impl Leader {
                     false
                 }
             },
-            Some(403) if ticket::is_refusal(body_size) => match vm.tickets.refused(call.ticket.as_ref()) {
+            Some(403) if link::refuses_ticket(body_size) => match self.link.tickets.refused(call.ticket.as_ref()) {
                 // Another service's leader was given it meanwhile.
                 Refused::Another => {
-                    self.poll(vm, node, now);
+                    self.poll(now);
                     return true;
                 }
-                Refused::None => self.fail(vm, Trouble::Ticket),
+                Refused::None => self.fail(Trouble::Ticket),
             },
-            Some(401 | 429) => self.fail(vm, Trouble::Token),
+            Some(401 | 429) => self.fail(Trouble::Token),
             // Nothing newer, said by the sidecar or by silence. One that says so at once did not hold the poll.
             Some(304 | 504) => now.since(call.sent) >= POLL_HELD_MS,
-            None => self.fail(vm, Trouble::NoAnswer),
-            Some(status) => self.fail(vm, Trouble::Status(status)),
+            None => self.fail(Trouble::NoAnswer),
+            Some(status) => self.fail(Trouble::Status(status)),
         };
         if prompt {
             self.backoff_ms = BACKOFF_MS.0;
@@ -194,16 +202,16 @@ impl Leader {
                 log::info!("colorfast {}: discovery works again", self.service.name);
             }
         }
-        self.poll_soon(vm, node, now, prompt);
+        self.poll_soon(now, prompt);
         true
     }
 
     /// Notes that a poll came to nothing; answers that the next is not prompt.
-    fn fail(&mut self, vm: &Vm, trouble: Trouble) -> bool {
+    fn fail(&mut self, trouble: Trouble) -> bool {
         let name = &self.service.name;
-        vm.metrics.count(&metric::polls_failed(name), 1);
+        self.service.metrics.count(&metric::polls_failed(name), 1);
         if self.trouble.replace(trouble) != Some(trouble) {
-            let held = self.service.current(&vm.metrics).map(|current| current.plan.version);
+            let held = self.service.current().map(|current| current.plan.version);
             match held.filter(|held| held.epoch != Epoch::BOOTSTRAP) {
                 Some(held) => log::warn!("colorfast {name}: goes on by snapshot {held}: {trouble}"),
                 None => log::warn!("colorfast {name}: has the snapshot of its configuration only: {trouble}"),
@@ -212,22 +220,22 @@ impl Leader {
         false
     }
 
-    fn refuse(&mut self, vm: &Vm, error: String) {
+    fn refuse(&mut self, error: String) {
         log::warn!("colorfast {}: snapshot refused: {error}", self.service.name);
-        vm.metrics.count(&metric::snapshots_refused(&self.service.name), 1);
+        self.service.metrics.count(&metric::snapshots_refused(&self.service.name), 1);
         let message = error.chars().take(REFUSAL_MAX).collect();
         self.refusal = Some(Status { code: Status::INVALID_ARGUMENT, message });
     }
 
     /// Polls now where that is `prompt`, else after a while.
-    fn poll_soon(&mut self, vm: &Vm, node: &Node, now: UnixMillis, prompt: bool) {
-        if prompt { self.poll(vm, node, now) } else { self.back_off(vm, now) }
+    fn poll_soon(&mut self, now: UnixMillis, prompt: bool) {
+        if prompt { self.poll(now) } else { self.back_off(now) }
     }
 
     /// A valid pin has named an assignment that this process does not know: ask at once, once for each.
-    fn heed_wanted(&mut self, vm: &Vm, now: UnixMillis) {
+    fn heed_wanted(&mut self, now: UnixMillis) {
         let wanted = read_wanted(&self.service);
-        let known = self.service.current(&vm.metrics).and_then(|current| current.plan.newest_assignment());
+        let known = self.service.current().and_then(|current| current.plan.newest_assignment());
         if wanted <= known || wanted <= self.wanted {
             return;
         }
@@ -255,39 +263,32 @@ impl Leader {
         self.backoff_ms = BACKOFF_MS.0;
     }
 
-    fn poll(&mut self, vm: &Vm, node: &Node, now: UnixMillis) {
-        let Some(current) = self.service.current(&vm.metrics) else { return };
+    fn poll(&mut self, now: UnixMillis) {
+        let Some(current) = self.service.current() else { return };
         let holds = &current.plan;
-        let ticket = vm.tickets.shown();
+        let ticket = self.link.tickets.shown();
         self.reported = self.service.rank();
         let request = DiscoveryRequest {
             version_info: if holds.is_bootstrap() { String::new() } else { holds.version.to_string() },
             response_nonce: self.nonce.clone(),
             resource_names: vec![self.service.name.clone()],
             type_url: names::SNAPSHOT_TYPE_URL.to_owned(),
-            node: node.clone(),
+            node: (*self.node).clone(),
             ticket: ticket.clone(),
             error_detail: self.refusal.clone(),
         };
         let Ok(body) = serde_json::to_vec(&request) else { return };
-        let call = host::call(&host::Call {
-            cluster: &vm.config.sidecar_cluster,
-            path: names::DISCOVERY_PATH,
-            token: vm.token.as_deref(),
-            body: &body,
-            timeout: POLL_TIMEOUT,
-        });
-        match call {
+        match self.link.call(names::DISCOVERY_PATH, &body, POLL_TIMEOUT) {
             Ok(token) => self.call = Some(Poll { token, sent: now, ticket }),
             Err(error) => {
-                self.fail(vm, Trouble::NotSent(error));
-                self.back_off(vm, now);
+                self.fail(Trouble::NotSent(error));
+                self.back_off(now);
             }
         }
     }
 
-    fn back_off(&mut self, vm: &Vm, now: UnixMillis) {
-        let jitter = vm.draw() % self.backoff_ms;
+    fn back_off(&mut self, now: UnixMillis) {
+        let jitter = self.draws.next() % self.backoff_ms;
         self.poll_at = now.plus_millis(self.backoff_ms / 2 + jitter);
         self.backoff_ms = (self.backoff_ms * 2).min(BACKOFF_MS.1);
     }
@@ -296,16 +297,16 @@ impl Leader {
     ///
     /// A snapshot that crashed the VM would crash every leader after it in turn. So its hash is written down before it
     /// is looked at and cleared after; a leader that finds it written was not the first to try.
-    fn take(&mut self, vm: &Vm, body_size: usize, now: UnixMillis) -> Result<(), Unusable> {
+    fn take(&mut self, body_size: usize, now: UnixMillis) -> Result<(), Unusable> {
         if body_size > ANSWER_MAX {
             self.nonce.clear();
             return Err(Unusable::Refused(format!("the answer has {body_size} bytes, at most {ANSWER_MAX} are read")));
         }
         let answer = host::response_body(body_size)
             .map_err(|error| Unusable::Refused(format!("the answer cannot be read: {error}")))?;
-        let parted = Answer::part(&answer);
+        let parted = DiscoveryAnswer::part(&answer);
         self.nonce = parted.nonce();
-        let given = vm.tickets.take(parted.ticket());
+        let given = self.link.tickets.take(parted.ticket());
         let key = shared::attempting(&self.service.name);
         let hash = parted.hash().to_le_bytes();
         let mark = host::shared(&key).ok().flatten();
@@ -315,7 +316,7 @@ impl Leader {
             ));
         }
         let _ = host::update_shared(&key, |_| Some(hash.to_vec()));
-        let taken = self.validate(vm, &answer, now);
+        let taken = self.validate(&answer, now);
         let _ = host::update_shared(&key, |_| Some(Vec::new()));
         match taken {
             // It came for the ticket's sake: to be acknowledged at once.
@@ -324,9 +325,9 @@ impl Leader {
         }
     }
 
-    fn validate(&self, vm: &Vm, answer: &[u8], now: UnixMillis) -> Result<(), Unusable> {
+    fn validate(&self, answer: &[u8], now: UnixMillis) -> Result<(), Unusable> {
         let plan = self.service.compile(answer).map_err(Unusable::Refused)?;
-        let _ = self.service.current(&vm.metrics);
+        let _ = self.service.current();
         if self.service.has_left(plan.version) {
             return Err(Unusable::Refused(
                 "quarantined: the filter died again and again under this snapshot, and went back to the one before"

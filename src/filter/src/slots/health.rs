@@ -13,9 +13,9 @@ use colorfast_core::sketch;
 use colorfast_core::time::{UnixMillis, UnixSeconds};
 use colorfast_core::wire::reports::SlotReport;
 
+use super::sessions::{Flight, InFlight, Sessions};
 use crate::cell::SharedCell;
 use crate::metrics::Metrics;
-use crate::sessions::{Flight, InFlight, Sessions};
 
 /// While all is well, answers are looked at no more often than this: looking costs a host call.
 const LOOK_EVERY_MS: u64 = 10;

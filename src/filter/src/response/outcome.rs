@@ -1,0 +1,220 @@
+//! The way back: what the answer says of the agent, and the pin that goes to the client with it.
+
+use std::rc::Rc;
+
+use colorfast_core::cookie::{self, Scheme};
+use colorfast_core::ids::HeaderName;
+use colorfast_core::names::metric;
+use colorfast_core::plan::SlotIndex;
+use colorfast_core::time::UnixMillis;
+use colorfast_core::token::pin::Claims;
+
+use super::learning::{AnswerBody, Learner, Listening};
+use crate::clock::Clock;
+use crate::host::{self, HeaderMap, Map};
+use crate::service::{Current, Service};
+use crate::slots::health::Answer;
+use crate::slots::sessions::Flight;
+
+/// A decided stream, until its answer comes.
+#[derive(Debug)]
+pub struct Expected {
+    /// The service that it is of.
+    pub service: Rc<Service>,
+    /// What it was decided by.
+    pub current: Rc<Current>,
+    /// The slot that it went to.
+    pub slot: Option<SlotIndex>,
+    /// The pin that its answer hands out.
+    pub issue: Option<Issue>,
+    /// How the client reached the proxy, where it sent a pin cookie.
+    pub pin_cookie: Option<Scheme>,
+    /// What learns the ids that its answer hands out.
+    pub learner: Option<Learner>,
+    /// What counts it as a request under way; it ends with the stream.
+    #[allow(dead_code, reason = "it counts by being there")]
+    pub flight: Option<Flight>,
+    /// When it was decided, where it had waited for a body of which nothing came.
+    pub missed_body: Option<UnixMillis>,
+}
+
+/// A pin that the response hands out.
+#[derive(Debug)]
+pub struct Issue {
+    /// What it says.
+    pub claims: Claims,
+    /// How the client reached the proxy.
+    pub scheme: Scheme,
+}
+
+impl Expected {
+    /// Nothing is: the request passes as it came, though `service` has it.
+    pub fn nothing(service: &Rc<Service>, current: &Rc<Current>) -> Self {
+        Self {
+            service: Rc::clone(service),
+            current: Rc::clone(current),
+            slot: None,
+            issue: None,
+            pin_cookie: None,
+            learner: None,
+            flight: None,
+            missed_body: None,
+        }
+    }
+
+    /// Handles the response of the running callback. One that hands out no pin is looked at now and then only.
+    pub fn answered(&mut self, now: UnixMillis, has_body: bool) {
+        let (issue, learner) = (self.issue.take(), self.learner.take());
+        let slot = self.slot.take();
+        let watch = slot.and_then(|slot| self.current.watch(slot)).filter(|watch| issue.is_some() || watch.is_due(now));
+        if issue.is_none() && learner.is_none() && watch.is_none() {
+            return;
+        }
+        let Ok(headers) = host::headers(Map::Response) else { return };
+        let shown = Shown::read(&headers, &self.current.plan.settings.headers.attestation);
+        let answer = shown.answer();
+        if let Some(watch) = watch {
+            let bundle = slot.and_then(|slot| self.current.plan.slot(slot)?.bundle.as_ref());
+            watch.note(answer, bundle.map(|bundle| &bundle.id), now);
+        }
+        // Where Envoy itself answered no session began, and what others may be given hands out nobody's pin.
+        if !matches!((answer, shown.cache), (Answer::OfAgent(_), Cache::Private)) {
+            return;
+        }
+        // An answer that is no success hands out no id, and ends nothing.
+        let learner = learner.filter(|_| shown.status.starts_with(b"2"));
+        if learner.as_ref().is_some_and(|learner| learner.ends(&headers)) {
+            self.take_back();
+            return;
+        }
+        if let Some(issue) = issue {
+            issue.hand_out(&self.service);
+        }
+        if let Some(mut learner) = learner {
+            let body = AnswerBody { content_type: shown.content_type, encoding: shown.encoding, is_there: has_body };
+            let listening = learner.hear_headers(&headers, body, now);
+            self.learner = (listening == Listening::On).then_some(learner);
+        }
+    }
+
+    /// Takes the pin of a session that has ended back, where it came in a cookie.
+    fn take_back(&self) {
+        let plan = &self.current.plan;
+        if let Some(scheme) = self.pin_cookie {
+            let value = cookie::take_back(&plan.cookie, &plan.settings.pin, scheme);
+            let _ = host::add_header(Map::Response, "set-cookie", value.as_bytes());
+        }
+    }
+
+    /// Handles a piece of the response's body, of `size` bytes.
+    pub fn streams(&mut self, clock: &Clock, size: usize, is_last: bool) {
+        let listens = |learner: &mut Learner| learner.hear_body(clock, size, is_last) == Listening::Over;
+        drop(self.learner.take_if(listens));
+    }
+}
+
+/// What the headers of a response show.
+struct Shown<'a> {
+    status: &'a [u8],
+    grpc_status: &'a [u8],
+    attestation: &'a [u8],
+    content_type: &'a [u8],
+    encoding: &'a [u8],
+    cache: Cache,
+    via: Via,
+}
+
+/// Whether shared caches may keep the answer, as it says of itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cache {
+    Private,
+    Public,
+}
+
+/// Whether the router has marked the answer as one of an upstream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Via {
+    Upstream,
+    Unknown,
+}
+
+impl<'a> Shown<'a> {
+    fn read(headers: &'a HeaderMap, attestation: &HeaderName) -> Self {
+        let none = &b""[..];
+        let mut shown = Self {
+            status: none,
+            grpc_status: none,
+            attestation: none,
+            content_type: none,
+            encoding: none,
+            cache: Cache::Private,
+            via: Via::Unknown,
+        };
+        for (name, value) in headers.iter() {
+            match name {
+                b":status" => shown.status = value,
+                b"content-type" => shown.content_type = value,
+                b"content-encoding" => shown.encoding = value,
+                b"grpc-status" => shown.grpc_status = value,
+                b"cache-control" if is_public(value) => shown.cache = Cache::Public,
+                // The router measures how long an upstream took, and nobody else: no answer of Envoy's own has it.
+                b"x-envoy-upstream-service-time" => shown.via = Via::Upstream,
+                _ if name == attestation.as_str().as_bytes() => shown.attestation = value,
+                _ => {}
+            }
+        }
+        shown
+    }
+
+    /// Whose answer it is. Envoy is asked only where the router left no mark.
+    fn answer(&self) -> Answer<'a> {
+        if self.via == Via::Upstream {
+            return Answer::OfAgent(self.attestation);
+        }
+        let details = host::response_details();
+        match details.as_slice() {
+            b"via_upstream" => Answer::OfAgent(self.attestation),
+            details if self.is_unavailable() && is_upstream_failure(details) => Answer::Unavailable,
+            _ => Answer::OfEnvoy,
+        }
+    }
+
+    /// Whether the status is one that Envoy gives for an upstream that it cannot have; to gRPC it says so beside a 200.
+    fn is_unavailable(&self) -> bool {
+        const UNAVAILABLE: &[u8] = b"14";
+        matches!(self.status, b"503" | b"504") || self.grpc_status == UNAVAILABLE
+    }
+}
+
+/// Whether Envoy's words for why it answered by itself are about the upstream: none is healthy, it cannot be reached,
+/// it broke off, it took too long. A limit of this proxy's own (`overflow`) says nothing of the upstream.
+fn is_upstream_failure(details: &[u8]) -> bool {
+    const FAILURES: [&[u8]; 4] = [b"no_healthy_upstream", b"cluster_not_found", b"upstream_", b"response_timeout"];
+    let overflow = details.windows(8).any(|word| word == b"overflow");
+    !overflow && FAILURES.iter().any(|failure| details.starts_with(failure))
+}
+
+/// Whether a value of `cache-control` says that shared caches may keep the answer.
+fn is_public(control: &[u8]) -> bool {
+    control.split(|b| *b == b',').any(|directive| directive.trim_ascii().eq_ignore_ascii_case(b"public"))
+}
+
+impl Issue {
+    /// Puts the pin on the response of the running callback.
+    fn hand_out(&self, service: &Service) {
+        let Some(current) = service.current() else { return };
+        let plan = &current.plan;
+        let Some(token) = plan.mint(&self.claims) else { return };
+        let settings = &plan.settings;
+        if plan.uses_header() {
+            let _ = host::set_header(Map::Response, settings.headers.pin.as_str(), token.as_bytes());
+        }
+        if plan.uses_cookie() {
+            let age = self.claims.refreshed.since(self.claims.began);
+            let left = u64::from(settings.pin.max_age_seconds).saturating_sub(age);
+            let value = cookie::set(&plan.cookie, &token, left, &settings.pin, self.scheme);
+            let _ = host::add_header(Map::Response, "set-cookie", value.as_bytes());
+        }
+        service.metrics.count(&metric::pins_issued(&service.name), 1);
+    }
+}
