@@ -58,15 +58,7 @@ mod tests {
     #[test]
     fn other_ids_are_no_envelopes() {
         let pin = "p".repeat(PIN);
-        for value in [
-            "",
-            "a",
-            "a~b",
-            &pin,
-            &format!("a~{pin}="),
-            &format!("a~{}!", &pin[1..]),
-            &format!("a.{pin}"),
-        ] {
+        for value in ["", "a", "a~b", &pin, &format!("a~{pin}="), &format!("a~{}!", &pin[1..]), &format!("a.{pin}")] {
             assert_eq!(open(value.as_bytes()), None, "{value}");
         }
         assert_eq!(seal(&vec![b'x'; LONGEST], &pin), None);

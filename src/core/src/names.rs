@@ -124,6 +124,11 @@ pub mod shared {
     pub fn wanted(service: &ServiceName) -> String {
         of(service, "wanted")
     }
+
+    /// How far the corrections of the fleet have been applied.
+    pub fn corrected(service: &ServiceName) -> String {
+        of(service, "corrected")
+    }
 }
 
 /// Metric names, as `/stats` shows them behind `wasmcustom.`. The varying parts stand between fixed words,
@@ -210,6 +215,11 @@ pub mod metric {
     /// Counter: sessions that were forgotten since there was no room for them, though they had not ended.
     pub fn memory_evictions(service: &ServiceName) -> String {
         of(service, "memory_evictions")
+    }
+
+    /// Counter: ids that were remembered otherwise than the fleet has them, and were corrected by its word.
+    pub fn memory_corrected(service: &ServiceName) -> String {
+        of(service, "memory_corrected")
     }
 
     /// Counter: sessions that the fleet was not told of, since too many were learnt at once.

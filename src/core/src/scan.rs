@@ -84,15 +84,16 @@ impl BodyScan {
         }
     }
 
-    /// How far the searches are by those sources that come before the one that `seen` has an id of, and the id.
-    pub fn search(&self, plan: &Plan, seen: &Seen<'_>) -> (Search, Option<&[u8]>) {
+    /// How far the searches are by those sources that come before the one that `seen` has an id of, and the id
+    /// with the place of its source.
+    pub fn search(&self, plan: &Plan, seen: &Seen<'_>) -> (Search, Option<(usize, &[u8])>) {
         let mut come_to = Search::Missing;
         for ((source, _), scanner) in plan.pointers.iter().zip(&self.0) {
             match scanner.search() {
                 _ if !seen.is_before(*source) => break,
                 Search::Missing => {}
                 Search::Malformed => come_to = Search::Malformed,
-                search => return (search, scanner.id()),
+                search => return (search, scanner.id().map(|id| (*source, id))),
             }
         }
         (come_to, None)

@@ -26,4 +26,4 @@ pub use self::property::{client_address, declare_for_request, node_id, property,
 pub use self::root::{Call, call, plugin_configuration, response_body, response_status};
 pub use self::shared::data::{put_if_absent, shared, update_shared};
 pub use self::status::HostError;
-pub use self::stream::{answer, now, resume_request, set_effective_context, set_tick_period};
+pub use self::stream::{Direction, answer, now, resume, set_effective_context, set_tick_period};

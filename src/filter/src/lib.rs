@@ -56,6 +56,7 @@ mod clock;
 #[cfg(feature = "crash")]
 mod crash;
 mod entropy;
+mod flow;
 mod host;
 mod metrics;
 mod plugin;

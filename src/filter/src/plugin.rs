@@ -10,8 +10,10 @@ use colorfast_core::wire::sessions::Records;
 use crate::host;
 use crate::host::shared::rebuilds::Guard;
 use crate::request::Requests;
+use crate::sidecar::identity::Identity;
 use crate::sidecar::link::Link;
 use crate::sidecar::membership::Membership;
+use crate::sidecar::questions::Questions;
 use crate::worker::Worker;
 
 /// Bounds how late a waiting stream goes on, and a poll is made.
@@ -26,6 +28,7 @@ pub struct Plugin {
     /// The requests under it.
     pub requests: Rc<Requests>,
     link: Rc<Link>,
+    identity: Rc<Identity>,
     /// When this configuration came, in milliseconds: newer ones pre-empt older ones that are being drained.
     generation: u64,
     /// What acts on the world, where there is a sidecar. Made at the first tick: a canary VM is configured too, but
@@ -52,8 +55,10 @@ impl Plugin {
         for (service, config) in worker.configured() {
             service.push(config, text, now);
         }
-        let requests = Rc::new(Requests::new(worker, &link, text));
-        Ok(Self { root, requests, link, generation: now.0, membership: None, guard, pushed: Some(now) })
+        let identity = Rc::new(Identity::new(&worker.draws));
+        let questions = Questions::by(&link, &identity, root);
+        let requests = Rc::new(Requests::new(worker, questions, text));
+        Ok(Self { root, requests, link, identity, generation: now.0, membership: None, guard, pushed: Some(now) })
     }
 
     /// Begins to tick.
@@ -76,11 +81,11 @@ impl Plugin {
     /// Does what is due.
     pub fn tick(&mut self) {
         let (requests, worker) = (&self.requests, self.requests.worker());
+        requests.enter(self.root);
         let now = worker.clock.read();
         self.guard.tick(now);
         if self.membership.is_none() && worker.config.has_sidecar() {
-            self.membership = Membership::new(worker, &self.link, self.generation);
-            self.membership.iter().for_each(|member| requests.questions().introduce(member.node(), self.root));
+            self.membership = Some(Membership::new(worker, &self.link, &self.identity, self.generation));
         }
         if self.pushed.take_if(|since| !now.is_within(PUSH_SETTLED_MS, *since)).is_some() {
             worker.configured().for_each(|(service, config)| service.tell_refused(config));
@@ -89,7 +94,7 @@ impl Plugin {
         for service in &worker.services {
             let _ = service.current();
             if !worker.config.has_sidecar() {
-                service.memory.take_learnt(Records::MAX);
+                service.news.take(Records::MAX);
             }
             service.tell_watches();
         }
@@ -102,11 +107,12 @@ impl Plugin {
 
     /// Handles an answer of the sidecar.
     pub fn answer(&mut self, token: u32, body_size: usize) {
-        let Some(membership) = &mut self.membership else { return };
         let requests = &self.requests;
+        requests.enter(self.root);
         if requests.answer(token, body_size) {
             return;
         }
+        let Some(membership) = &mut self.membership else { return };
         if membership.answer(requests.worker(), token, body_size, host::now()) {
             requests.settle_all(self.root);
         }

@@ -13,7 +13,7 @@
 //! | [`settle`] | one request, and one try to settle it: the four steps |
 //! | [`read`], [`body`], [`redirect`] | observe: what the request shows, and what came before this pass |
 //! | [`resolve`], [`wait`], [`inquiry`] | resolve: what a decision needs is fetched, waited for, or asked of the fleet |
-//! | [`record`] | record: the session is written down, and all is counted |
+//! | [`record`], [`names`] | record: the session is written down under each of its names, and all is counted |
 //! | [`apply`], [`stamps`], [`local_reply`] | apply: what becomes of the request |
 //! | [`waiting`] | streams that wait, where the root finds them |
 //! | [`common`], [`doubled`], [`case`] | what requests share, and what the steps of one try share |
@@ -27,6 +27,7 @@ pub mod common;
 pub mod doubled;
 pub mod inquiry;
 pub mod local_reply;
+pub mod names;
 pub mod read;
 pub mod record;
 pub mod redirect;
@@ -42,9 +43,9 @@ use self::body::BodyWaits;
 use self::common::Common;
 use self::doubled::Doubled;
 use self::settle::Request;
-use self::waiting::{Flow, Progress, State, Waiting};
-use crate::host;
-use crate::sidecar::link::Link;
+use self::waiting::{Progress, State, Waiting};
+use crate::flow::Flow;
+use crate::response::outcome::Expected;
 use crate::sidecar::questions::{Asker, Questions};
 use crate::sidecar::report::Found;
 use crate::worker::Worker;
@@ -57,9 +58,9 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// None yet, under the plugin configuration `text` of `worker`; they ask the fleet by `link`.
-    pub fn new(worker: Rc<Worker>, link: &Rc<Link>, text: &[u8]) -> Self {
-        let (questions, doubled) = (Questions::by(link), Doubled::under(text));
+    /// None yet, under the plugin configuration `text` of `worker`; they ask the fleet by `questions`.
+    pub fn new(worker: Rc<Worker>, questions: Questions, text: &[u8]) -> Self {
+        let doubled = Doubled::under(text);
         let common = Common { worker, questions, bodies: BodyWaits::default(), doubled };
         Self { common, waiting: Waiting::default() }
     }
@@ -84,18 +85,24 @@ impl Requests {
         self.waiting.settle_all(&self.common, root);
     }
 
-    /// Handles the answer to a question; `false` where the token is none of these. The root is the effective context when
+    /// A callback of `context` runs.
+    pub fn enter(&self, context: u32) {
+        self.common.questions.enter(context);
+    }
+
+    /// Handles the answer to questions; `false` where the token is none of these. The root is the effective context when
     /// this returns.
     pub fn answer(&self, token: u32, body_size: usize) -> bool {
         let Common { worker, questions, .. } = &self.common;
-        let Some((asker, heard)) = questions.answer(token, body_size) else { return false };
-        match asker {
-            Asker::Nobody => questions.heard_later(&worker.services, heard, worker.clock.recent()),
-            Asker::Stream(context) => {
-                self.waiting.told(&self.common, context, heard);
-                let _ = host::set_effective_context(questions.root());
+        let now = worker.clock.read();
+        let Some(answers) = questions.answer(token, body_size, now) else { return false };
+        for (question, heard) in answers {
+            match question.asker {
+                Asker::Nobody => questions.heard_later(question, heard, now),
+                Asker::Stream(context) => self.waiting.told(&self.common, context, heard),
             }
         }
+        questions.go_on();
         true
     }
 
@@ -160,26 +167,50 @@ impl Requests {
     }
 
     /// The headers of the answer have come.
-    pub fn answered(&self, state: &State, is_headers_only: bool) {
-        state.with(|progress| {
-            if let Progress::Settled(expected) = progress {
-                expected.answered(self.common.worker.clock.recent(), !is_headers_only);
-            }
-        });
+    pub fn answered(&self, context: u32, state: &State, is_headers_only: bool) -> Flow {
+        let Common { worker, questions, .. } = &self.common;
+        self.respond(context, state, |expected| {
+            let now = worker.clock.recent();
+            expected.answered(now, !is_headers_only);
+            expected.tell(questions, context, now)
+        })
     }
 
-    /// A piece of the answer is passing. Such pieces are looked at, and never held.
-    pub fn streams(&self, state: &State, size: usize, is_last: bool) {
-        state.with(|progress| {
-            if let Progress::Settled(expected) = progress {
-                expected.streams(&self.common.worker.clock, size, is_last);
-            }
+    /// A piece of the answer is passing: `size` bytes, with those that are held. Pieces are looked at, and held only while the
+    /// fleet is told of an id that one of them hands out.
+    pub fn streams(&self, context: u32, state: &State, size: usize, is_last: bool) -> Flow {
+        let Common { worker, questions, .. } = &self.common;
+        self.respond(context, state, |expected| {
+            expected.streams(&worker.clock, size, is_last);
+            expected.tell(questions, context, worker.clock.recent());
+            expected.hold(size)
+        })
+    }
+
+    /// The trailers of the answer have come.
+    pub fn ends(&self, context: u32, state: &State) -> Flow {
+        self.respond(context, state, |expected| expected.flow())
+    }
+
+    fn respond(&self, context: u32, state: &State, with: impl FnOnce(&mut Expected) -> Flow) -> Flow {
+        let flow = state.with(|progress| match progress {
+            Progress::Settled(expected) => with(expected),
+            _ => Flow::Goes,
         });
+        match flow {
+            Some(Flow::Waits) => self.waiting.add(context, state),
+            _ => self.waiting.remove(context),
+        }
+        flow.unwrap_or(Flow::Goes)
     }
 
     /// The stream `context` is gone.
     pub fn forget(&self, context: u32, state: &State) {
-        let waits = state.with(|progress| matches!(progress, Progress::Waiting(_)));
+        let waits = state.with(|progress| match progress {
+            Progress::Waiting(_) => true,
+            Progress::Settled(expected) => expected.flow() == Flow::Waits,
+            _ => false,
+        });
         self.common.questions.forget(context);
         if waits == Some(true) {
             self.waiting.remove(context);

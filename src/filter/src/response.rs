@@ -5,3 +5,4 @@
 
 pub mod learning;
 pub mod outcome;
+pub mod telling;

@@ -5,6 +5,7 @@
 //! from either is given to it.
 
 mod current;
+mod news;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -24,9 +25,11 @@ use colorfast_core::wire::discovery::DiscoveryResponse;
 
 pub use self::current::Current;
 
+use self::news::{Learnt, News};
+
 use crate::cell::SharedCell;
 use crate::host;
-use crate::host::shared::memory::{Learnt, Memory, Place, Written};
+use crate::host::shared::memory::{Memory, Place, Written};
 use crate::host::shared::published::{Published, Rank, Step, Told};
 use crate::host::shared::rebuilds::{Rebuilds, Rebuilt};
 use crate::metrics::Metrics;
@@ -41,6 +44,8 @@ pub struct Service {
     pub watches: Watches,
     /// What is remembered of its sessions.
     pub memory: Memory,
+    /// What the fleet is to hear of them.
+    pub news: News,
     /// Where it counts.
     pub metrics: Rc<Metrics>,
     keys: Option<ServiceKeys>,
@@ -89,6 +94,7 @@ impl Service {
         let published = Rc::new(Published::of(&name));
         Ok(Self {
             memory: Memory::of(&name, &published),
+            news: News::default(),
             metrics: Rc::clone(metrics),
             published,
             rebuilds: Rebuilds::of(&name),
@@ -131,8 +137,10 @@ impl Service {
         ages: &PinSettings,
         now: UnixSeconds,
     ) -> Option<Remembered> {
-        let (written, learnt) = self.memory.write(place, session, ages, now);
-        self.count_untold(learnt);
+        let written = self.memory.write(place, session, ages, now);
+        if let Written::Stands(_) = written {
+            self.tell(place.id(), session);
+        }
         self.another(written)
     }
 
@@ -144,17 +152,27 @@ impl Service {
         ages: &PinSettings,
         now: UnixSeconds,
     ) -> Option<Remembered> {
-        self.another(self.memory.write(place, session, ages, now).0)
+        self.another(self.memory.write(place, session, ages, now))
+    }
+
+    /// Writes down what stands in the fleet under `id`, where something else is remembered here.
+    pub fn correct(&self, settings: &ServiceSettings, id: Sid, session: &Remembered, now: UnixSeconds) {
+        let mut place = self.memory.look_up(settings, id);
+        if place.known().is_some_and(|known| !known.agrees_with(session) || known.certainty < session.certainty) {
+            self.remember_told(&mut place, session, &settings.pin, now);
+            self.metrics.count(&metric::memory_corrected(&self.name), 1);
+        }
     }
 
     /// Forgets the session `session` under `id`, and has the fleet told.
     pub fn forget(&self, settings: &ServiceSettings, id: Sid, session: &Remembered) {
-        self.count_untold(self.memory.forget(settings, id, session));
+        self.memory.forget(settings, id, session);
+        self.tell(id, &session.ended());
     }
 
-    /// Counts a session that the fleet is not told of.
-    fn count_untold(&self, learnt: Learnt) {
-        if learnt == Learnt::Lost {
+    /// Has the fleet told; counts a session that it cannot be told of.
+    fn tell(&self, id: Sid, session: &Remembered) {
+        if self.news.learn(id, session) == Learnt::Lost {
             self.metrics.count(&metric::memory_untold(&self.name), 1);
         }
     }
@@ -204,7 +222,7 @@ impl Service {
         let (rank, text) = self.published.answer()?;
         let plan = match text.strip_prefix(PUSHED) {
             Some(text) => self.compile_pushed(text)?,
-            None => self.compile(&text)?,
+            None => self.compile(&self.read(&text)?)?,
         };
         Ok((rank, plan))
     }
@@ -265,15 +283,22 @@ impl Service {
         }
     }
 
-    /// Compiles a discovery answer.
+    /// Reads a discovery answer.
     ///
     /// # Errors
     /// A sentence that names the field and the rule.
-    pub fn compile(&self, answer: &[u8]) -> Result<Plan, String> {
-        let answer: DiscoveryResponse = json::read(answer).map_err(|error| {
+    pub fn read(&self, answer: &[u8]) -> Result<DiscoveryResponse, String> {
+        json::read(answer).map_err(|error| {
             let text = error.to_string();
             text.strip_prefix("resources[0].").map(str::to_owned).unwrap_or(text)
-        })?;
+        })
+    }
+
+    /// Compiles the snapshot of a discovery answer.
+    ///
+    /// # Errors
+    /// A sentence that names the field and the rule.
+    pub fn compile(&self, answer: &DiscoveryResponse) -> Result<Plan, String> {
         let count = answer.resources.len();
         let [resource] = answer.resources.as_slice() else {
             return Err(format!("resources: has {count} entries, exactly one is allowed"));

@@ -154,15 +154,9 @@ impl<'c, O: Observer> Context<'c, O> {
         // Judged whatever was decided: a forged token must not go on to the agent.
         let run = self.runs().action(plan, ruled.as_ref().map(|ruled| ruled.chosen), at, draw);
         match ruled {
-            Some(Ruled { chosen, pin, session, remember }) => Decision {
-                way: Way::Goes,
-                chosen: Some(chosen),
-                pin,
-                run,
-                session,
-                remember,
-                refusals: self.refusals,
-            },
+            Some(Ruled { chosen, pin, session, remember }) => {
+                Decision { way: Way::Goes, chosen: Some(chosen), pin, run, session, remember, refusals: self.refusals }
+            }
             None => Decision::nowhere(Way::Goes, run, self.refusals),
         }
     }

@@ -52,7 +52,10 @@ pub fn pin(
     };
     let stale = idle >= u64::from(settings.idle_timeout_seconds).div_ceil(4)
         || (carrier != Carrier::Envelope && !secrets.pins.signs_with(key));
-    Pinned::Holds(slot, if stale { PinAction::Issue(pin::Claims { refreshed: now, ..*claims }) } else { PinAction::Keep })
+    Pinned::Holds(
+        slot,
+        if stale { PinAction::Issue(pin::Claims { refreshed: now, ..*claims }) } else { PinAction::Keep },
+    )
 }
 
 /// Judges a preview token: it reaches whatever slot runs something.

@@ -31,7 +31,7 @@ pub fn request_body(start: usize, size: usize) -> Result<Vec<u8>, HostError> {
     buffer(Buffer::RequestBody, start, size)
 }
 
-/// The first `size` bytes of the piece of the response's body that is passing.
-pub fn response_piece(size: usize) -> Result<Vec<u8>, HostError> {
-    buffer(Buffer::ResponseBody, 0, size)
+/// What is passing of the response's body, with what is held of it: up to `size` bytes from `start` on.
+pub fn response_piece(start: usize, size: usize) -> Result<Vec<u8>, HostError> {
+    buffer(Buffer::ResponseBody, start, size)
 }

@@ -57,9 +57,18 @@ pub fn answer(status: u32, details: &str, headers: &[(&str, &str)], body: &[u8])
     })
 }
 
-/// Lets the paused request of the effective context go on, once the running callback has returned.
-pub fn resume_request() -> Result<(), HostError> {
-    const REQUEST: u32 = 0;
+/// The two halves of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Direction {
+    /// The request, on its way to the agent.
+    Request = 0,
+    /// The answer, on its way back.
+    Response = 1,
+}
+
+/// Lets the paused half of the effective context's stream go on, once the running callback has returned.
+pub fn resume(direction: Direction) -> Result<(), HostError> {
     // SAFETY: a plain number.
-    check(unsafe { raw::proxy_continue_stream(REQUEST) })
+    check(unsafe { raw::proxy_continue_stream(direction as u32) })
 }

@@ -1,7 +1,5 @@
 //! What a decision does to its request, and what is then expected of the answer.
 
-use std::rc::Rc;
-
 use colorfast_core::decide::{Decision, PinAction, Reason, Way};
 use colorfast_core::memory::Remembered;
 use colorfast_core::seen::Presence;
@@ -36,16 +34,14 @@ pub fn apply(case: &Case<'_>, decision: &Decision, recorded: Recorded) -> Option
     };
     let named = decision.session.filter(|_| decision.chosen.is_some_and(|chosen| chosen.reason != Reason::Preview));
     let hears = issue.is_some() || seen.enveloped.is_some() || plan.hears_answers();
-    Some(Expected {
-        service: Rc::clone(case.service),
-        current: Rc::clone(case.current),
-        slot: decision.chosen.map(|chosen| chosen.slot),
-        issue,
-        pin_cookie: Some(seen.scheme).filter(|_| seen.pin_cookie.is_present()),
-        learner: named.filter(|_| hears).map(|session| learner(case, session)),
-        flight: recorded.flight,
-        missed_body: recorded.missed_body,
-    })
+    let mut expected = Expected::nothing(case.service, case.current);
+    expected.slot = decision.chosen.map(|chosen| chosen.slot);
+    expected.issue = issue;
+    expected.pin_cookie = Some(seen.scheme).filter(|_| seen.pin_cookie.is_present());
+    expected.learner = named.filter(|_| hears).map(|session| learner(case, session));
+    expected.flight = recorded.flight;
+    expected.missed_body = recorded.missed_body;
+    Some(expected)
 }
 
 /// What learns the ids that the answer to a request of `session` hands out.

@@ -117,8 +117,8 @@ impl Body {
         reading.scan.read(plan, self.bytes.get(reading.read..).unwrap_or_default());
         reading.read = self.bytes.len();
         match reading.scan.search(plan, seen) {
-            (Search::Found, Some(id)) => {
-                seen.session_id = Some(id.to_vec().into());
+            (Search::Found, Some((source, id))) => {
+                seen.name_by_body(source, id.to_vec());
                 Told::Ended("found")
             }
             (Search::Open, _) => match self.end {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use colorfast_core::baggage;
 use colorfast_core::plugin::Direction;
-use colorfast_core::seen::{self, Seen};
+use colorfast_core::seen::{self, Evidence, Seen};
 use colorfast_core::settings::Sessionless;
 
 use super::body::{Body, Told};
@@ -21,6 +21,8 @@ pub struct Input {
     /// The address that Envoy trusts, where the settings have asked for it.
     address: Option<Vec<u8>>,
     body: Body,
+    /// What was verified of its tokens at the try before, by this plan.
+    evidence: Option<(Rc<Current>, Evidence)>,
 }
 
 /// What a request shows of itself, as one plan reads it.
@@ -64,16 +66,23 @@ pub fn read(worker: &Worker, is_headers_only: bool) -> Option<(Rc<Service>, Rc<C
     };
     let service = worker.services.get(index)?;
     let current = service.current()?;
-    Some((Rc::clone(service), current, Input { headers, address: None, body: Body::new(is_headers_only) }))
+    Some((
+        Rc::clone(service),
+        current,
+        Input { headers, address: None, body: Body::new(is_headers_only), evidence: None },
+    ))
 }
 
 impl Input {
     /// Reads what has come, by the plan of `current`.
     pub fn observe(&mut self, current: &Rc<Current>) -> Observed<'_> {
         let plan = &current.plan;
-        let Self { headers, address, body } = self;
+        let Self { headers, address, body, evidence } = self;
         // Anew at each try: a snapshot that came since may look elsewhere for ids and pins.
         let mut seen = Seen::read(headers.iter(), plan);
+        if let Some((_, evidence)) = evidence.take().filter(|(of, _)| Rc::ptr_eq(of, current)) {
+            seen.recall(evidence);
+        }
         let told = body.read(current, &mut seen);
         let client = if plan.settings.sessionless == Sessionless::Client && seen.session_id.is_none() {
             let address = address.get_or_insert_with(host::client_address);
@@ -83,6 +92,11 @@ impl Input {
         };
         let earlier = EarlierPass::read(headers, plan, seen.stamps);
         Observed { headers, seen, body, told, client, earlier }
+    }
+
+    /// Keeps what was verified, for the next try.
+    pub fn keep(&mut self, current: Rc<Current>, evidence: Evidence) {
+        self.evidence = Some((current, evidence));
     }
 
     /// Takes what has come of the body: `size` bytes are held by now, of which `current` has so many read as it says.

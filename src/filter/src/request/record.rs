@@ -7,6 +7,7 @@ use colorfast_core::time::UnixMillis;
 
 use super::body::Told;
 use super::case::Case;
+use super::names;
 use super::redirect::EarlierPass;
 use super::resolve::{Found, Resolver};
 use crate::slots::sessions::Flight;
@@ -21,7 +22,7 @@ pub struct Recorded {
 }
 
 /// Writes down the session of a decision that asks for it; another one where that stands there by now.
-pub fn remember(case: &Case<'_>, decision: &Decision, found: &mut Found) -> Option<Remembered> {
+pub fn remember(case: &Case<'_>, decision: &Decision, found: &mut Found<'_>) -> Option<Remembered> {
     let (Some(_), Some(session), Some(place)) = (decision.remember, decision.session, &mut found.place) else {
         return None;
     };
@@ -40,6 +41,10 @@ pub fn record(case: &Case<'_>, decision: &Decision, resolver: &mut Resolver) -> 
             let in_vain = count_body(case, resolver);
             missed_body = (in_vain && !case.observed.body.has_come()).then_some(case.now);
         }
+    }
+    let names = decision.chosen.is_some_and(|chosen| !matches!(chosen.reason, Reason::Preview | Reason::Run));
+    if let Some(session) = decision.session.filter(|_| is_first && names) {
+        names::remember(case, &session);
     }
     let flight = decision.chosen.and_then(|chosen| {
         let watch = case.current.watch(chosen.slot)?;

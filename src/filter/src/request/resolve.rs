@@ -3,7 +3,6 @@
 use colorfast_core::decide::{Decision, Need, NeedSet, Step, View, decide};
 use colorfast_core::ids::Sid;
 use colorfast_core::memory::Remembered;
-use colorfast_core::plan::SlotSet;
 use colorfast_core::seen::Presence;
 
 use super::body::Told;
@@ -27,14 +26,12 @@ pub struct Resolver {
     pub inquiry: Inquiry,
 }
 
-/// What one try has found. Looked up anew at each try, since another worker may have met the session since.
+/// What one try goes by, and has found. Looked up anew at each try, since another worker may have met the session since.
 #[derive(Debug)]
-pub struct Found {
+pub struct Found<'a> {
     /// Where the session stands, or would.
     pub place: Option<Place>,
-    remembered: Option<Remembered>,
-    without: NeedSet,
-    down: SlotSet,
+    view: View<'a>,
 }
 
 impl Resolver {
@@ -50,81 +47,78 @@ impl Resolver {
     }
 
     /// What a try begins with.
-    pub fn begin(&self, case: &Case<'_>) -> Found {
-        Found { place: None, remembered: None, without: self.without, down: case.current.down(case.now) }
+    pub fn begin<'a>(&self, case: &Case<'a>) -> Found<'a> {
+        let observed = case.observed;
+        let view = View {
+            down: case.current.down(case.now),
+            kept: observed.earlier.kept(),
+            news: self.news,
+            unread_body: if observed.told == Told::Open { Presence::Present } else { Presence::Absent },
+            without: self.without,
+            ..observed.seen.view(observed.client.as_deref())
+        };
+        Found { place: None, view }
     }
 
     /// Decides; none where the request must wait.
-    pub fn resolve(&mut self, case: &Case<'_>, found: &mut Found) -> Option<Decision> {
+    pub fn resolve(&mut self, case: &Case<'_>, found: &mut Found<'_>) -> Option<Decision> {
         loop {
-            let view = self.view(case, found);
-            let step = decide(case.plan(), &view, case.now, self.draw);
+            let step = decide(case.plan(), &found.view, case.now, self.draw);
             // What was met of late is enough to go on by, but not to write down or to ask.
-            if let (None, Some(id)) = (&found.place, step.writes()) {
+            if let Some(id) = step.writes().filter(|id| !found.stands_at(*id)) {
                 found.look_up(case, id);
                 continue;
             }
             match step {
                 Step::Decided(decision) => return Some(decision),
-                Step::Needs(need @ Need::Memory(id)) => {
-                    found.remembered = case.service.memory.recall(id);
-                    if found.remembered.is_none() {
-                        found.look_up(case, id);
-                        found.without = found.without.with(need);
-                    }
-                }
-                Step::Needs(need @ Need::Fleet(id)) => {
-                    let alone = View { without: view.without.with(need), ..view };
-                    let proposal = match decide(case.plan(), &alone, case.now, self.draw) {
-                        Step::Decided(decision) => decision.session,
-                        Step::Needs(_) => None,
-                    };
-                    match self.inquiry.word(case, (id, proposal), found.place.as_mut()) {
+                Step::Needs(Need::Memory(id)) => found.recall(case, id),
+                Step::Needs(need @ Need::Fleet(id, proposal)) => {
+                    match self.inquiry.word(case, id, proposal, found.place.as_mut()) {
                         Word::Waits => return None,
                         Word::Knows(session) => self.follow(session, found),
                         Word::Nothing => {}
                     }
-                    found.without = found.without.with(need);
+                    found.view.without = found.view.without.with(need);
                 }
                 Step::Needs(need) if self.waits.begin_or_go_on(case, need) => return None,
                 Step::Needs(need) => {
                     self.waits.give_up(case.service, need, case.now);
                     self.without = self.without.with(need);
-                    found.without = found.without.with(need);
+                    found.view.without = found.view.without.with(need);
                 }
             }
         }
     }
 
     /// The session is where somebody else has put it.
-    pub fn follow(&mut self, session: Remembered, found: &mut Found) {
-        (found.remembered, self.news) = (Some(session), Presence::Present);
+    pub fn follow(&mut self, session: Remembered, found: &mut Found<'_>) {
+        self.news = Presence::Present;
+        (found.view.memory, found.view.news) = (Some(session), Presence::Present);
     }
 
     /// Whether the body was waited for, and given up.
     pub fn does_without_body(&self) -> bool {
         self.without.contains(Need::Body)
     }
-
-    fn view<'a>(&self, case: &Case<'a>, found: &Found) -> View<'a> {
-        let observed = case.observed;
-        View {
-            down: found.down,
-            kept: observed.earlier.kept(),
-            memory: found.remembered,
-            news: self.news,
-            unread_body: if observed.told == Told::Open { Presence::Present } else { Presence::Absent },
-            without: found.without,
-            ..observed.seen.view(observed.client.as_deref())
-        }
-    }
 }
 
-impl Found {
+impl Found<'_> {
+    /// What is remembered under `id`: a copy of what this worker has met of late, else what stands in shared data.
+    fn recall(&mut self, case: &Case<'_>, id: Sid) {
+        self.view.memory = case.service.memory.recall(id);
+        if self.view.memory.is_none() {
+            self.look_up(case, id);
+        }
+    }
+
+    fn stands_at(&self, id: Sid) -> bool {
+        self.place.as_ref().is_some_and(|place| place.id() == id)
+    }
+
     /// Looks into shared data for what is remembered under `id`, so that it can be written there, too.
     fn look_up(&mut self, case: &Case<'_>, id: Sid) {
         let place = case.service.memory.look_up(&case.plan().settings, id);
-        (self.remembered, self.place) = (place.known(), Some(place));
-        self.without = self.without.with(Need::Memory(id));
+        (self.view.memory, self.place) = (place.known(), Some(place));
+        self.view.without = self.view.without.with(Need::Memory(id));
     }
 }

@@ -68,7 +68,11 @@ impl Request {
         let case = Case { common, service: &self.service, current: &current, observed: &observed, now };
         let mut found = self.resolver.begin(&case);
         let decision = loop {
-            let Some(decision) = self.resolver.resolve(&case, &mut found) else { return Settled::Waits };
+            let Some(decision) = self.resolver.resolve(&case, &mut found) else {
+                let evidence = observed.seen.into_evidence();
+                self.input.keep(current, evidence);
+                return Settled::Waits;
+            };
             match remember(&case, &decision, &mut found) {
                 // Somebody was faster: the session is where that one put it.
                 Some(another) => self.resolver.follow(another, &mut found),

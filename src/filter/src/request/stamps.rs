@@ -55,8 +55,11 @@ fn strip(headers: &HeaderMap, seen: &Seen<'_>, plan: &Plan) {
     if seen.preview.is_some() {
         let _ = host::remove_header(Map::Request, names.preview.as_str());
     }
-    if let (Some(id), Some(name)) = (seen.enveloped, &plan.settings.pin.envelope_header) {
-        let _ = host::set_header(Map::Request, name.as_str(), id);
+    match (seen.enveloped, &plan.settings.pin.envelope_header) {
+        // There was nothing but the pin.
+        (Some(b""), Some(name)) => drop(host::remove_header(Map::Request, name.as_str())),
+        (Some(id), Some(name)) => drop(host::set_header(Map::Request, name.as_str(), id)),
+        _ => {}
     }
     if seen.pin_cookie.is_present() {
         replace("cookie", cookie::lines_without(lines(headers, "cookie"), plan.cookie.as_bytes()));
@@ -67,10 +70,12 @@ fn strip(headers: &HeaderMap, seen: &Seen<'_>, plan: &Plan) {
 pub fn carry_run(headers: &HeaderMap, seen: &Seen<'_>, plan: &Plan, action: &RunAction) {
     let token = match action {
         RunAction::Keep => return,
-        RunAction::Only(place) => place.and_then(|place| seen.runs.iter().nth(place)).map(baggage::line_of),
+        RunAction::Only(place) => {
+            place.and_then(|place| seen.runs.iter().nth(place)).map(|token| baggage::line_of(token.bytes()))
+        }
         RunAction::Issue(claims) => plan.mint_run(claims).map(|token| baggage::line_of(token.as_bytes())),
     };
-    if seen.runs.iter().next().is_some() {
+    if !seen.runs.is_empty() {
         drop_runs(headers);
     }
     if let Some(token) = token {

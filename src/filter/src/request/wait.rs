@@ -69,7 +69,7 @@ impl Waits {
                 now.is_within(NEWER_WAIT_MS, since) && service.may_yet_learn(assignment, now)
             }
             Need::Body => now.is_within(case.common.bodies.limit_ms(case.plan()), since),
-            Need::Memory(_) | Need::Fleet(_) => false,
+            Need::Memory(_) | Need::Fleet(..) => false,
         };
         if may {
             self.0 = Some(Wait { need, since });

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use super::common::Common;
 use super::settle::{Request, Settled};
 use crate::cell::SharedCell;
-use crate::host;
+use crate::flow::Flow;
+use crate::host::{self, Direction};
 use crate::response::outcome::Expected;
 use crate::sidecar::questions::Heard;
 
@@ -25,23 +26,12 @@ pub enum Progress {
     Answered,
 }
 
-/// What a stream may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flow {
-    /// Go on.
-    Goes,
-    /// Wait.
-    Waits,
-    /// Nothing any more: its answer is on the way back.
-    Ends,
-}
-
 /// The progress of one stream, shared by its context and the registry.
 pub type State = Rc<SharedCell<Progress>>;
 
 impl Progress {
-    /// Settles the stream as far as it can be: the one step that headers, bodies, answers and ticks all take. The
-    /// effective context is the stream's. Returns what the stream may do.
+    /// Settles the request as far as it can be: the one step that headers, bodies, answers and ticks all take. The
+    /// effective context is the stream's. Returns what the request may do.
     pub fn settle(&mut self, common: &Common) -> Flow {
         let request = match self {
             Self::Waiting(request) => request,
@@ -58,6 +48,23 @@ impl Progress {
                 *self = Self::Settled(expected);
                 Flow::Goes
             }
+        }
+    }
+
+    /// Takes another step, whether it is the request that waits or its answer; says which, and what it may do.
+    fn step(&mut self, common: &Common) -> (Direction, Flow) {
+        match self {
+            Self::Settled(expected) => (Direction::Response, expected.wait_on(common.worker.clock.recent())),
+            _ => (Direction::Request, self.settle(common)),
+        }
+    }
+
+    /// This came of a question that is out.
+    fn told(&mut self, common: &Common, heard: Heard) {
+        match self {
+            Self::Waiting(request) => request.resolver.inquiry.told(heard, common.worker.clock.recent()),
+            Self::Settled(expected) => expected.told(heard),
+            Self::New | Self::Untouched | Self::Answered => {}
         }
     }
 }
@@ -89,19 +96,17 @@ impl Waiting {
         if host::set_effective_context(context).is_err() {
             return;
         }
-        let flow = stream.with(|progress| {
-            if let Progress::Waiting(request) = progress {
-                request.resolver.inquiry.told(heard);
-            }
-            progress.settle(common)
+        let step = stream.with(|progress| {
+            progress.told(common, heard);
+            progress.step(common)
         });
-        match flow {
-            Some(Flow::Goes) => {
+        match step {
+            Some((direction, Flow::Goes)) => {
                 self.remove(context);
-                let _ = host::resume_request();
+                let _ = host::resume(direction);
             }
-            Some(Flow::Ends) => self.remove(context),
-            Some(Flow::Waits) | None => {}
+            Some((_, Flow::Ends)) => self.remove(context),
+            Some((_, Flow::Waits)) | None => {}
         }
     }
 
@@ -118,10 +123,10 @@ impl Waiting {
             if host::set_effective_context(context).is_err() {
                 continue;
             }
-            match stream.with(|progress| progress.settle(common)) {
-                Some(Flow::Goes) => drop(host::resume_request()),
-                Some(Flow::Ends) => {}
-                Some(Flow::Waits) | None => still.push((context, stream)),
+            match stream.with(|progress| progress.step(common)) {
+                Some((direction, Flow::Goes)) => drop(host::resume(direction)),
+                Some((_, Flow::Ends)) => {}
+                Some((_, Flow::Waits)) | None => still.push((context, stream)),
             }
         }
         self.0.with(|streams| *streams = still);

@@ -30,6 +30,8 @@ pub struct Learner {
     end: SessionEnd,
     /// The search of the body, while it goes on.
     scan: Option<AnswerScan>,
+    /// The ids that it has found and nobody else knows yet, with what they name.
+    found: Vec<(Sid, Remembered)>,
 }
 
 /// How the session may end with the answer.
@@ -50,6 +52,13 @@ pub enum Listening {
     Over,
 }
 
+/// Whether an id went out with the session's pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sealed {
+    Yes,
+    No,
+}
+
 /// What the headers of an answer say of its body.
 #[derive(Debug, Clone, Copy)]
 pub struct AnswerBody<'a> {
@@ -64,7 +73,7 @@ pub struct AnswerBody<'a> {
 impl Learner {
     /// Learns in `session` what an answer of `service` hands out.
     pub fn new(service: &Rc<Service>, current: &Rc<Current>, session: Remembered, end: SessionEnd) -> Self {
-        Self { service: Rc::clone(service), current: Rc::clone(current), session, end, scan: None }
+        Self { service: Rc::clone(service), current: Rc::clone(current), session, end, scan: None, found: Vec::new() }
     }
 
     /// Whether the session has ended with the answer: the agent says so of it or of its run, or has done what the client
@@ -97,8 +106,12 @@ impl Learner {
         if let Some(name) = &settings.pin.envelope_header {
             let issued = headers.iter().find(|(found, id)| *found == name.as_str().as_bytes() && !id.is_empty());
             if let Some((_, id)) = issued {
+                let known = self.found.len();
                 self.bind(id, now);
-                self.envelop(name.as_str(), id);
+                // Whoever has the pin needs no word of the fleet.
+                if self.envelop(name.as_str(), id) == Sealed::Yes {
+                    self.found.truncate(known);
+                }
             }
         }
         self.scan = AnswerScan::new(&current.plan, body.content_type).filter(|_| body.is_there);
@@ -108,10 +121,15 @@ impl Learner {
         if self.scan.is_some() { Listening::On } else { Listening::Over }
     }
 
-    /// Heeds the piece of the body that is passing, of `size` bytes.
-    pub fn hear_body(&mut self, clock: &Clock, size: usize, is_last: bool) -> Listening {
+    /// The ids that were found since the last time.
+    pub fn take_found(&mut self) -> Vec<(Sid, Remembered)> {
+        std::mem::take(&mut self.found)
+    }
+
+    /// Heeds the piece of the body that is passing, of `size` bytes from `start` on.
+    pub fn hear_body(&mut self, clock: &Clock, (start, size): (usize, usize), is_last: bool) -> Listening {
         let Some(scan) = &mut self.scan else { return Listening::Over };
-        let piece = host::response_piece(size.min(scan.wants())).unwrap_or_default();
+        let piece = host::response_piece(start, size.min(scan.wants())).unwrap_or_default();
         let ids = scan.read(&self.current.plan, &piece);
         let searched = scan.searched();
         if !ids.is_empty() {
@@ -132,7 +150,7 @@ impl Learner {
         self.service.metrics.count(&metric::learnt_ids(&self.service.name, result), 1);
     }
 
-    fn learn(&self, id: &[u8], now: UnixMillis) {
+    fn learn(&mut self, id: &[u8], now: UnixMillis) {
         if !id.is_empty() {
             self.bind(id, now);
             self.service.metrics.count(&metric::learnt_ids(&self.service.name, "found"), 1);
@@ -140,7 +158,7 @@ impl Learner {
     }
 
     /// Writes down that `id` names the session.
-    fn bind(&self, id: &[u8], now: UnixMillis) {
+    fn bind(&mut self, id: &[u8], now: UnixMillis) {
         let (plan, service) = (&self.current.plan, &self.service);
         let Some(id) = plan.sid(id) else { return };
         let mut place = service.memory.look_up(&plan.settings, id);
@@ -149,22 +167,29 @@ impl Learner {
             let Some(new) = alias(plan, &self.session, known.as_ref(), now.seconds()) else { return };
             // What somebody else has written there is weighed as what stood there before.
             if service.remember(&mut place, &new, &plan.settings.pin, now.seconds()).is_none() {
+                if known.is_none_or(|known| !known.agrees_with(&new)) {
+                    self.found.push((id, new));
+                }
                 return;
             }
         }
     }
 
     /// Hands out the id in an envelope with the session's pin.
-    fn envelop(&self, header: &str, id: &[u8]) {
-        let Remembered { assignment, sid, began, seen } = self.session;
+    fn envelop(&self, header: &str, id: &[u8]) -> Sealed {
+        let Remembered { assignment, sid, began, seen, .. } = self.session;
         // Free, since the client names the session by other ids, too.
         let claims = Claims { kind: Kind::Free, sid, assignment, began, refreshed: seen };
-        let Some(pin) = self.current.plan.mint(&claims) else { return };
+        let Some(pin) = self.current.plan.mint(&claims) else { return Sealed::No };
         match envelope::seal(id, &pin) {
             Some(sealed) if host::set_header(Map::Response, header, &sealed).is_ok() => {
                 self.service.metrics.count(&metric::pins_issued(&self.service.name), 1);
+                Sealed::Yes
             }
-            _ => self.service.metrics.count(&metric::envelopes_refused(&self.service.name), 1),
+            _ => {
+                self.service.metrics.count(&metric::envelopes_refused(&self.service.name), 1);
+                Sealed::No
+            }
         }
     }
 }

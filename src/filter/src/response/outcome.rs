@@ -3,16 +3,20 @@
 use std::rc::Rc;
 
 use colorfast_core::cookie::{self, Scheme};
-use colorfast_core::ids::HeaderName;
+use colorfast_core::ids::{HeaderName, Sid};
+use colorfast_core::memory::Remembered;
 use colorfast_core::names::metric;
 use colorfast_core::plan::SlotIndex;
 use colorfast_core::time::UnixMillis;
 use colorfast_core::token::pin::Claims;
 
 use super::learning::{AnswerBody, Learner, Listening};
+use super::telling::Telling;
 use crate::clock::Clock;
+use crate::flow::Flow;
 use crate::host::{self, HeaderMap, Map};
 use crate::service::{Current, Service};
+use crate::sidecar::questions::{Heard, Questions};
 use crate::slots::health::Answer;
 use crate::slots::sessions::Flight;
 
@@ -31,11 +35,15 @@ pub struct Expected {
     pub pin_cookie: Option<Scheme>,
     /// What learns the ids that its answer hands out.
     pub learner: Option<Learner>,
+    /// Those that it found at the end, and the fleet has not been told of.
+    found: Vec<(Sid, Remembered)>,
     /// What counts it as a request under way; it ends with the stream.
     #[allow(dead_code, reason = "it counts by being there")]
     pub flight: Option<Flight>,
     /// When it was decided, where it had waited for a body of which nothing came.
     pub missed_body: Option<UnixMillis>,
+    /// What the fleet is told of the ids that its answer hands out.
+    pub telling: Telling,
 }
 
 /// A pin that the response hands out.
@@ -57,8 +65,10 @@ impl Expected {
             issue: None,
             pin_cookie: None,
             learner: None,
+            found: Vec::new(),
             flight: None,
             missed_body: None,
+            telling: Telling::default(),
         }
     }
 
@@ -93,6 +103,7 @@ impl Expected {
         if let Some(mut learner) = learner {
             let body = AnswerBody { content_type: shown.content_type, encoding: shown.encoding, is_there: has_body };
             let listening = learner.hear_headers(&headers, body, now);
+            self.found.append(&mut learner.take_found());
             self.learner = (listening == Listening::On).then_some(learner);
         }
     }
@@ -106,10 +117,46 @@ impl Expected {
         }
     }
 
-    /// Handles a piece of the response's body, of `size` bytes.
+    /// Handles a piece of the response's body, with which `size` bytes are passing or held.
     pub fn streams(&mut self, clock: &Clock, size: usize, is_last: bool) {
-        let listens = |learner: &mut Learner| learner.hear_body(clock, size, is_last) == Listening::Over;
-        drop(self.learner.take_if(listens));
+        let start = self.telling.seen();
+        let piece = (start, size.saturating_sub(start));
+        if let Some(learner) = &mut self.learner
+            && learner.hear_body(clock, piece, is_last) == Listening::Over
+        {
+            self.found.append(&mut learner.take_found());
+            self.learner = None;
+        }
+    }
+
+    /// Tells the fleet of the ids that were found since the last time; says whether the answer waits for it.
+    pub fn tell(&mut self, questions: &Questions, context: u32, now: UnixMillis) -> Flow {
+        let mut found = std::mem::take(&mut self.found);
+        self.learner.iter_mut().for_each(|learner| found.append(&mut learner.take_found()));
+        if !found.is_empty() {
+            self.telling.begin(questions, (&self.service, &self.current), &found, context, now);
+        }
+        self.telling.flow()
+    }
+
+    /// Whether the answer waits.
+    pub fn flow(&self) -> Flow {
+        self.telling.flow()
+    }
+
+    /// So many bytes of its body are held by now.
+    pub fn hold(&mut self, size: usize) -> Flow {
+        self.telling.hold(&self.service, size)
+    }
+
+    /// This came of a word to the fleet.
+    pub fn told(&mut self, heard: Heard) {
+        self.telling.told(&self.service, heard);
+    }
+
+    /// Whether the answer waits on at a time.
+    pub fn wait_on(&mut self, now: UnixMillis) -> Flow {
+        self.telling.wait_on(&self.service, now)
     }
 }
 

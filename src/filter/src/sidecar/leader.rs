@@ -7,10 +7,11 @@ use std::time::Duration;
 use colorfast_core::ids::{AssignmentId, Epoch, SnapshotVersion};
 use colorfast_core::names::{self, metric, shared};
 use colorfast_core::time::UnixMillis;
-use colorfast_core::wire::discovery::{DiscoveryRequest, Node, Status};
+use colorfast_core::wire::discovery::{Corrections, Cursor, DiscoveryRequest, Status};
 use colorfast_core::wire::ticket::Ticket;
 
 use super::discovery_answer::DiscoveryAnswer;
+use super::identity::Identity;
 use super::link::{self, Link};
 use crate::entropy::Draws;
 use crate::host::shared::lease::Lease;
@@ -41,7 +42,7 @@ const REFUSAL_MAX: usize = 512;
 pub struct Leader {
     service: Rc<Service>,
     link: Rc<Link>,
-    node: Rc<Node>,
+    identity: Rc<Identity>,
     draws: Rc<Draws>,
     lease: Lease,
     leads: bool,
@@ -108,14 +109,19 @@ enum Unusable {
 }
 
 impl Leader {
-    /// A root that may come to lead `service` for `node`. `claim` is a random number, and when its configuration came.
-    pub fn new(service: &Rc<Service>, link: &Rc<Link>, node: &Rc<Node>, draws: &Rc<Draws>, claim: (u64, u64)) -> Self {
-        let (owner, generation) = claim;
+    /// A root that may come to lead `service`, whose configuration came at `generation`.
+    pub fn new(
+        service: &Rc<Service>,
+        link: &Rc<Link>,
+        identity: &Rc<Identity>,
+        draws: &Rc<Draws>,
+        generation: u64,
+    ) -> Self {
         Self {
-            lease: Lease::new(&service.name, owner, generation),
+            lease: Lease::new(&service.name, identity.owner, generation),
             service: Rc::clone(service),
             link: Rc::clone(link),
-            node: Rc::clone(node),
+            identity: Rc::clone(identity),
             draws: Rc::clone(draws),
             leads: false,
             lease_check_at: UnixMillis(0),
@@ -273,9 +279,10 @@ impl Leader {
             response_nonce: self.nonce.clone(),
             resource_names: vec![self.service.name.clone()],
             type_url: names::SNAPSHOT_TYPE_URL.to_owned(),
-            node: (*self.node).clone(),
+            node: self.identity.node.clone(),
             ticket: ticket.clone(),
             error_detail: self.refusal.clone(),
+            corrected: read_corrected(&self.service),
         };
         let Ok(body) = serde_json::to_vec(&request) else { return };
         match self.link.call(names::DISCOVERY_PATH, &body, POLL_TIMEOUT) {
@@ -326,7 +333,14 @@ impl Leader {
     }
 
     fn validate(&self, answer: &[u8], now: UnixMillis) -> Result<(), Unusable> {
-        let plan = self.service.compile(answer).map_err(Unusable::Refused)?;
+        let answered = self.service.read(answer).map_err(Unusable::Refused)?;
+        if let Some(corrections) = &answered.corrections {
+            self.correct(corrections, now);
+            if answered.resources.is_empty() {
+                return Ok(());
+            }
+        }
+        let plan = self.service.compile(&answered).map_err(Unusable::Refused)?;
         let _ = self.service.current();
         if self.service.has_left(plan.version) {
             return Err(Unusable::Refused(
@@ -342,6 +356,22 @@ impl Leader {
             .publish(plan.version, answer, now)
             .map_err(|error| Unusable::Refused(format!("it cannot be published: {error}")))
     }
+
+    /// Writes down what stands in the fleet, wherever this proxy remembers something else, and how far that has come.
+    fn correct(&self, Corrections { records, cursor }: &Corrections, now: UnixMillis) {
+        let Some(current) = self.service.current() else { return };
+        for (id, session) in records.sessions().unwrap_or_default() {
+            self.service.correct(&current.plan.settings, id, &session, now.seconds());
+        }
+        let text = cursor.as_str().as_bytes();
+        let _ = host::update_shared(&shared::corrected(&self.service.name), |_| Some(text.to_vec()));
+    }
+}
+
+/// How far corrections have been applied, whichever VM has led.
+fn read_corrected(service: &Service) -> Option<Cursor> {
+    let text = host::shared(&shared::corrected(&service.name)).ok()??;
+    String::from_utf8(text).ok().map(Cursor::new)
 }
 
 /// Tells the leader, whichever VM it is in, that a newer assignment is about.

@@ -1,9 +1,12 @@
 //! What every call to the sidecar goes out with.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use colorfast_core::names::{self, PROBLEM_TICKET};
+use colorfast_core::wire::incarnation::Incarnation;
 
+use crate::cell::SharedCell;
 use crate::host::shared::ticket::Tickets;
 use crate::host::{self, HostError};
 
@@ -19,6 +22,10 @@ pub struct Link {
     cluster: String,
     /// The bearer token.
     token: Option<String>,
+    /// The life of the sidecar that was heard last.
+    incarnation: SharedCell<Option<Incarnation>>,
+    /// Whether another life than before was heard, and nothing was told again for it yet.
+    is_another: Cell<bool>,
 }
 
 impl Link {
@@ -28,7 +35,27 @@ impl Link {
             tickets: Tickets::new(cluster),
             cluster: cluster.to_owned(),
             token: std::env::var(names::ENV_TOKEN).ok().filter(|token| !token.is_empty()),
+            incarnation: SharedCell::default(),
+            is_another: Cell::new(false),
         }
+    }
+
+    /// The sidecar answers in the life `incarnation`.
+    pub fn hear(&self, incarnation: &Incarnation) {
+        self.incarnation.with(|known| match known {
+            Some(known) if known == incarnation => {}
+            known => self.is_another.set(known.replace(incarnation.clone()).is_some()),
+        });
+    }
+
+    /// The life of the sidecar that was heard last.
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        self.incarnation.with(|known| known.clone()).flatten()
+    }
+
+    /// Whether the sidecar has begun another life since this was asked last: what the one before heard is to be told again.
+    pub fn has_begun_anew(&self) -> bool {
+        self.is_another.take()
     }
 
     /// Sends `body`, JSON; the answer comes to the effective context, a root, with the token that this returns.

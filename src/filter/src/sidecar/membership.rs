@@ -2,50 +2,27 @@
 
 use std::rc::Rc;
 
-use colorfast_core::names;
 use colorfast_core::time::UnixMillis;
-use colorfast_core::wire::discovery::{Node, NodeMetadata};
 
+use super::identity::Identity;
 use super::leader::Leader;
 use super::link::Link;
 use super::report::{Found, Reporter};
-use crate::host;
 use crate::worker::Worker;
-
-/// Longest node id that is told to the sidecar.
-const NODE_ID_MAX: usize = 256;
 
 /// A root that takes part.
 #[derive(Debug)]
 pub struct Membership {
-    node: Rc<Node>,
     leaders: Vec<Leader>,
     reporter: Reporter,
 }
 
 impl Membership {
     /// The part of the root whose configuration came at `generation`, in Unix milliseconds: newer ones pre-empt older
-    /// ones that are being drained. The root is the effective context.
-    pub fn new(worker: &Worker, link: &Rc<Link>, generation: u64) -> Option<Self> {
-        let owner = host::random()?;
-        let process = host::put_if_absent(names::shared::PROCESS, &host::random()?.to_le_bytes()).ok()?;
-        let process = u64::from_le_bytes(process.try_into().ok()?);
-        // The sidecar takes printable ASCII; whatever else stands in the id must not cost the proxy its snapshots.
-        let printable = |b: &u8| if (0x20..0x7f).contains(b) { char::from(*b) } else { '?' };
-        let id: String = host::node_id().iter().take(NODE_ID_MAX).map(printable).collect();
-        let id = if id.is_empty() { "unnamed".to_owned() } else { id };
-        let node = Rc::new(Node { id, metadata: NodeMetadata { process_id: format!("{process:016x}") } });
-        let leader = |service| Leader::new(service, link, &node, &worker.draws, (owner, generation));
-        Some(Self {
-            leaders: worker.services.iter().map(leader).collect(),
-            reporter: Reporter::new(owner, link, &node),
-            node,
-        })
-    }
-
-    /// Who takes part.
-    pub fn node(&self) -> &Node {
-        &self.node
+    /// ones that are being drained.
+    pub fn new(worker: &Worker, link: &Rc<Link>, identity: &Rc<Identity>, generation: u64) -> Self {
+        let leader = |service| Leader::new(service, link, identity, &worker.draws, generation);
+        Self { leaders: worker.services.iter().map(leader).collect(), reporter: Reporter::new(link, identity) }
     }
 
     /// Leads and reports, where that is due. The root is the effective context.

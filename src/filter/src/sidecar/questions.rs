@@ -1,73 +1,84 @@
-//! Questions after sessions that this proxy does not know: to the sidecar, for the fleet.
+//! Questions to the fleet after sessions that this proxy does not know, and words to it of ids that answers hand out.
 //!
-//! A question is a call of the root context, whichever callback makes it: it must not end with a stream whose client is
-//! impatient, and the root may ask for a stream that has waited for something else before. Its answer comes back to
-//! whatever context the SDK has booked it on, and that hands it on to the stream that waits for it. A worker has no more
-//! questions out than [`OUT_MAX`]: the next request does without.
+//! Both are records under ids of a service, and go out together: as many as there are, in calls of up to
+//! [`Records::MAX`], of which [`CALLS_MAX`] are out at once. So a single question goes at once, and a crowd goes in few
+//! calls. What bounds them is room and time: of [`ROOM`] questions and no more, each has its own timeout.
+//!
+//! A call is one of the root context, whichever callback makes it: it must not end with a stream whose client is impatient.
+//! The SDK hands its answer to the context whose callback made the call, whatever the effective context was; where that one
+//! is gone nobody would hear it. So a stream that ends has its calls made anew.
 //!
 //! A session that was placed without the fleet's word may have another place for the fleet: every change of the proxy would
-//! move it. So the root goes on asking after it, one session at a time, with nobody waiting, until it has an answer.
+//! move it. So the root goes on asking after it, with nobody waiting, until it has an answer.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use colorfast_core::ids::{ServiceName, Sid};
+use colorfast_core::ids::{Sid, SnapshotVersion};
 use colorfast_core::json;
-use colorfast_core::memory::Remembered;
+use colorfast_core::memory::{Certainty, RECORD, Remembered, record};
 use colorfast_core::names;
 use colorfast_core::time::UnixMillis;
-use colorfast_core::wire::discovery::Node;
+use colorfast_core::wire::incarnation::Incarnation;
 use colorfast_core::wire::sessions::{Ask, Records, Told};
 
+use super::identity::Identity;
 use super::link::Link;
 use crate::cell::SharedCell;
 use crate::host;
 use crate::service::Service;
 
-/// Most questions of one worker that are out.
-const OUT_MAX: usize = 64;
-/// Largest answer that is read: it holds one record.
-const ANSWER_MAX: usize = 512;
-/// Most sessions of one worker that are asked after later.
-const LATER_MAX: usize = 1_024;
-/// How long such a question waits, and the next one where nobody has answered.
+/// Most calls of one worker that are out.
+const CALLS_MAX: usize = 8;
+/// Most questions of one worker that have no answer yet.
+const ROOM: usize = 8_192;
+/// Largest answer that is read: it holds as many records as a call, in base64, and two words.
+const ANSWER_MAX: usize = Records::MAX * RECORD * 4 / 3 + 512;
+/// How long a question waits that no request waits for, and the next one where nobody has answered.
 const LATER_MS: u64 = 1_000;
 
 /// The questions of one root and its streams.
 #[derive(Debug)]
 pub struct Questions {
     link: Rc<Link>,
-    /// The token of each call that is out, and the context of the stream that waits for it.
-    out: SharedCell<Vec<(u32, u32)>>,
-    /// Who asks; known from the first tick on.
-    node: SharedCell<Option<Node>>,
-    root: Cell<u32>,
-    /// The sessions that were placed without its word, longest ago first.
-    later: SharedCell<Vec<Later>>,
+    identity: Rc<Identity>,
+    root: u32,
+    /// The context of the running callback.
+    running: Cell<u32>,
+    queue: SharedCell<VecDeque<Question>>,
+    calls: SharedCell<Vec<Call>>,
+    /// The sessions that were placed without the fleet's word, longest ago first.
+    later: SharedCell<VecDeque<Question>>,
     /// When a question after one of them was not answered.
     silent_at: Cell<UnixMillis>,
 }
 
-/// A session that was placed without the fleet's word.
+/// What the fleet is asked for, or told.
 #[derive(Debug, Clone)]
-struct Later {
-    service: ServiceName,
-    id: Sid,
-    proposal: Remembered,
-}
-
-/// What the fleet is asked for.
-#[derive(Debug)]
-pub struct Question<'a> {
+pub struct Question {
     /// The service.
-    pub service: &'a ServiceName,
+    pub service: Rc<Service>,
+    /// The snapshot that the proposal was made under.
+    pub version: SnapshotVersion,
     /// The keyed hash of the session id.
     pub id: Sid,
-    /// What the proxy will do where the fleet knows nothing.
+    /// What the proxy will do where the fleet knows nothing, or what it has found out.
     pub proposal: Remembered,
     /// How long the answer may take.
     pub timeout: Duration,
+    /// Who waits for the answer.
+    pub asker: Asker,
+}
+
+/// A call that is out.
+#[derive(Debug)]
+struct Call {
+    token: u32,
+    /// The context that will be handed the answer.
+    booked: u32,
+    questions: Vec<Question>,
 }
 
 /// What came of a question.
@@ -75,6 +86,8 @@ pub struct Question<'a> {
 pub enum Heard {
     /// The fleet remembers this from now on.
     Session(Remembered),
+    /// The proposal came too late to be a beginning: it is to be decided anew, by this snapshot at least.
+    Late(SnapshotVersion),
     /// An answer that says nothing of the session: asked again, it would be the same.
     Nothing,
     /// No answer.
@@ -95,130 +108,254 @@ pub enum Asker {
 pub enum Unasked {
     /// There are too many already.
     Full,
-    /// The sidecar cannot be asked: it does not know this process, or there is no way to it.
+    /// The sidecar does not know this process yet.
+    Unknown,
+    /// There is no way to the sidecar.
     NoWay,
 }
 
+impl Question {
+    /// Whether both can go out in one call.
+    fn goes_with(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.service, &other.service) && self.version == other.version && self.timeout == other.timeout
+    }
+
+    fn says_as(&self, other: &Self) -> bool {
+        self.id == other.id && self.proposal == other.proposal
+    }
+}
+
 impl Questions {
-    /// None yet; all will go out by `link`.
-    pub fn by(link: &Rc<Link>) -> Self {
+    /// None yet; all will go out by `link`, as calls of `root`.
+    pub fn by(link: &Rc<Link>, identity: &Rc<Identity>, root: u32) -> Self {
         Self {
             link: Rc::clone(link),
-            out: SharedCell::default(),
-            node: SharedCell::default(),
-            root: Cell::default(),
+            identity: Rc::clone(identity),
+            root,
+            running: Cell::new(root),
+            queue: SharedCell::default(),
+            calls: SharedCell::default(),
             later: SharedCell::default(),
             silent_at: Cell::default(),
         }
     }
 
-    /// Who asks from now on, and as which root context.
-    pub fn introduce(&self, node: &Node, root: u32) {
-        self.root.set(root);
-        self.node.with(|known| *known = Some(node.clone()));
+    /// A callback of `context` runs.
+    pub fn enter(&self, context: u32) {
+        self.running.set(context);
     }
 
-    /// Asks for the stream `context`, which is the effective context before and after.
+    /// Asks. The asker's context is the effective one before and after.
     ///
     /// # Errors
     /// Says why it could not.
-    pub fn ask(&self, context: u32, question: &Question<'_>) -> Result<(), Unasked> {
-        if self.out.with(|out| out.len()).is_none_or(|out| out >= OUT_MAX) {
+    pub fn ask(&self, question: Question) -> Result<(), Unasked> {
+        let waiting = |calls: &mut Vec<Call>| calls.iter().map(|call| call.questions.len()).sum::<usize>();
+        let out = self.calls.with(waiting).unwrap_or(ROOM) + self.queue.with(|queue| queue.len()).unwrap_or(ROOM);
+        if out >= ROOM {
             return Err(Unasked::Full);
         }
-        let node = self.node.with(|node| node.clone()).flatten().ok_or(Unasked::NoWay)?;
-        let ticket = Some(self.link.tickets.shown().ok_or(Unasked::NoWay)?);
-        let proposal = Records::one(question.id, &question.proposal);
-        let ask = Ask { node, ticket, service: question.service.clone(), proposal };
-        let body = serde_json::to_vec(&ask).map_err(|_| Unasked::NoWay)?;
-        let root = self.root.get();
-        host::set_effective_context(root).map_err(|_| Unasked::NoWay)?;
-        let call = self.link.call(names::SESSIONS_PATH, &body, question.timeout);
-        let _ = host::set_effective_context(context);
-        let token = call.map_err(|_| Unasked::NoWay)?;
-        self.out.with(|out| out.push((token, context)));
-        Ok(())
-    }
-
-    /// Reads an answer: who waits for it, and what it says. None where the token is none of these. The root is the effective
-    /// context when this returns.
-    pub fn answer(&self, token: u32, body_size: usize) -> Option<(Asker, Heard)> {
-        let context = self.out.with(|out| {
-            let place = out.iter().position(|(known, _)| *known == token)?;
-            Some(out.swap_remove(place).1)
-        });
-        let (context, root) = (context.flatten()?, self.root.get());
-        if context == root {
-            return Some((Asker::Nobody, heard(body_size)));
+        if self.link.tickets.shown().is_none() {
+            return Err(Unasked::Unknown);
         }
+        let context = match question.asker {
+            Asker::Stream(context) => context,
+            Asker::Nobody => self.root,
+        };
+        self.queue.with(|queue| queue.push_back(question));
+        let sent = self.send();
+        let _ = host::set_effective_context(context);
+        sent
+    }
+
+    /// Sends what has gathered, as far as calls may be out. The root is the effective context afterwards.
+    ///
+    /// # Errors
+    /// Where there is no way to the sidecar: nothing waits any more then.
+    fn send(&self) -> Result<(), Unasked> {
+        let mut sent = Ok(());
+        while sent.is_ok() && self.calls.with(|calls| calls.len()).is_some_and(|out| out < CALLS_MAX) {
+            let batch = self.queue.with(next_batch).unwrap_or_default();
+            let Some(first) = batch.first() else { return Ok(()) };
+            sent = self.call(first, &batch).map(|token| {
+                let call = Call { token, booked: self.running.get(), questions: batch };
+                self.calls.with(|calls| calls.push(call));
+            });
+        }
+        sent
+    }
+
+    fn call(&self, first: &Question, batch: &[Question]) -> Result<u32, Unasked> {
+        let mut records = Vec::with_capacity(batch.len() * RECORD);
+        for (place, question) in batch.iter().enumerate() {
+            if !batch.iter().take(place).any(|before| before.id == question.id) {
+                records.extend_from_slice(&record(question.id, &question.proposal));
+            }
+        }
+        let ask = Ask {
+            node: self.identity.node.clone(),
+            ticket: Some(self.link.tickets.shown().ok_or(Unasked::NoWay)?),
+            instance: self.identity.instance(),
+            service: first.service.name.clone(),
+            version_info: first.version.to_string(),
+            proposals: Records::of(&records),
+        };
+        let body = serde_json::to_vec(&ask).map_err(|_| Unasked::NoWay)?;
+        host::set_effective_context(self.root).map_err(|_| Unasked::NoWay)?;
+        self.link.call(names::SESSIONS_PATH, &body, first.timeout).map_err(|_| Unasked::NoWay)
+    }
+
+    /// Reads an answer: what came of each question that it is to. None where the token is none of these. The root is the
+    /// effective context when this returns.
+    pub fn answer(&self, token: u32, body_size: usize, now: UnixMillis) -> Option<Vec<(Question, Heard)>> {
+        let call = self.calls.with(|calls| {
+            let place = calls.iter().position(|call| call.token == token)?;
+            Some(calls.swap_remove(place))
+        });
+        let call = call.flatten()?;
         // The answer lies with the root, whatever context the SDK has made the effective one.
-        let _ = host::set_effective_context(root);
-        Some((Asker::Stream(context), heard(body_size)))
+        let _ = host::set_effective_context(self.root);
+        let answer = Answer::read(body_size);
+        if let Answer::Told(.., incarnation) = &answer {
+            self.link.hear(incarnation);
+        }
+        let heard = call.questions.into_iter().map(|question| {
+            let heard = answer.to(&question);
+            if let Heard::Session(stands) = heard {
+                question.service.news.has_told(&record(question.id, &stands), now);
+            }
+            (question, heard)
+        });
+        Some(heard.collect())
     }
 
-    /// The root context that asks.
-    pub fn root(&self) -> u32 {
-        self.root.get()
+    /// Sends what could not go out before. The root is the effective context afterwards.
+    pub fn go_on(&self) {
+        if self.send().is_err() {
+            self.silent_at.set(UnixMillis::default());
+        }
     }
 
-    /// A request goes on without the fleet's word: it is to be had later.
-    pub fn later(&self, service: &ServiceName, id: Sid, proposal: Remembered) {
+    /// A request goes on without the fleet's word: it is asked for later.
+    pub fn later(&self, question: Question) {
+        let timeout = Duration::from_millis(LATER_MS);
         self.later.with(|later| {
-            if later.len() < LATER_MAX {
-                later.push(Later { service: service.clone(), id, proposal });
+            if later.len() < ROOM {
+                later.push_back(Question { timeout, asker: Asker::Nobody, ..question });
             }
         });
     }
 
-    /// Asks after the next session that no request waits for, where it is time. The root is the effective context.
+    /// Asks after the sessions that no request waits for, where it is time. The root is the effective context.
     pub fn tick(&self, now: UnixMillis) {
-        let root = self.root.get();
-        let is_out = self.out.with(|out| out.iter().any(|(_, waits)| *waits == root));
-        if is_out == Some(true) || now.is_within(LATER_MS, self.silent_at.get()) {
+        self.go_on();
+        let waits = |calls: &mut Vec<Call>| calls.iter().any(|call| call.questions.iter().any(of_nobody));
+        if self.calls.with(waits) != Some(false) || now.is_within(LATER_MS, self.silent_at.get()) {
             return;
         }
-        let Some(Later { service, id, proposal }) = self.later.with(|later| later.first().cloned()).flatten() else {
-            return;
-        };
-        let timeout = Duration::from_millis(LATER_MS);
-        if self.ask(root, &Question { service: &service, id, proposal, timeout }).is_err() {
-            self.silent_at.set(now);
+        let some = |later: &mut VecDeque<Question>| later.drain(..later.len().min(Records::MAX)).collect::<Vec<_>>();
+        for question in self.later.with(some).unwrap_or_default() {
+            if self.ask(question.clone()).is_err() {
+                self.silent_at.set(now);
+                self.later(question);
+            }
         }
     }
 
-    /// What the fleet remembers of the session asked after is remembered here too, where it is still where it was placed.
-    pub fn heard_later(&self, services: &[Rc<Service>], heard: Heard, now: UnixMillis) {
-        if heard == Heard::Silence {
-            return self.silent_at.set(now);
-        }
-        let asked = self.later.with(|later| later.drain(..later.len().min(1)).next()).flatten();
-        let (Some(Later { service, id, proposal }), Heard::Session(session)) = (asked, heard) else { return };
-        let Some(service) = services.iter().find(|known| known.name == service) else { return };
+    /// What came of a question that no request waits for: it is remembered here too, where the session is still where it was
+    /// placed.
+    pub fn heard_later(&self, question: Question, heard: Heard, now: UnixMillis) {
+        let Question { service, id, proposal, .. } = &question;
+        let stands = match heard {
+            Heard::Silence => {
+                self.silent_at.set(now);
+                return self.later(question);
+            }
+            // Its session has begun here, whatever snapshot that was by.
+            Heard::Late(version) => {
+                let proposal = Remembered { certainty: proposal.certainty.max(Certainty::Shown), ..*proposal };
+                return self.later(Question { version, proposal, ..question });
+            }
+            Heard::Nothing => return,
+            Heard::Session(stands) => stands,
+        };
         let Some(current) = service.current() else { return };
         let settings = &current.plan.settings;
-        let mut place = service.memory.look_up(settings, id);
+        let mut place = service.memory.look_up(settings, *id);
         if place.known().is_some_and(|known| known.assignment == proposal.assignment) {
-            service.memory.write(&mut place, &session, &settings.pin, now.seconds());
+            service.remember_told(&mut place, &stands, &settings.pin, now.seconds());
         }
     }
 
-    /// A stream is gone: nobody waits for its answer.
+    /// The stream `context` is gone: nobody waits for its answers, and nobody is handed those of the calls that it has made.
     pub fn forget(&self, context: u32) {
-        self.out.with(|out| out.retain(|(_, waits)| *waits != context));
+        let is_other = |question: &Question| question.asker != Asker::Stream(context);
+        self.queue.with(|queue| queue.retain(is_other));
+        let lost = self.calls.with(|calls| {
+            calls.iter_mut().for_each(|call| call.questions.retain(is_other));
+            calls.extract_if(.., |call| call.booked == context).flat_map(|call| call.questions).collect::<Vec<_>>()
+        });
+        self.queue.with(|queue| lost.into_iter().flatten().rev().for_each(|question| queue.push_front(question)));
     }
 }
 
-/// What the answer being handled says.
-fn heard(body_size: usize) -> Heard {
-    match host::response_status() {
-        Some(200) if body_size <= ANSWER_MAX => session(body_size).map_or(Heard::Nothing, Heard::Session),
-        // Envoy's own words for a call that ran out of time, and for a connection that was closed.
-        None | Some(503 | 504) => Heard::Silence,
-        Some(_) => Heard::Nothing,
-    }
+fn of_nobody(question: &Question) -> bool {
+    question.asker == Asker::Nobody
 }
 
-fn session(body_size: usize) -> Option<Remembered> {
-    let told: Told = json::read(&host::response_body(body_size).ok()?).ok()?;
-    told.session.only().map(|(_, session)| session)
+/// Takes the questions that can go out with the first. One that says otherwise of an id than one before it waits.
+fn next_batch(queue: &mut VecDeque<Question>) -> Vec<Question> {
+    let Some(first) = queue.pop_front() else { return Vec::new() };
+    let mut batch = vec![first];
+    let mut rest = VecDeque::new();
+    while let Some(question) = queue.pop_front() {
+        let fits = batch.first().is_some_and(|first| question.goes_with(first));
+        let contradicts = || batch.iter().any(|before| before.id == question.id && !before.says_as(&question));
+        if fits && batch.len() < Records::MAX && !contradicts() {
+            batch.push(question);
+        } else {
+            rest.push_back(question);
+        }
+    }
+    *queue = rest;
+    batch
+}
+
+/// What an answer says.
+enum Answer {
+    /// What stands, by which snapshot, and in which life of the sidecar.
+    Told(Vec<(Sid, Remembered)>, SnapshotVersion, Incarnation),
+    /// Nothing of sessions.
+    Nothing,
+    /// There was none: Envoy's own words for a call that ran out of time, and for a connection that was closed.
+    Silence,
+}
+
+impl Answer {
+    /// Reads the answer being handled.
+    fn read(body_size: usize) -> Self {
+        let told = || {
+            let told: Told = json::read(&host::response_body(body_size).ok()?).ok()?;
+            let version = told.version_info.parse().ok()?;
+            Some(Self::Told(told.sessions.sessions()?, version, told.incarnation))
+        };
+        match host::response_status() {
+            Some(200) if body_size <= ANSWER_MAX => told().unwrap_or(Self::Nothing),
+            None | Some(503 | 504) => Self::Silence,
+            Some(_) => Self::Nothing,
+        }
+    }
+
+    /// What it says to one question.
+    fn to(&self, question: &Question) -> Heard {
+        match self {
+            Self::Silence => Heard::Silence,
+            Self::Nothing => Heard::Nothing,
+            Self::Told(sessions, version, _) => match sessions.iter().find(|(id, _)| *id == question.id) {
+                Some((_, session)) => Heard::Session(*session),
+                None if *version > question.version => Heard::Late(*version),
+                None => Heard::Nothing,
+            },
+        }
+    }
 }

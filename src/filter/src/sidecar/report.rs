@@ -8,11 +8,11 @@ use colorfast_core::memory::RECORD;
 use colorfast_core::names;
 use colorfast_core::snapshot::FORMAT;
 use colorfast_core::time::UnixMillis;
-use colorfast_core::wire::discovery::Node;
 use colorfast_core::wire::reports::{Bodies, Chain, Hello, HelloService, Report, ReportAck, SlotReport};
 use colorfast_core::wire::sessions::{Records, SessionsReport};
 use colorfast_core::wire::ticket::Ticket;
 
+use super::identity::Identity;
 use super::link::{self, Link};
 use crate::host;
 use crate::service::Service;
@@ -34,8 +34,7 @@ const ACK_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct Reporter {
     link: Rc<Link>,
-    node: Rc<Node>,
-    instance: String,
+    identity: Rc<Identity>,
     sequence: u64,
     call: Option<Sent>,
     /// The sections of the report of this sequence number; none before it is sent first.
@@ -61,7 +60,23 @@ struct Sections {
     says_hello: bool,
     /// The same each time that it is sent: the sidecar may have applied it though its answer got lost.
     slots: Vec<SlotReport>,
-    sessions: Vec<SessionsReport>,
+    /// What was learnt of the sessions of each service, in the order of the configuration.
+    sessions: Vec<Learnt>,
+}
+
+/// What was learnt of the sessions of one service.
+#[derive(Debug)]
+struct Learnt {
+    records: Vec<u8>,
+    flushed: Option<u64>,
+}
+
+impl Learnt {
+    fn report(&self, service: &Service) -> Option<SessionsReport> {
+        let is_news = !self.records.is_empty() || self.flushed.is_some();
+        let (service, records) = (service.name.clone(), Records::of(&self.records));
+        is_news.then_some(SessionsReport { service, records, flushed: self.flushed })
+    }
 }
 
 /// A report that is out.
@@ -73,13 +88,12 @@ struct Sent {
 }
 
 impl Reporter {
-    /// The reporter of a VM instance, by a random number.
-    pub fn new(instance: u64, link: &Rc<Link>, node: &Rc<Node>) -> Self {
+    /// The reporter of a VM instance.
+    pub fn new(link: &Rc<Link>, identity: &Rc<Identity>) -> Self {
         let never = UnixMillis(0);
         Self {
             link: Rc::clone(link),
-            node: Rc::clone(node),
-            instance: format!("{instance:016x}"),
+            identity: Rc::clone(identity),
             sequence: 1,
             call: None,
             sections: None,
@@ -91,8 +105,11 @@ impl Reporter {
 
     /// Sends a report where one is due, once there is a ticket to show: before that the process is no member.
     pub fn tick(&mut self, services: &[Rc<Service>], found: Found, now: UnixMillis) {
+        if self.link.has_begun_anew() {
+            services.iter().for_each(|service| service.news.tell_again(now));
+        }
         let out = self.call.as_ref().is_some_and(|sent| now.is_within(LOST_MS, sent.at));
-        let learnt = services.iter().any(|service| service.memory.has_learnt() || emptied(service).is_some());
+        let learnt = services.iter().any(|service| service.news.is_some() || unflushed(service).is_some());
         // What was learnt of sessions is told at once, where the last report has been heard: a switch may follow.
         let prompt = learnt && self.sections.is_none();
         if out || !(prompt || is_due(self.report_at, PACE_MS, now)) {
@@ -113,13 +130,14 @@ impl Reporter {
         self.report_at = now.plus_millis(PACE_MS);
         self.sessions_at = now.plus_millis(SESSIONS_MS);
         let report = Report {
-            node: (*self.node).clone(),
+            node: self.identity.node.clone(),
             ticket: Some(ticket.clone()),
-            instance: self.instance.clone(),
+            instance: self.identity.instance(),
+            incarnation: self.link.incarnation(),
             sequence: self.sequence,
             hello: says_hello.then(|| hello(services, found)),
             slots: slots.clone(),
-            sessions: sessions.clone(),
+            sessions: services.iter().zip(sessions).filter_map(|(service, learnt)| learnt.report(service)).collect(),
         };
         let Ok(body) = serde_json::to_vec(&report) else { return };
         let call = self.link.call(names::REPORTS_PATH, &body, TIMEOUT);
@@ -136,18 +154,27 @@ impl Reporter {
         let answered = status == Some(200) && body_size <= ACK_MAX;
         let body = answered.then(|| host::response_body(body_size).ok()).flatten();
         let ack = body.and_then(|body| json::read::<ReportAck>(&body).ok());
-        if ack.is_some_and(|ack| ack.acknowledged >= self.sequence) {
+        let Some(ack) = ack else { return true };
+        if ack.acknowledged >= self.sequence {
             self.sequence += 1;
-            let Some(Sections { says_hello, sessions, .. }) = self.sections.take() else { return true };
-            if says_hello {
-                self.hello_at = now.plus_millis(HELLO_MS);
-            }
-            for SessionsReport { service: name, flushed, .. } in &sessions {
-                let service = services.iter().find(|service| service.name == *name);
-                service.zip(*flushed).into_iter().for_each(|(service, flush)| service.memory.has_flushed(flush));
-            }
+            self.heard(services, now);
+        }
+        if let Some(incarnation) = &ack.incarnation {
+            self.link.hear(incarnation);
         }
         true
+    }
+
+    /// The report that was out has been heard.
+    fn heard(&mut self, services: &[Rc<Service>], now: UnixMillis) {
+        let Some(Sections { says_hello, sessions, .. }) = self.sections.take() else { return };
+        if says_hello {
+            self.hello_at = now.plus_millis(HELLO_MS);
+        }
+        for (service, Learnt { records, flushed }) in services.iter().zip(&sessions) {
+            service.news.has_told(records, now);
+            flushed.iter().for_each(|flush| service.news.has_flushed(*flush));
+        }
     }
 
     /// What was seen since the last report. Each begins at another service, so that none waits for ever behind others.
@@ -162,23 +189,23 @@ impl Reporter {
     }
 }
 
-/// What was learnt of sessions since the last report, as far as one document holds it.
-fn learnt_sessions(services: &[Rc<Service>]) -> Vec<SessionsReport> {
+/// What was learnt of sessions since the last report, as far as one document holds it. What is seen of slots is taken
+/// before: a flush says that all was told.
+fn learnt_sessions(services: &[Rc<Service>]) -> Vec<Learnt> {
     let mut left = Records::MAX;
     let of = |service: &Rc<Service>| {
-        let records = service.memory.take_learnt(left);
+        let records = service.news.take(left);
         left -= records.len() / RECORD;
-        let flushed = emptied(service);
-        let is_news = !records.is_empty() || flushed.is_some();
-        is_news.then(|| SessionsReport { service: service.name.clone(), records: Records::of(&records), flushed })
+        let emptied = !service.news.is_some() && !watches_of(service, Watch::has_sessions);
+        Learnt { records, flushed: unflushed(service).filter(|_| emptied) }
     };
-    services.iter().filter_map(of).collect()
+    services.iter().map(of).collect()
 }
 
-/// The flush that the fleet is to hear of from this instance, which has nothing more to tell. What is decided from now on
-/// is decided by the snapshot that asked for it.
-fn emptied(service: &Service) -> Option<u64> {
-    service.memory.emptied_for(service.current()?.plan.flush)
+/// The flush that the fleet has yet to hear of from this instance. What is decided from now on is decided by the snapshot
+/// that asked for it.
+fn unflushed(service: &Service) -> Option<u64> {
+    service.news.lacks(service.current()?.plan.flush)
 }
 
 /// Whether the time of something has come that recurs within `period`. Later than that it was booked before the clock
@@ -189,7 +216,11 @@ fn is_due(at: UnixMillis, period: u64, now: UnixMillis) -> bool {
 
 /// Whether some slot is so.
 fn watches(services: &[Rc<Service>], is_so: fn(&Watch) -> bool) -> bool {
-    services.iter().any(|service| service.watches.all().iter().any(|watch| is_so(watch)))
+    services.iter().any(|service| watches_of(service, is_so))
+}
+
+fn watches_of(service: &Service, is_so: fn(&Watch) -> bool) -> bool {
+    service.watches.all().iter().any(|watch| is_so(watch))
 }
 
 fn hello(services: &[Rc<Service>], found: Found) -> Hello {

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use colorfast_core::ids::{ServiceName, Sid};
-use colorfast_core::memory::{Bucket, Buckets, RECORD, Remembered, Room, record};
+use colorfast_core::memory::{Bucket, Buckets, Remembered, Room};
 use colorfast_core::names::shared;
 use colorfast_core::settings::{PinSettings, ServiceSettings};
 use colorfast_core::time::UnixSeconds;
@@ -21,8 +21,6 @@ use crate::host::status::HostError;
 
 /// How often a write that lost its race is tried again. Each loss means that somebody else made progress.
 const TRIES: usize = 16;
-/// Most sessions that wait to be told to the fleet.
-const LEARNT_MAX: usize = 8_192;
 
 /// The table of one service.
 #[derive(Debug)]
@@ -32,19 +30,6 @@ pub struct Memory {
     recent: SharedCell<Recent>,
     /// How many changes the process had counted when it was asked last.
     changes: Cell<u64>,
-    /// Records that the fleet is to be told of.
-    learnt: SharedCell<Vec<u8>>,
-    /// The flush that the fleet has heard of.
-    flushed: Cell<Option<u64>>,
-}
-
-/// Whether the fleet will be told of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Learnt {
-    /// With the next report.
-    Noted,
-    /// Not at all: too many were learnt since the last one.
-    Lost,
 }
 
 /// Where a session stands, or would: its bucket as it was looked up.
@@ -75,8 +60,6 @@ impl Memory {
             published: Rc::clone(published),
             recent: SharedCell::default(),
             changes: Cell::new(0),
-            learnt: SharedCell::default(),
-            flushed: Cell::new(None),
         }
     }
 
@@ -105,27 +88,21 @@ impl Memory {
         self.recent.with(|recent| recent.keep(id, session, self.changes.get()));
     }
 
-    /// Writes `session` down where it was looked up, unless something else stands there by now, and has the fleet told.
-    pub fn write(
-        &self,
-        place: &mut Place,
-        session: &Remembered,
-        ages: &PinSettings,
-        now: UnixSeconds,
-    ) -> (Written, Learnt) {
+    /// Writes `session` down where it was looked up, unless something else stands there by now.
+    pub fn write(&self, place: &mut Place, session: &Remembered, ages: &PinSettings, now: UnixSeconds) -> Written {
         let before = place.known();
         let written = place.write(session, ages, now);
-        let Written::Stands(room) = written else { return (written, Learnt::Noted) };
+        let Written::Stands(room) = written else { return written };
         self.keep(place.id, *session);
         // Whoever meets a session that made way begins it anew.
         if room == Room::Made || before.is_some_and(|before| !before.agrees_with(session)) {
             self.published.count_change();
         }
-        (written, self.learn(place.id, session))
+        written
     }
 
-    /// Forgets the session `session` under `id`, and has the fleet told.
-    pub fn forget(&self, settings: &ServiceSettings, id: Sid, session: &Remembered) -> Learnt {
+    /// Forgets the session `session` under `id`.
+    pub fn forget(&self, settings: &ServiceSettings, id: Sid, session: &Remembered) {
         let mut place = self.look_up(settings, id);
         for _ in 0..TRIES {
             if place.known().is_none_or(|known| known.sid != session.sid) {
@@ -136,39 +113,6 @@ impl Memory {
                 break;
             }
         }
-        self.learn(id, &session.ended())
-    }
-
-    fn learn(&self, id: Sid, session: &Remembered) -> Learnt {
-        let noted = self.learnt.with(|learnt| {
-            let room = learnt.len() < LEARNT_MAX * RECORD;
-            if room {
-                learnt.extend_from_slice(&record(id, session));
-            }
-            room
-        });
-        if noted == Some(true) { Learnt::Noted } else { Learnt::Lost }
-    }
-
-    /// Whether there is something to tell the fleet.
-    pub fn has_learnt(&self) -> bool {
-        self.learnt.with(|learnt| !learnt.is_empty()) == Some(true)
-    }
-
-    /// The flush that the fleet is to hear of, where all is taken that it is to be told.
-    pub fn emptied_for(&self, flush: Option<u64>) -> Option<u64> {
-        flush.filter(|_| self.flushed.get() != flush && !self.has_learnt())
-    }
-
-    /// The fleet has heard of a flush.
-    pub fn has_flushed(&self, flush: u64) {
-        self.flushed.set(Some(flush));
-    }
-
-    /// Takes up to so many records to tell the fleet, those that were learnt first.
-    pub fn take_learnt(&self, most: usize) -> Vec<u8> {
-        let take = |learnt: &mut Vec<u8>| learnt.drain(..learnt.len().min(most * RECORD)).collect();
-        self.learnt.with(take).unwrap_or_default()
     }
 
     /// The key of a bucket, written without the machinery of formats: every session pays for it.
@@ -184,6 +128,11 @@ impl Memory {
 }
 
 impl Place {
+    /// The id by which it was looked up.
+    pub fn id(&self) -> Sid {
+        self.id
+    }
+
     /// What is remembered.
     pub fn known(&self) -> Option<Remembered> {
         self.bucket.get(self.id)
