@@ -1,4 +1,4 @@
-//! The host: a thin layer over its imports, and what a process keeps in its shared data ([`shared`]).
+//! The host: a thin layer over its imports, and what a process keeps in its shared data ([`mod@shared`]).
 //!
 //! No other room knows that the host speaks proxy-wasm: all that a request or a slot needs of Envoy is a function here.
 //! (The SDK's callbacks come in at [`crate::root`] and [`crate::stream`], which hand them on.) Every room may know this

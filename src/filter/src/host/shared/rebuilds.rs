@@ -9,7 +9,7 @@
 //! | a process with N workers: N + 2 VMs | the configuration does not tick yet, or not for long enough |
 //! | another configuration, another build of the filter | its hash is another one |
 //! | one more listener of the same configuration | its root is made in a VM that has ticked before |
-//! | a listener that was taken away and comes back | its roots said [`forget`] when they were done; the dead say nothing |
+//! | a listener that was taken away and comes back | its roots said so ([`Guard::forget`]) when they were done; the dead say nothing |
 //!
 //! Each service has a list of the rebuilds under its present rank. The third within [`WINDOW_MS`] steps back
 //! ([`Published::step_back`]): by compare-and-swap, so of several workers that are rebuilt at once one does it and the
