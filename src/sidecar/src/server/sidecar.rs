@@ -48,7 +48,8 @@ pub struct Sidecar {
     store: Arc<Sqlite>,
     /// Who obeys.
     pub members: Arc<Members>,
-    sessions: Arc<Sessions>,
+    /// What the fleet remembers of sessions.
+    pub sessions: Arc<Sessions>,
     /// What members prove themselves by.
     #[cfg(test)]
     pub tickets: Arc<Tickets>,
