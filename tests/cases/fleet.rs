@@ -214,20 +214,20 @@ fn a_session_placed_in_vain_goes_where_the_fleet_has_it() {
     }
     proxy.run(u64::from(WAIT_MS), [&worker]);
     let asked = question(&worker);
-    assert_eq!(asked.proposal().0, sid("alpha"));
+    assert_eq!(asked.proposals().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [sid("alpha"), sid("beta")]);
     assert_eq!(u64::from(asked.call.timeout_ms), LATER_MS);
     proxy.run(LATER_MS, [&worker]);
     question(&worker).time_out();
     proxy.run(LATER_MS - TICK_MS, [&worker]);
     assert!(sidecar::asks(&worker).is_empty(), "a sidecar that is away is not crowded");
-    proxy.run(TICK_MS, [&worker]);
+    proxy.run(2 * TICK_MS, [&worker]);
     assert_eq!(went(&worker.send(Request::new().session("alpha"))), to("green", "memory"));
-    tell(question(&worker), BLUE);
-    assert_eq!(went(&worker.send(Request::new().session("alpha"))), to("blue", "memory"));
-    proxy.run(TICK_MS, [&worker]);
     let asked = question(&worker);
-    assert_eq!(asked.proposal().0, sid("beta"));
-    asked.answer(404, "{}");
+    let stands = asked.proposals().into_iter().filter(|(id, _)| *id == sid("alpha"));
+    let stands: Vec<_> = stands.map(|(id, proposal)| (id, Remembered { assignment: BLUE, ..proposal })).collect();
+    let version = asked.says.version_info.parse().unwrap();
+    asked.say(&stands, version);
+    assert_eq!(went(&worker.send(Request::new().session("alpha"))), to("blue", "memory"));
     assert_eq!(went(&worker.send(Request::new().session("beta"))), to("green", "memory"));
     proxy.run(2 * LATER_MS, [&worker]);
     assert!(sidecar::asks(&worker).is_empty(), "an answer is an answer");
@@ -275,7 +275,8 @@ fn a_crowd_is_asked_after_in_few_calls() {
     assert!(crowd.iter().chain([&same]).all(|sent| went(sent) == to("blue", "memory")));
     assert_eq!(calls, 8 + (CROWD - 8 + 1).div_ceil(Records::MAX), "calls");
     let ends = ["met", "full", "timeout"].map(|end| proxy.count(&format!("waits.need.fleet.end.{end}")));
-    assert_eq!(ends, [CROWD as u64 + 1, 0, 0]);
+    // The last one found its session here by then.
+    assert_eq!(ends, [CROWD as u64, 0, 0]);
 }
 
 /// Last good: where nobody answers a crowd, each of it waits for its own two questions and no longer, and goes on by itself.

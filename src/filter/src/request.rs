@@ -102,7 +102,7 @@ impl Requests {
                 Asker::Stream(context) => self.waiting.told(&self.common, context, heard),
             }
         }
-        questions.go_on();
+        questions.go_on(now);
         true
     }
 

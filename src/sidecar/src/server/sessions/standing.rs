@@ -6,7 +6,9 @@
 //! | nothing that holds | else a guess, or a fact | it stands |
 //! | a guess | a fact that says otherwise | the fact stands, who holds the guess is corrected |
 //! | a guess that nobody has gone by | a guess of the same instance, by a newer snapshot | the new one stands |
-//! | a guess or a fact | anything else that says otherwise | the first stands |
+//! | a guess, or what was shown before | what was shown since, and says otherwise | the new one stands, who holds the old one is corrected |
+//! | what was shown | a fact that says otherwise | the fact stands, who holds the other is corrected |
+//! | anything | anything else that says otherwise | the first stands |
 //!
 //! A session was seen when it was seen last, and has come back where that was said or where two instances know of it.
 
@@ -196,7 +198,11 @@ impl<'a> Ground<'a> {
             };
         }
         let heard = known.with(word);
-        if says_otherwise && word.session.certainty > known.session.certainty {
+        // An id that requests show beside another may name one conversation after the other.
+        let is_newer = word.session.certainty == Certainty::Shown
+            && known.session.certainty == Certainty::Shown
+            && word.session.seen >= known.session.seen;
+        if says_otherwise && (word.session.certainty > known.session.certainty || is_newer) {
             let Remembered { seen, visits, .. } = heard.session;
             let stands = Standing { session: Remembered { seen, visits, ..word.session }, ..begun };
             return Outcome { overruled: Overruled::Somebody, ..stays(Some(stands)) };
