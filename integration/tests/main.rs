@@ -24,6 +24,7 @@ mod harness;
 mod kept;
 mod learnt;
 mod leases;
+mod matrix;
 mod mcp;
 mod members;
 mod operators;
@@ -40,6 +41,7 @@ mod services;
 mod split;
 mod stamped;
 mod start;
+mod starts;
 mod streams;
 mod why;
 
