@@ -11,6 +11,7 @@
 //! | `…/respond` | an id of the agent's own making, fresh at every turn, in the JSON body, which comes in pieces |
 //! | `…/respond?id=header` | the same, in `x-conversation` before the body; `id=none`: an answer without any |
 //! | `…/respond?as=events` | a stream of events, the first of which hands the id out, where it stands in no header |
+//! | `…/socket` | for an upgrade: whatever is sent comes back, until either side ends it |
 //! | `…/held` | the same as any other, but only once [`Agent::release`] lets it go |
 //! | `…/public` | an answer that shared caches may keep |
 //! | `…/redirect?to=URL` | a 302 |
@@ -86,8 +87,8 @@ pub struct Seen {
     pub at: Instant,
     /// Path and query.
     pub path: String,
-    /// The headers that are ours to judge: all of `x-agent-…` (or `x_agent_…`), `cookie` and `baggage`. Values
-    /// are the bytes that came.
+    /// The headers that are ours to judge: all of `x-agent-…` (or `x_agent_…`), `cookie`, `baggage` and
+    /// `mcp-session-id`. Values are the bytes that came.
     pub headers: Vec<(String, Vec<u8>)>,
 }
 
@@ -196,8 +197,9 @@ impl Memory {
         if self.latest.len() == REMEMBERED {
             self.latest.pop_front();
         }
-        let is_ours =
-            |name: &str| name.replace('_', "-").starts_with("x-agent-") || ["cookie", "baggage"].contains(&name);
+        let is_ours = |name: &str| {
+            name.replace('_', "-").starts_with("x-agent-") || ["cookie", "baggage", "mcp-session-id"].contains(&name)
+        };
         let ours = headers.iter().filter(|(name, _)| is_ours(name.as_str()));
         self.latest.push_back(Seen {
             at: Instant::now(),

@@ -4,11 +4,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
+use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -62,7 +63,7 @@ pub(super) async fn answer(state: Arc<State>, mut request: Request<Incoming>) ->
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
     let last = path.rsplit('/').next().unwrap_or_default();
-    if last != "turn" {
+    if !["turn", "socket"].contains(&last) {
         // An answer before the end of an upload would cut the connection under the proxy's hands.
         while let Some(Ok(frame)) = request.body_mut().frame().await {
             if let Ok(trailers) = frame.into_trailers() {
@@ -75,6 +76,7 @@ pub(super) async fn answer(state: Arc<State>, mut request: Request<Incoming>) ->
         "stream" => stream(Arc::clone(&state), parameter(&query, "events").and_then(|n| n.parse().ok()).unwrap_or(3)),
         "open" => open(&query),
         "respond" => respond(&state, &query),
+        "socket" => socket(request),
         "held" => {
             Waiting::begin(&state).released().await;
             identity(&state, &request, &stamp)
@@ -226,6 +228,25 @@ fn respond(state: &State, query: &str) -> Response<Sent> {
     if let ("header", Ok(id)) = (place, HeaderValue::try_from(&fresh)) {
         response.headers_mut().insert("x-conversation", id);
     }
+    response
+}
+
+/// Sends back whatever comes over a connection that leaves HTTP.
+fn socket(mut request: Request<Incoming>) -> Response<Sent> {
+    let Some(protocol) = request.headers().get(UPGRADE).cloned() else {
+        return text(StatusCode::UPGRADE_REQUIRED, "a socket needs an upgrade".to_owned());
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        if let Ok(upgraded) = upgrade.await {
+            let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
+            // Whichever side ends it: nobody is to be told here.
+            let _ = tokio::io::copy(&mut from, &mut to).await;
+        }
+    });
+    let mut response = text(StatusCode::SWITCHING_PROTOCOLS, String::new());
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(UPGRADE, protocol);
     response
 }
 
