@@ -185,7 +185,7 @@ impl State {
         let mut body = body.collect().await?.to_bytes();
         match trouble {
             Some(Trouble::Late(by)) => tokio::time::sleep(by).await,
-            // Whoever asked hears nothing until it gives up, and then this exchange is dropped.
+            // The proxy hears nothing until it gives up, and then this exchange is dropped.
             Some(Trouble::Lost) => std::future::pending().await,
             Some(Trouble::Held) | None => {}
         }

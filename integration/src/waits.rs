@@ -28,7 +28,7 @@ impl Waits {
     pub async fn of(envoys: impl IntoIterator<Item = &Envoy>) -> Result<Self> {
         let mut waits = Self::default();
         for envoy in envoys {
-            for (name, times) in envoy.stats(r"waits\.need\.(fleet|told)").await? {
+            for (name, times) in envoy.stats(r"waits\.need\.(fleet|tell)").await? {
                 let ends = name.rsplit_once(".need.").map_or(name.as_str(), |(_, wait)| wait).to_owned();
                 match name.rsplit('.').next() {
                     Some("met") => waits.met += times,
@@ -47,5 +47,5 @@ impl Waits {
 /// Settings of the memory by which requests, and answers that hand out an id, wait so long for the fleet.
 #[must_use]
 pub fn of_ms(millis: u32) -> Value {
-    json!({"ask_wait_ms": millis})
+    json!({"ask_wait_ms": millis, "tell_wait_ms": millis})
 }

@@ -280,7 +280,7 @@ fn what_hops_by_default_is_counted() {
         table.print("with the default waits");
         println!("{waits:?}");
         let hops = table.sum().1 as u64;
-        // Whoever did without can spoil no more than what is left of one conversation after one event.
+        // One wait in vain can spoil no more than what is left of one conversation after one event.
         ensure!(hops <= waits.in_vain * TURNS as u64, "{hops} turns hopped, of {waits:?}");
         Ok(())
     });

@@ -89,6 +89,17 @@ async fn held(mesh: &Mesh) -> Result<Value> {
     Ok(slots.iter().find(|found| found["slot"] == "blue").context("the slot")?["sessions"].clone())
 }
 
+/// Whether all sessions are counted: of so few, two may share a place in a sketch.
+fn is_about_all(found: &Value) -> bool {
+    found.as_u64().is_some_and(|found| found.abs_diff(2 * SESSIONS as u64) <= 1)
+}
+
+/// All are held while their streams are open.
+fn all_held(found: &Value) -> Result<()> {
+    ensure!(is_about_all(&found["held"]) && found["in_flight"] == 2 * SESSIONS as u64, "{found}");
+    Ok(())
+}
+
 /// Says how many of the sessions came back elsewhere than to blue, and how many were held while their streams were open.
 async fn judge(
     mesh: &Mesh,
@@ -111,7 +122,7 @@ async fn judge(
     still_held?;
     wait::until_ok("all to be held by blue", wait::LIMIT, || async {
         let found = held(mesh).await?;
-        ensure!(found["held"] == 2 * SESSIONS as u64, "{found}");
+        ensure!(is_about_all(&found["held"]), "{found}");
         Ok(())
     })
     .await
@@ -145,10 +156,7 @@ fn a_session_is_in_use_while_its_event_stream_is_open() {
             tokio::time::sleep(PACE).await;
         }
         let found = held(&mesh).await?;
-        let still_held = (|| {
-            ensure!(found["held"] == 2 * SESSIONS as u64 && found["in_flight"] == 2 * SESSIONS as u64, "{found}");
-            Ok(())
-        })();
+        let still_held = all_held(&found);
         mesh.does("switch green").await?;
         drop(streams);
         judge(&mesh, &listeners, &mut lines, "event streams", still_held).await
@@ -180,10 +188,7 @@ fn a_session_is_in_use_while_its_socket_is_open() {
             tokio::time::sleep(PACE).await;
         }
         let found = held(&mesh).await?;
-        let still_held = (|| {
-            ensure!(found["held"] == 2 * SESSIONS as u64 && found["in_flight"] == 2 * SESSIONS as u64, "{found}");
-            Ok(())
-        })();
+        let still_held = all_held(&found);
         mesh.does("switch green").await?;
         drop(sockets);
         judge(&mesh, &listeners, &mut lines, "sockets", still_held).await

@@ -43,7 +43,7 @@ struct World {
     proxies: Vec<SocketAddr>,
     /// How often each proxy has been started.
     lives: Vec<AtomicU64>,
-    /// Whoever sends a request has a share in it: nothing dies under a question.
+    /// Each request holds a share: the sidecar dies under no question.
     sidecar: RwLock<()>,
     is_up: AtomicBool,
     stop: AtomicBool,
@@ -102,8 +102,8 @@ impl Session {
     }
 }
 
-/// Has sessions begin and come back, at proxies by chance, until the world stops. While the sidecar is away sessions come to
-/// proxies that know them, as to one that is not to be asked they would.
+/// Begins sessions and comes back with them, at proxies by chance, until the world stops. While the sidecar is away a session
+/// asks proxies alone that know it: no other could.
 async fn talk(world: Arc<World>, client: usize) -> Result<(Vec<Session>, usize)> {
     let mut lines: Vec<_> = world.proxies.iter().map(|proxy| Line::new(*proxy, Protocol::Http1)).collect();
     let (mut sessions, mut unanswered): (Vec<Session>, usize) = (Vec::new(), 0);
@@ -263,23 +263,20 @@ async fn agree(world: &World, sessions: &[Session]) -> Result<()> {
     asked.sort_by_key(|session| std::cmp::Reverse(session.began));
     asked.truncate(200);
     let mut apart = Vec::new();
-    let began = Instant::now();
+    let until = Instant::now() + AGREED_WITHIN;
     for session in asked {
-        loop {
+        let lines = tokio::sync::Mutex::new(&mut lines);
+        let left = until.saturating_duration_since(Instant::now());
+        let agreed = wait::until_ok(&session.id, left, || async {
             let mut slots = Vec::new();
-            for line in &mut lines {
+            for line in lines.lock().await.iter_mut() {
                 slots.push(ask(line, &fresh(&session.id)).await?.0.slot);
             }
             let belongs = if session.hopped.is_some() { &slots[0] } else { &session.slot };
-            if slots.iter().all(|slot| slot == belongs) {
-                break;
-            }
-            if began.elapsed() > AGREED_WITHIN {
-                apart.push(format!("{}: {slots:?} instead of {belongs}", session.id));
-                break;
-            }
-            tokio::time::sleep(wait::LIMIT / 1_000).await;
-        }
+            ensure!(slots.iter().all(|slot| slot == belongs), "{slots:?} instead of {belongs}");
+            Ok(())
+        });
+        apart.extend(agreed.await.err().map(|error| format!("{error:#}")));
     }
     ensure!(apart.is_empty(), "{} sessions are apart: {apart:?}", apart.len());
     Ok(())
