@@ -45,11 +45,14 @@ bench: release envoy ## Measures what colorfast costs: target/bench/report.html.
 
 test: test-rules test-sidecar test-filter test-integration ## Runs every test; installs what they need
 
-test-long: test wasm native envoy ## Runs every test, and those that take their time: 50 kills of the sidecar in switches, 50,000 sessions, 1,000 streams at once
+test-long: test wasm native envoy ## Runs every test, and those that take their time: 50 kills of the sidecar in switches, 50,000 sessions, 1,000 streams at once, 5 minutes of verbs and kills
 	$(call suite,crash,COLORFAST_KILLS=50 $(CARGO) test --quiet --test all -- crash:: --nocapture)
 	$(call suite,fleet,COLORFAST_SESSIONS=50000 COLORFAST_ROUNDS=1000 COLORFAST_KNOWN_AFTER_MS=100 \
 		$(CARGO) test --quiet --test all -- fleet:: learnt:: --nocapture --test-threads=1)
 	$(call suite,streams,COLORFAST_STREAMS=1000 $(CARGO) test --quiet --test all -- streams:: --nocapture)
+	$(call suite,kept,COLORFAST_TALKS=5 COLORFAST_RESTARTS=12 COLORFAST_FLOOD=4000 COLORFAST_VERBS=200 \
+		COLORFAST_ORACLE_SECONDS=300 COLORFAST_SESSIONS=500 \
+		$(CARGO) test --quiet --test all -- matrix:: starts:: oracle:: counted:: --nocapture --test-threads=1)
 
 test-rules: toolchain ## Tests the pure rules, the schemas of documents, and what the tests themselves stand on
 	$(call suite,rules,$(CARGO) test --quiet --lib --test schemas)
