@@ -10,7 +10,7 @@ use super::variants::{Build, Variant};
 
 const WIDTH: u32 = 960;
 const BAR: u32 = 34;
-const TITLE_WIDTH: u32 = 300;
+const TITLE_WIDTH: u32 = 330;
 const OURS: RGBColor = RGBColor(0x1f, 0x8a, 0x5b);
 const EARLIER: RGBColor = RGBColor(0x9c, 0xc9, 0xb3);
 const OTHERS: RGBColor = RGBColor(0x5b, 0x7f, 0xa6);
