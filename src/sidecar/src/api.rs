@@ -62,7 +62,8 @@ pub struct ApplicationVerbResponse {
     pub confirmation: Confirmation,
 }
 
-/// The first part of a verb that moves weight: proxies ask the fleet from then on, and have told it what they know.
+/// The first part of a verb that moves weight or frees a slot: proxies ask the fleet from then on, and have told it what
+/// they know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Preparation {
     /// The version that asked them to.

@@ -59,8 +59,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         force: Option<Force>,
     },
-    /// Before a slot gets sessions of others, proxies ask the fleet after those that they do not know, and tell it all
-    /// that they have learnt until then.
+    /// Before a slot gets sessions of others, or is freed, proxies ask the fleet after those that they do not know, and
+    /// tell it all that they have learnt until then.
     Prepared {
         /// The slot.
         slot: SlotName,

@@ -27,8 +27,6 @@ use crate::store::Ephemera;
 
 /// How long requests under way count after the instance was heard last: it says so with every hello.
 const IN_FLIGHT_MS: u64 = 30_000;
-/// Marks are made so late at most while sessions are told, so that many are made at once.
-const BATCH_MS: u64 = 500;
 
 /// The accounts of every service.
 #[derive(Debug)]
@@ -138,14 +136,14 @@ impl Accounts {
         let due = {
             let mut pending = self.pending.lock();
             pending.note(service, id, said, stands, now);
-            pending.take(now, BATCH_MS)
+            pending.take_excess()
         };
         self.mark(due, now);
     }
 
-    /// Marks the sessions whose account is known by now.
+    /// Marks the sessions whose account is known by now: many at once, and not while a proxy waits.
     pub fn settle(&self, now: UnixMillis) {
-        let due = self.pending.lock().take(now, 0);
+        let due = self.pending.lock().take(now);
         self.mark(due, now);
     }
 

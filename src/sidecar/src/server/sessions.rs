@@ -39,7 +39,7 @@ const SESSIONS_MAX: usize = 2_000_000;
 const PREFIX: &str = "session/";
 /// So many sessions are looked at, and so often, for one that makes way.
 const LOOK: usize = 16;
-const LOOKS: usize = 4;
+const LOOKS: usize = 2;
 /// The operator is told of every so many sessions that made way or found no room.
 const CROWDED_EVERY: usize = 100_000;
 

@@ -3,7 +3,7 @@
 //! A session that begins by a hash of its id may be taken back by a fact, or come back at another proxy; proxies leave it
 //! to the sidecar to count those.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use colorfast_core::ids::{AssignmentId, ServiceName, Sid};
 use colorfast_core::memory::{Certainty, Remembered, Visits};
@@ -13,13 +13,14 @@ use super::Standing;
 
 /// How long a session is looked at before it is marked.
 const YOUNG_MS: u64 = 2_000;
-/// Most that are looked at: beyond that the oldest are marked sooner.
+/// Most that are looked at: beyond that the oldest are marked sooner, so many at once.
 const PENDING_MAX: usize = 100_000;
+const EXCESS: usize = PENDING_MAX / 4;
 
 /// The sessions of all services, by the ids that they were told under.
 #[derive(Debug, Default)]
 pub struct Pending {
-    sessions: BTreeMap<(ServiceName, u64), Remembered>,
+    sessions: HashMap<(ServiceName, u64), Remembered>,
     due: VecDeque<(UnixMillis, (ServiceName, u64))>,
 }
 
@@ -56,18 +57,25 @@ impl Pending {
         }
     }
 
-    /// Takes what is due by `now`, once the first of it has been for `late_ms`: marks are made many at a time.
-    pub fn take(&mut self, now: UnixMillis, late_ms: u64) -> Vec<Due> {
-        let mut due = Vec::new();
-        let waits = self.due.front().is_none_or(|(first, _)| first.plus_millis(late_ms) > now);
-        let is_due = |(at, _): &(UnixMillis, _)| !waits && *at <= now;
-        while self.due.front().is_some_and(is_due) || self.due.len() > PENDING_MAX {
-            let Some((_, place)) = self.due.pop_front() else { break };
-            if let Some(session) = self.sessions.remove(&place) {
-                due.push(Due { service: place.0, session });
-            }
+    /// Takes what is due by `now`, and what is too much.
+    pub fn take(&mut self, now: UnixMillis) -> Vec<Due> {
+        let mut taken = self.take_excess();
+        while self.due.front().is_some_and(|(at, _)| *at <= now) {
+            taken.extend(self.take_first());
         }
-        due
+        taken
+    }
+
+    /// Takes the oldest where there are too many.
+    pub fn take_excess(&mut self) -> Vec<Due> {
+        let excess = if self.due.len() > PENDING_MAX { EXCESS } else { 0 };
+        (0..excess).filter_map(|_| self.take_first()).collect()
+    }
+
+    fn take_first(&mut self) -> Option<Due> {
+        let (_, place) = self.due.pop_front()?;
+        let session = self.sessions.remove(&place)?;
+        Some(Due { service: place.0, session })
     }
 
     /// Takes all.
@@ -80,11 +88,11 @@ impl Pending {
     /// The sessions of an assignment.
     pub fn of<'a>(
         &'a self,
-        service: &ServiceName,
+        service: &'a ServiceName,
         assignment: AssignmentId,
-    ) -> impl Iterator<Item = &'a Remembered> + use<'a> {
-        let (first, last) = ((service.clone(), 0), (service.clone(), u64::MAX));
-        let all = self.sessions.range(first..=last).map(|(_, session)| session);
-        all.filter(move |session| session.assignment == assignment)
+    ) -> impl Iterator<Item = &'a Remembered> {
+        let all =
+            self.sessions.iter().filter(move |((of, _), session)| of == service && session.assignment == assignment);
+        all.map(|(_, session)| session)
     }
 }

@@ -13,7 +13,7 @@
 //! A session was seen when it was seen last, and has come back where that was said or where two instances know of it.
 
 use colorfast_core::ids::{AssignmentId, Sid, SnapshotVersion};
-use colorfast_core::memory::{Certainty, RECORD, Record, Remembered, Visits, read, record};
+use colorfast_core::memory::{Certainty, RECORD, Remembered, Visits, read, record};
 use colorfast_core::rendezvous::mix;
 use colorfast_core::time::UnixMillis;
 
@@ -121,7 +121,7 @@ impl Standing {
     /// What [`Self::write`] wrote, or an earlier release, which kept the record alone.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let (kept, rest) = bytes.split_first_chunk::<RECORD>()?;
-        let (_, session) = read(<&Record>::from(kept));
+        let (_, session) = read(kept);
         let mut decided = Self { session, teller: Teller(0), proposed: None, at: UnixMillis(0) };
         let [teller, version @ .., at] = rest.as_chunks::<NUMBER>().0 else { return Some(decided) };
         decided.teller = Teller(u64::from_be_bytes(*teller));

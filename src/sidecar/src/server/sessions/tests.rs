@@ -344,8 +344,8 @@ async fn what_came_back_outlives_a_flood() {
     // Who comes back when all others have, too, has a place among them; who does not, has none.
     (6_000..6_200).for_each(|id| hear(id, Visits::Returned));
     // A few look like many from where they are not seen.
-    assert!(known(900..6_000) < 20, "{}", known(900..6_000));
-    assert!(known(6_000..6_200) > 180, "{}", known(6_000..6_200));
+    assert!(known(900..6_000) < 40, "{}", known(900..6_000));
+    assert!(known(6_000..6_200) > 160, "{}", known(6_000..6_200));
     hear(7_000, Visits::First);
     assert_eq!((known(7_000..7_001), sessions.ephemera.count(PREFIX)), (0, 1_000));
     assert!(sessions.crowded.load(Ordering::Relaxed) > 5_000);

@@ -9,11 +9,22 @@ use super::*;
 const IDS: u64 = 4;
 const PROXIES: usize = 3;
 
+/// What becomes of the answer to a question.
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    /// It comes in time.
+    Arrives,
+    /// It comes when the proxy holds a newer snapshot: the request goes by none of it, and is decided anew.
+    Late,
+    /// It does not come, and the request goes by the proxy's own guess.
+    Lost,
+}
+
 /// One thing that happens.
 #[derive(Debug, Clone)]
 enum Act {
-    /// A request comes with an id that the proxy may not know; whether the answer to its question arrives.
-    Request { proxy: usize, id: u64, slot: usize, arrives: bool },
+    /// A request comes with an id that the proxy may not know.
+    Request { proxy: usize, id: u64, slot: usize, answer: Answer },
     /// An answer hands an id out, or a pin says where it belongs; whether the proxy asks at once or reports.
     Fact { proxy: usize, id: u64, slot: usize, asks: bool },
     /// A newer snapshot is published.
@@ -28,8 +39,9 @@ enum Act {
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let who = || (0..PROXIES, 0..IDS, 0..2_usize, any::<bool>());
+    let answer = prop_oneof![2 => Just(Answer::Arrives), 2 => Just(Answer::Late), 1 => Just(Answer::Lost)];
     let act = prop_oneof![
-        8 => who().prop_map(|(proxy, id, slot, arrives)| Act::Request { proxy, id, slot, arrives }),
+        8 => (who(), answer).prop_map(|((proxy, id, slot, _), answer)| Act::Request { proxy, id, slot, answer }),
         4 => who().prop_map(|(proxy, id, slot, asks)| Act::Fact { proxy, id, slot, asks }),
         2 => Just(Act::Publish),
         2 => Just(Act::Wait),
@@ -166,7 +178,7 @@ impl<'a> World<'a> {
 
     fn act(&mut self, act: &Act) {
         match *act {
-            Act::Request { proxy, id, slot, arrives } => self.request(proxy, id, self.slots[slot], arrives),
+            Act::Request { proxy, id, slot, answer } => self.request(proxy, id, self.slots[slot], answer),
             Act::Fact { proxy, id, slot, asks } => {
                 // An alias is written only where nothing that holds is known for certain.
                 let known = self.proxies[proxy].knows.get(&id).copied();
@@ -196,18 +208,21 @@ impl<'a> World<'a> {
 
     /// A request of a session that its proxy may not know. Its question is made under the newest snapshot but one, and so
     /// may have to be made again.
-    fn request(&mut self, proxy: usize, id: u64, assignment: u64, arrives: bool) {
+    fn request(&mut self, proxy: usize, id: u64, assignment: u64, answer: Answer) {
         if self.proxies[proxy].knows.contains_key(&id) {
             return;
         }
         let newest = self.published.snapshot.version;
         let ask = |version| Said { proxy, id, assignment, fact: false, asked: Some(version) };
-        let answer = self.hear(ask(newest - 1)).or_else(|| self.hear(ask(newest))).filter(|_| arrives);
-        // Without an answer it goes by its own, and says so.
-        let goes_by = answer.unwrap_or(assignment);
-        if answer.is_none() {
-            self.hear(Said { asked: None, ..ask(newest) });
-        }
+        let told = self.hear(ask(newest - 1)).or_else(|| self.hear(ask(newest)));
+        let goes_by = match answer {
+            Answer::Arrives => told.unwrap(),
+            Answer::Late => return,
+            Answer::Lost => {
+                self.hear(Said { asked: None, ..ask(newest) });
+                assignment
+            }
+        };
         self.proxies[proxy].knows.insert(id, (goes_by, false));
         self.proxies[proxy].tells_again.insert(id, (goes_by, false));
     }
