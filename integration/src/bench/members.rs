@@ -127,6 +127,7 @@ impl Member {
             node: self.node.clone(),
             ticket: self.ticket.clone(),
             error_detail: None,
+            corrected: None,
         })?;
         let Sidecar { address, token } = sidecar;
         let length = body.len();

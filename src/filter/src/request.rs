@@ -97,6 +97,7 @@ impl Requests {
         let now = worker.clock.read();
         let Some(answers) = questions.answer(token, body_size, now) else { return false };
         for (question, heard) in answers {
+            question.correct(heard, now);
             match question.asker {
                 Asker::Nobody => questions.heard_later(question, heard, now),
                 Asker::Stream(context) => self.waiting.told(&self.common, context, heard),

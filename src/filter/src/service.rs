@@ -160,6 +160,7 @@ impl Service {
         let mut place = self.memory.look_up(settings, id);
         if place.known().is_some_and(|known| !known.agrees_with(session) || known.certainty < session.certainty) {
             self.remember_told(&mut place, session, &settings.pin, now);
+            self.news.correct(id, session);
             self.metrics.count(&metric::memory_corrected(&self.name), 1);
         }
     }

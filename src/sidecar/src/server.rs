@@ -32,6 +32,7 @@ mod members;
 mod observations;
 mod offline;
 mod openapi;
+mod origins;
 mod pods;
 mod preparing;
 mod probe;

@@ -71,6 +71,14 @@ impl News {
         });
     }
 
+    /// Something else stands in the fleet under `id`: what was said of it is not said again.
+    pub fn correct(&self, id: Sid, stands: &Remembered) {
+        let right = record(id, stands);
+        let is_of = |record: &Record| record.starts_with(&id.0.to_be_bytes());
+        self.learnt.with(|learnt| learnt.iter_mut().filter(|said| is_of(said)).for_each(|said| *said = right));
+        self.told.with(|told| told.iter_mut().filter(|(_, said)| is_of(said)).for_each(|(_, said)| *said = right));
+    }
+
     /// Another life of the sidecar answers: what the one before heard last is told again, and so is every flush.
     pub fn tell_again(&self, now: UnixMillis) {
         let told = self.told.with(std::mem::take).unwrap_or_default();

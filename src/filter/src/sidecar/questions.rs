@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use colorfast_core::ids::{Sid, SnapshotVersion};
 use colorfast_core::json;
-use colorfast_core::memory::{RECORD, Remembered, record};
+use colorfast_core::memory::{Certainty, RECORD, Remembered, record};
 use colorfast_core::names;
 use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::incarnation::Incarnation;
@@ -115,6 +115,17 @@ pub enum Unasked {
 }
 
 impl Question {
+    /// Where this has told of a fact, and something else stands in the fleet, that is remembered here too.
+    pub fn correct(&self, heard: Heard, now: UnixMillis) {
+        let Heard::Session(stands) = heard else { return };
+        if self.proposal.certainty == Certainty::Fact
+            && !stands.agrees_with(&self.proposal)
+            && let Some(current) = self.service.current()
+        {
+            self.service.correct(&current.plan.settings, self.id, &stands, now.seconds());
+        }
+    }
+
     /// Whether both can go out in one call.
     fn goes_with(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.service, &other.service) && self.version == other.version && self.timeout == other.timeout

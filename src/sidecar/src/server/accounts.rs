@@ -23,6 +23,7 @@ use tracing::warn;
 
 use self::pending::{Due, Pending};
 use super::directory::Directory;
+use super::origins;
 use crate::store::Ephemera;
 
 /// How long requests under way count after the instance was heard last: it says so with every hello.
@@ -156,6 +157,7 @@ impl Accounts {
     fn mark(&self, due: Vec<Due>, now: UnixMillis) {
         let mut parts: BTreeMap<_, Part> = BTreeMap::new();
         for Due { service, session } in due {
+            let session = origins::trace(self.ephemera.as_ref(), &service, session);
             let standing = pending::standing(&session);
             let part = parts.entry((service, session.assignment.0, standing)).or_default();
             part.note(standing, &session);

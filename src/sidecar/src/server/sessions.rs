@@ -29,14 +29,13 @@ use super::directory::{Directory, Published};
 use super::http::Document;
 use super::members::{MemberId, Members, is_number};
 use super::openapi::Operation;
+use super::origins::{self, PREFIX};
 use super::problem::{ApiError, Kind};
 use super::tickets::Tickets;
 use crate::store::Ephemera;
 
 /// Most sessions of all services. Beyond that those that never came back make way.
 const SESSIONS_MAX: usize = 2_000_000;
-/// What keys of sessions begin with.
-const PREFIX: &str = "session/";
 /// So many sessions are looked at, and so often, for one that makes way.
 const LOOK: usize = 16;
 const LOOKS: usize = 2;
@@ -103,6 +102,14 @@ impl Sessions {
             self.forget(published, id, &word.session);
             return None;
         }
+        // Most sessions are told of under the id that they began with.
+        let session = match word.session.sid == id {
+            true => word.session,
+            false => origins::trace(self.ephemera.as_ref(), &published.snapshot.service, word.session),
+        };
+        let traced = Word { session, ..*word };
+        let is_traced = traced.session != word.session;
+        let word = &traced;
         let (key, ground) = (key(published, id), Ground::new(published, now));
         let has_room = self.make_room(&key, id, &word.session);
         let expires = expiry(&word.session, &published.snapshot.settings.pin, now);
@@ -119,7 +126,8 @@ impl Sessions {
         }
         let service = &published.snapshot.service;
         if let Some(kept) = outcome.kept {
-            if outcome.overruled == Overruled::Somebody {
+            let is_told = is_traced && word.how == How::Reported;
+            if is_told || outcome.overruled == Overruled::Somebody {
                 self.corrections.add(service, id, &kept.session);
             }
             if outcome.answer.is_some() {
@@ -185,7 +193,7 @@ impl Sessions {
 }
 
 fn key(published: &Published, id: Sid) -> String {
-    format!("{PREFIX}{}/{}", published.snapshot.service, digits(id))
+    origins::key(&published.snapshot.service, id)
 }
 
 fn digits(id: Sid) -> String {
