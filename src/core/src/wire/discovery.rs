@@ -121,12 +121,12 @@ pub struct DiscoveryResponse {
     pub resources: Vec<Resource>,
     /// [`crate::names::SNAPSHOT_TYPE_URL`]
     pub type_url: String,
-    /// The ticket of the member, until it has shown it once. Right before the nonce: both are known before the rest is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ticket: Option<Ticket>,
     /// What stands in the fleet under ids of which some proxy has said otherwise, since those that the request names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corrections: Option<Corrections>,
+    /// The ticket of the member, until it has shown it once. Right before the nonce: both are known before the rest is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Ticket>,
     /// To be repeated by the next request.
     pub nonce: String,
 }

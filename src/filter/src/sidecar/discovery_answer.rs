@@ -9,6 +9,8 @@ const VALUE_MAX: usize = 128;
 const NONCE: &[u8] = b"\"nonce\":\"";
 /// The field right before it, where there is one.
 const TICKET: &[u8] = b"\"ticket\":\"";
+/// The field before both, where there is one: it is no part of the snapshot.
+const CORRECTIONS: &[u8] = b",\"corrections\":{";
 /// What stands between the two.
 const BETWEEN: &[u8] = b"\",";
 
@@ -41,10 +43,11 @@ impl<'a> DiscoveryAnswer<'a> {
         String::from_utf8_lossy(self.nonce).into_owned()
     }
 
-    /// A hash of all but ticket and nonce, the same in every VM of the process.
+    /// A hash of the snapshot, without what else an answer brings: the same in every VM of the process.
     pub fn hash(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        hasher.write(self.before);
+        let corrections = self.before.windows(CORRECTIONS.len()).rposition(|window| window == CORRECTIONS);
+        hasher.write(self.before.get(..corrections.unwrap_or(self.before.len())).unwrap_or_default());
         hasher.write(self.after);
         hasher.finish()
     }
