@@ -92,7 +92,9 @@ impl Plugin {
         }
         // Workers that have no request compile here, so that their next request finds the plan made.
         for service in &worker.services {
-            let _ = service.current();
+            if let Some(current) = service.current() {
+                service.note_open(&current, now);
+            }
             if !worker.config.has_sidecar() {
                 service.news.take(Records::MAX);
             }
@@ -121,5 +123,6 @@ impl Plugin {
     /// The configuration is taken away.
     pub fn done(&self) {
         self.guard.forget();
+        self.requests.outlive_root();
     }
 }

@@ -67,7 +67,7 @@ impl Request {
         }
         let case = Case { common, service: &self.service, current: &current, observed: &observed, now };
         let mut found = self.resolver.begin(&case);
-        let decision = loop {
+        let (decision, learnt) = loop {
             let Some(decision) = self.resolver.resolve(&case, &mut found) else {
                 let evidence = observed.seen.into_evidence();
                 self.input.keep(current, evidence);
@@ -75,11 +75,11 @@ impl Request {
             };
             match remember(&case, &decision, &mut found) {
                 // Somebody was faster: the session is where that one put it.
-                Some(another) => self.resolver.follow(another, &mut found),
-                None => break decision,
+                Err(another) => self.resolver.follow(another, &mut found),
+                Ok(learnt) => break (decision, learnt),
             }
         };
-        let recorded = record(&case, &decision, &mut self.resolver);
+        let recorded = record(&case, &decision, (&found, learnt), &mut self.resolver);
         apply(&case, &decision, recorded).map_or(Settled::Answered, Settled::Goes)
     }
 }
