@@ -8,17 +8,24 @@
 //! | `…/stream?events=N` | server-sent events, one at once, the others as [`Agent::release`] lets them go |
 //! | `…/open?name=N` | ids of a new conversation: `N-issued` in `mcp-session-id`, `N-header` in `x-conversation`, `N-body` in JSON |
 //! | `…/open?name=N&as=events` | the same, but `N-event` in the last of its server-sent events |
+//! | `…/respond` | an id of the agent's own making, fresh at every turn, in the JSON body, which comes in pieces |
+//! | `…/respond?id=header` | the same, in `x-conversation` before the body; `id=none`: an answer without any |
+//! | `…/respond?as=events` | a stream of events, the first of which hands the id out, where it stands in no header |
+//! | `…/socket` | for an upgrade: whatever is sent comes back, until either side ends it |
 //! | `…/held` | the same as any other, but only once [`Agent::release`] lets it go |
 //! | `…/public` | an answer that shared caches may keep |
 //! | `…/redirect?to=URL` | a 302 |
 //! | `…/status?code=N` | that status |
 //! | anything else | who served it |
+//!
+//! Every answer says which slot the agent was asked as, and what baggage it was handed, see [`crate::names`].
 
 mod answers;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use anyhow::Result;
 use http::{HeaderMap, Request};
@@ -60,6 +67,8 @@ struct Memory {
     latest: VecDeque<Seen>,
     attested: Option<String>,
     waiting: usize,
+    /// How many ids `…/respond` has handed out.
+    handed: u64,
 }
 
 /// What a request was stamped with, several values of one header joined by commas; empty where there was none.
@@ -74,10 +83,12 @@ pub struct Stamp {
 /// A request as the agent got it.
 #[derive(Clone, Debug)]
 pub struct Seen {
+    /// When it came.
+    pub at: Instant,
     /// Path and query.
     pub path: String,
-    /// The headers that are ours to judge: all of `x-agent-…` (or `x_agent_…`), `cookie` and `baggage`. Values
-    /// are the bytes that came.
+    /// The headers that are ours to judge: all of `x-agent-…` (or `x_agent_…`), `cookie`, `baggage` and
+    /// `mcp-session-id`. Values are the bytes that came.
     pub headers: Vec<(String, Vec<u8>)>,
 }
 
@@ -186,10 +197,12 @@ impl Memory {
         if self.latest.len() == REMEMBERED {
             self.latest.pop_front();
         }
-        let is_ours =
-            |name: &str| name.replace('_', "-").starts_with("x-agent-") || ["cookie", "baggage"].contains(&name);
+        let is_ours = |name: &str| {
+            name.replace('_', "-").starts_with("x-agent-") || ["cookie", "baggage", "mcp-session-id"].contains(&name)
+        };
         let ours = headers.iter().filter(|(name, _)| is_ours(name.as_str()));
         self.latest.push_back(Seen {
+            at: Instant::now(),
             path: request.uri().path_and_query().map_or_else(String::new, ToString::to_string),
             headers: ours.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect(),
         });

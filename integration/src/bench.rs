@@ -1,10 +1,12 @@
 //! What colorfast costs: `make bench`.
 //!
 //! ```text
-//!   requests ─ wire (load) ─▶ an Envoy for each of the variants ─▶ upstream (agents)
-//!      └ calls: each host call alone, by the bench filter; its number, by the built filter in a small host
+//!   requests ─ wire (load) ─▶ one Envoy: listeners of all variants ─▶ upstream (agents)
+//!      ├ calls: each host call alone, by the bench filter; its number, by the built filter in a small host
+//!      └▶ samples: round by round, paired
 //!   confirmation ─ members (simulated) + two Envoys ◀─▶ sidecar ◀─ colorfast switch
 //!   look-ups: two Envoys, sessions that one of them has seen
+//!   told: two sidecars and Envoys, one of which lets ids go only when the fleet has them
 //!   start: the VM's start, its memory
 //!   room: many more sessions than one Envoy has room for
 //!      └──▶ report (figures) ─▶ targets ─▶ report.json, page (charts) ─▶ report.html, table
@@ -16,6 +18,7 @@ mod calls;
 mod charts;
 mod confirmation;
 mod cpu;
+mod listeners;
 pub mod look_ups;
 mod machine;
 mod members;
@@ -25,10 +28,12 @@ mod progress;
 mod report;
 mod requests;
 pub mod room;
+mod samples;
 mod start;
 mod stats;
 mod table;
 mod targets;
+mod told;
 mod turn;
 mod upstream;
 mod variants;
@@ -43,7 +48,7 @@ use clap::Parser as _;
 use crate::{paths, process};
 use options::{Options, Part};
 use progress::Progress;
-use report::{Report, Requests};
+use report::{Report, Requests, Taken};
 
 pub use stats::Latency;
 pub(crate) use table::table;
@@ -81,15 +86,19 @@ async fn run(options: &Options) -> Result<()> {
         requests: None,
         confirmation: Vec::new(),
         look_ups: None,
+        told: None,
         starts: None,
         room: None,
         targets: Vec::new(),
     };
     if options.wants(Part::Requests) {
-        let samples = requests::measure(&size, &paths::bench_filter()?, &progress).await?;
+        let modules = requests::modules(options.before.as_deref())?;
+        let samples = requests::measure(&size, &modules, &progress).await?;
         let per_round = requests::per_round(&size);
-        let grain = requests::grain_part(&samples, per_round)?;
-        report.requests = Some(Requests::of(&samples, &calls::Counts::take()?, per_round, grain));
+        let clock_grain_part = requests::grain_part(&samples, per_round)?;
+        let before_wasm_bytes = modules.before.map(std::fs::metadata).transpose()?.map(|file| file.len());
+        let taken = Taken { per_round, clock_grain_part, before_wasm_bytes };
+        report.requests = Some(Requests::of(&samples, &calls::Counts::take()?, taken));
     }
     if options.wants(Part::Confirmation) {
         report.confirmation = confirmation::measure(&size, &progress).await?;
@@ -97,6 +106,9 @@ async fn run(options: &Options) -> Result<()> {
     if options.wants(Part::LookUps) {
         progress.step("look-ups in the fleet");
         report.look_ups = Some(look_ups::measure(size.look_ups).await?);
+    }
+    if options.wants(Part::Told) {
+        report.told = Some(told::measure(size.told, &progress).await?);
     }
     if options.wants(Part::Starts) {
         report.starts = Some(start::measure(&size, &progress).await?);

@@ -296,6 +296,16 @@ impl Line {
         Self { address, protocol, open: None }
     }
 
+    /// Opens the connection, so that the next call is sent at once.
+    ///
+    /// # Errors
+    /// Where nobody takes it.
+    pub async fn connect(&mut self) -> Result<(), Fault> {
+        let opened = Connection::open(self.address, self.protocol).await;
+        self.open = Some(opened.map_err(|error| Fault::NoConnection(format!("{error:#}")))?);
+        Ok(())
+    }
+
     /// Sends a call and reads the whole answer.
     ///
     /// # Errors

@@ -42,7 +42,10 @@ mod scenario;
 pub mod sdk;
 mod server;
 pub mod sidecar;
+pub mod volley;
 pub mod wait;
+pub mod waits;
+pub mod ways;
 
 pub use agent::Agent;
 pub use artifacts::Artifacts;
@@ -58,3 +61,5 @@ pub use report::Report;
 pub use scenario::scenario;
 pub use sdk::Sdk;
 pub use sidecar::Sidecar;
+pub use waits::Waits;
+pub use ways::{Kind, Talk, Way};

@@ -21,5 +21,11 @@ pub const PREVIEW: &str = "x-agent-preview";
 pub const ATTESTED: &str = "x-agent-bundle-id";
 /// The slot that an agent of the tests was asked as, on each of its answers.
 pub const SERVED_BY: &str = "x-served-by";
+/// The baggage that an agent of the tests was handed, on each of its answers.
+pub const HANDED_BAGGAGE: &str = "x-handed-baggage";
 /// Where proxies ask the sidecar for snapshots.
 pub const DISCOVERY_PATH: &str = "/v3/discovery:snapshots";
+/// Where proxies ask the sidecar after sessions.
+pub const SESSIONS_PATH: &str = "/v3/sessions:ask";
+/// Where proxies report.
+pub const REPORTS_PATH: &str = "/v3/reports";

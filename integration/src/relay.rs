@@ -1,12 +1,14 @@
 //! A relay between proxies and the sidecar: what a slow network, or a sidecar that talks nonsense, does to them.
 //!
 //! Proxies are given the relay's address in place of the sidecar's. It passes everything on until it is told to hold
-//! requests back, or to spoil the snapshots that come the other way.
+//! requests back, to spoil the snapshots that come the other way, or to trouble the exchanges of one path.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use http::header::CONTENT_LENGTH;
@@ -34,6 +36,17 @@ enum Conduct {
     Spoil(Spoiler),
 }
 
+/// What happens to the exchanges of one path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The answer comes so much later.
+    Late(Duration),
+    /// The sidecar hears, and its answer is lost.
+    Lost,
+    /// The request waits, until the path is mended.
+    Held,
+}
+
 impl fmt::Debug for Conduct {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -57,6 +70,8 @@ struct State {
     upstream: SocketAddr,
     client: Client<HttpConnector, Full<Bytes>>,
     conduct: watch::Sender<Conduct>,
+    troubles: watch::Sender<BTreeMap<String, Trouble>>,
+    waiting: AtomicUsize,
     polls: AtomicU64,
     held: AtomicUsize,
 }
@@ -73,6 +88,8 @@ impl Relay {
             upstream,
             client: Client::builder(TokioExecutor::new()).build_http(),
             conduct: watch::Sender::new(Conduct::Pass),
+            troubles: watch::Sender::default(),
+            waiting: AtomicUsize::new(0),
             polls: AtomicU64::new(0),
             held: AtomicUsize::new(0),
         });
@@ -103,6 +120,22 @@ impl Relay {
     /// Gives proxies another body in place of every snapshot that comes from now on.
     pub fn spoil(&self, spoiler: impl Fn(Bytes) -> Bytes + Send + Sync + 'static) {
         self.state.conduct.send_replace(Conduct::Spoil(Arc::new(spoiler)));
+    }
+
+    /// Troubles the exchanges of a path that begin from now on.
+    pub fn trouble(&self, path: &str, trouble: Trouble) {
+        self.state.troubles.send_modify(|troubles| _ = troubles.insert(path.to_owned(), trouble));
+    }
+
+    /// Ends all troubles: what was held goes on, and answers come at once.
+    pub fn mend(&self) {
+        self.state.troubles.send_replace(BTreeMap::new());
+    }
+
+    /// How many requests of troubled paths are held back at this moment.
+    #[must_use]
+    pub fn troubled(&self) -> usize {
+        self.state.waiting.load(Ordering::SeqCst)
     }
 
     /// How many polls are held back at this moment.
@@ -138,21 +171,37 @@ impl State {
         if is_poll {
             self.polls.fetch_add(1, Ordering::SeqCst);
         }
+        let trouble = self.troubles.borrow().get(request.uri().path()).copied();
         let (mut head, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
         let path = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         head.uri = Uri::try_from(format!("http://{}{path}", self.upstream))?;
         self.wait_while_held(is_poll).await?;
-
+        if trouble == Some(Trouble::Held) {
+            self.until_mended().await?;
+        }
         let answer = self.client.request(Request::from_parts(head, Full::new(body))).await?;
         let (mut head, body) = answer.into_parts();
         let mut body = body.collect().await?.to_bytes();
+        match trouble {
+            Some(Trouble::Late(by)) => tokio::time::sleep(by).await,
+            // The proxy hears nothing until it gives up, and then this exchange is dropped.
+            Some(Trouble::Lost) => std::future::pending().await,
+            Some(Trouble::Held) | None => {}
+        }
         let conduct = self.conduct.borrow().clone();
         if let (Conduct::Spoil(spoiler), true, StatusCode::OK) = (conduct, is_poll, head.status) {
             body = spoiler(body);
             head.headers.remove(CONTENT_LENGTH);
         }
         Ok(Response::from_parts(head, Full::new(body)))
+    }
+
+    async fn until_mended(&self) -> Result<()> {
+        let mut troubles = self.troubles.subscribe();
+        let _waiting = Held::new(&self.waiting);
+        troubles.wait_for(BTreeMap::is_empty).await.context("the relay has ended")?;
+        Ok(())
     }
 
     async fn wait_while_held(&self, is_poll: bool) -> Result<()> {
@@ -163,7 +212,7 @@ impl State {
     }
 }
 
-/// Counts a poll for as long as it is held back.
+/// Counts a request for as long as it is held back.
 struct Held<'s>(&'s AtomicUsize);
 
 impl<'s> Held<'s> {

@@ -19,7 +19,9 @@ fn the_report_has_what_is_documented() {
     scenario(async {
         let folder = tempfile::tempdir()?;
         let mut bench = tokio::process::Command::new(BENCH);
-        bench.arg("smoke").arg("--out").arg(folder.path()).stdin(Stdio::null()).kill_on_drop(true);
+        // The same build twice: that it runs beside itself is what is looked at.
+        bench.arg("smoke").arg("--before").arg(paths::filter()?).arg("--out").arg(folder.path());
+        bench.stdin(Stdio::null()).kill_on_drop(true);
         let output = tokio::time::timeout(LIMIT, bench.output()).await.context("the benchmark hangs")??;
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -47,6 +49,12 @@ fn the_report_has_what_is_documented() {
         for latency in [&look_ups["with_look_up_ms"], &look_ups["by_memory_ms"]] {
             ordered(latency, &["min", "p50", "p99", "max"])?;
         }
+        let waits = list(&report["told"]["waits"])?;
+        let limits: Vec<_> = waits.iter().map(|wait| wait["tell_wait_ms"].as_u64()).collect();
+        ensure!(limits == [Some(0), Some(20)], "{limits:?}");
+        for wait in waits {
+            ordered(&wait["answer_ms"], &["min", "p50", "p99", "max"])?;
+        }
         let room = &report["room"];
         for key in ["came", "evictions"] {
             let all: Vec<_> = list(&room["fill"])?.iter().map(|fill| fill[key].as_u64()).collect();
@@ -72,6 +80,10 @@ fn requests(requests: &Value) -> Result<()> {
     for leg in ["direct", "upstream"] {
         let costs = list(&requests[leg])?;
         ensure!(costs.len() >= 7, "{leg}: {costs:#?}");
+        let differences = list(&requests["differences"])?;
+        let paired =
+            |beyond: &str| differences.iter().filter(|pair| pair["leg"] == leg && pair["beyond"] == beyond).count();
+        ensure!((paired("empty"), paired("hash_alone"), paired("before")) == (1, 2, 5), "{differences:#?}");
         for cost in costs {
             ordered(&cost["cpu_us"], &["min", "q1", "median", "q3", "max"])?;
             ensure!(cost["cpu_us"]["min"].as_f64() > Some(0.0), "{cost:#}");

@@ -10,7 +10,7 @@ use integration::bench::look_ups;
 use integration::http::{Call, Line, Protocol};
 use integration::mesh::{Done, SLOTS, ask, fresh};
 use integration::numbers::{chance, from_environment};
-use integration::{Envoy, Mesh, scenario, wait};
+use integration::{Envoy, Mesh, Waits, scenario, wait};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -71,16 +71,6 @@ struct Scene {
     switched: Done,
 }
 
-/// How often proxies have asked the fleet.
-#[derive(Debug, Default)]
-struct Asked {
-    met: u64,
-    /// They did without its word.
-    in_vain: u64,
-    /// A second time, whatever came of it.
-    again: u64,
-}
-
 /// How long requests wait for the fleet's word.
 #[derive(Clone, Copy, Debug)]
 enum Wait {
@@ -130,25 +120,10 @@ impl Scene {
         Ok(Self { mesh, envoys, addresses, begun, switched })
     }
 
-    /// How often the proxies have asked the fleet by now.
-    async fn asked(&self) -> Result<Asked> {
-        let mut asked = Asked::default();
-        for envoy in &self.envoys {
-            for (name, times) in envoy.stats("waits.need.fleet").await? {
-                *match name.rsplit('.').next() {
-                    Some("met") => &mut asked.met,
-                    Some("again") => &mut asked.again,
-                    _ => &mut asked.in_vain,
-                } += times;
-            }
-        }
-        Ok(asked)
-    }
-
     /// Every session comes again, at a proxy by chance; says how many hopped.
     async fn come_again(&self, what: &str) -> Result<Vec<Begun>> {
         let hops = again(&self.addresses, &self.begun, |number| chance(number, 2)).await?;
-        let Asked { met, in_vain, again } = self.asked().await?;
+        let Waits { met, in_vain, again, .. } = Waits::of(&self.envoys).await?;
         let (sessions, hopped) = (Ages::of(&self.begun, &self.switched), Ages::of(&hops, &self.switched));
         println!(
             "{what}: {} sessions over {} proxies; hops of sessions older than 1 s at the switch: {} of {}, begun in the last \
@@ -207,7 +182,7 @@ fn what_moves_by_default_is_counted() {
     scenario(async {
         let scene = Scene::play(Wait::Default).await?;
         let hops = scene.come_again("with the default wait").await?;
-        let asked = scene.asked().await?;
+        let asked = Waits::of(&scene.envoys).await?;
         ensure!(asked.met > 0, "nobody has asked the fleet");
         let moved = hops.len();
         ensure!(moved as u64 <= asked.in_vain, "{moved} sessions moved, of {asked:?}: {hops:?}");

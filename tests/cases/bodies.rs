@@ -80,6 +80,8 @@ fn the_first_source_of_a_body_that_has_an_id_wins() {
     assert_eq!(sent.stream.request_body(r#"{"id":"beta""#).unwrap(), Action::Pause);
     assert_eq!(sent.stream.request_body("}").unwrap(), Action::Continue);
     assert_eq!(placed(&sent), "green");
+    // Where nobody has seen the id of the header beside another.
+    let worker = flagged().with(&by_body());
     let cut = begin(&worker, post().with("x-thread", "alpha"));
     assert_eq!(cut.stream.request_body(r#"{"id":"be"#).unwrap(), Action::Pause);
     assert_eq!(cut.stream.request_trailers([("x-checksum", "7")]).unwrap(), Action::Continue);

@@ -23,7 +23,7 @@ fn a_request_makes_these_host_calls() {
     let [worker, other] = proxy.workers();
     worker.tick();
     worker.hear(&blue_live(5));
-    other.send(Request::new().session("gamma")).answered(&[]);
+    (0..2).for_each(|_| drop(other.send(Request::new().session("gamma")).answered(&[])));
     let pin = worker.send(Request::new().session("alpha")).answered(&[]).get("x-agent-pin").unwrap().to_vec();
     // Metrics are defined at their first use.
     calls(&worker, Request::new().session("alpha"));
@@ -33,8 +33,14 @@ fn a_request_makes_these_host_calls() {
         PIN.iter().map(|(call, times)| (*call, times + u64::from(*call == READS_HEADERS))).collect();
     let looked_up: Vec<_> =
         MEMORY.iter().map(|(call, times)| (*call, times + u64::from(*call == READS_SHARED))).collect();
+    let returned: Vec<_> = MEMORY
+        .iter()
+        .map(|(call, times)| (*call, times + u64::from(*call == READS_SHARED)))
+        .chain([("proxy_set_shared_data", 1)])
+        .collect();
     let kinds = [
         ("hash", 0, Request::new().session("beta"), HASH),
+        ("memory, at the first return, which is written down", 0, Request::new().session("beta"), returned.as_slice()),
         ("memory, of a session that the worker has met of late", 0, Request::new().session("beta"), MEMORY),
         ("memory, of one that another has met", 0, Request::new().session("gamma"), looked_up.as_slice()),
         ("pin", 0, pinned(), PIN),

@@ -119,14 +119,44 @@ fn a_dead_envelope_may_be_told() {
     assert_eq!(goes(&worker, turn("a plain one")), to("blue", "hash", "a plain one"));
 }
 
-/// Unforgeable: an envelope that was forged, or glued from another's pin, decides nothing that its pin would not; the
-/// agent sees the id without it.
+/// Kept: an envelope is what verifies. An id that merely looks like one, and one that was altered or cut, is the agent's own
+/// and reaches it untouched; the forgery is counted. A pin that verifies never reaches the agent, not even without an id.
 #[test]
-fn a_forged_envelope_is_stripped() {
-    let worker = Proxy::chat().with(&alone(green_live(1)));
-    let pin = "A".repeat(58);
-    let sealed = envelope::seal(b"inner", &pin).unwrap();
-    assert_eq!(goes(&worker, turn(sealed)), to("green", "hash", "inner"));
+fn an_envelope_is_what_verifies() {
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&alone(green_live(1)));
+    let envelope = issued(&worker.send(Request::new()), "inner");
+    let (cut, pin) = (&envelope[..envelope.len() - 1], &envelope["inner".len()..]);
+    let altered = [&envelope[..envelope.len() - 1], if envelope.ends_with('A') { "B" } else { "A" }].concat();
+    let alike = format!("x~{}", "a".repeat(58));
+    for (id, counted) in [(alike.as_str(), 0), (cut, 0), (altered.as_str(), 1)] {
+        assert_eq!(goes(&worker, turn(id)), to("green", "hash", id));
+        assert_eq!(proxy.count("tokens_refused.kind.pin.cause.bad_mac"), counted, "{id}");
+    }
+    let sent = worker.send(turn(pin));
+    assert_eq!((sent.slot().as_deref(), sent.decision().as_deref()), (Some("green"), Some("pin")));
+    assert!(!sent.forwarded().has(HEADER_MCP_SESSION), "nothing is left of it");
+}
+
+/// Kept: sessions of one id, as agents with `default` or a counter have them, each stay where their own envelope says,
+/// whatever is remembered under that id.
+#[test]
+fn ids_of_agents_need_not_be_unique() {
+    let (here, there) = (Proxy::chat(), Proxy::chat());
+    let (first, second) = (here.with(&alone(blue_live(1))), there.with(&alone(blue_live(1))));
+    let old: Vec<_> = (0..10).map(|_| issued(&first.send(Request::new()), "default")).collect();
+    [&first, &second].into_iter().for_each(|worker| worker.hear(&alone(green_live(2))));
+    let new: Vec<_> = (0..10).map(|_| issued(&first.send(Request::new()), "default")).collect();
+    for _ in 0..2 {
+        for (envelopes, slot) in [(&old, "blue"), (&new, "green")] {
+            for envelope in envelopes {
+                for worker in [&first, &second] {
+                    let (found, _, id) = goes(worker, turn(envelope));
+                    assert_eq!((&*found, &*id), (slot, "default"));
+                }
+            }
+        }
+    }
 }
 
 /// Kept: an id near the limit of headers is left alone, and counted.

@@ -2,11 +2,11 @@
 
 use colorfast_core::ids::{AssignmentId, Sid};
 use colorfast_core::keys::SidHasher;
-use colorfast_core::memory::Remembered;
+use colorfast_core::memory::{Certainty, Remembered, Visits};
 use colorfast_core::settings::AskWaitMs;
 use colorfast_core::snapshot::Snapshot;
 use colorfast_core::time::UnixSeconds;
-use colorfast_core::wire::sessions::{Ask, Records, Told};
+use colorfast_core::wire::sessions::{Ask, Records};
 use wasm_host::{Action, HeaderPause};
 
 use crate::proxy::{Proxy, TICK_MS, Worker};
@@ -48,10 +48,14 @@ fn question(worker: &Worker) -> Waiting<Ask> {
 
 /// The fleet remembers that the session of a question holds `assignment`.
 fn tell(question: Waiting<Ask>, assignment: AssignmentId) {
-    let (id, proposal) = question.says.proposal.only().unwrap();
-    let session = Remembered { assignment, ..proposal };
-    let told = Told { session: Records::one(id, &session) };
-    question.answer(200, serde_json::to_vec(&told).unwrap());
+    question.place(assignment);
+}
+
+/// The fleet remembers that the session of a question began at another proxy, some time ago.
+fn elsewhere(question: Waiting<Ask>, assignment: AssignmentId) {
+    let (id, proposal) = question.proposal();
+    let version = question.says.version_info.parse().unwrap();
+    question.say(&[(id, Remembered { assignment, began: UnixSeconds(proposal.began.0 - 1), ..proposal })], version);
 }
 
 fn went(sent: &Sent) -> (Option<String>, Option<String>) {
@@ -72,7 +76,7 @@ fn the_fleet_knows_where_a_session_is() {
         let sent = worker.send(Request::new().session("alpha"));
         assert!(sent.waits());
         let asked = question(&worker);
-        let (id, proposal) = asked.says.proposal.only().unwrap();
+        let (id, proposal) = asked.proposal();
         assert_eq!((id, proposal.assignment, proposal.sid), (sid("alpha"), GREEN, sid("alpha")));
         assert!(!asked.call.text().contains("alpha"));
         assert_eq!(asked.call.timeout_ms, WAIT_MS);
@@ -117,7 +121,7 @@ fn a_question_without_an_answer_is_asked_once_more() {
         assert_eq!((&second.says, second.call.timeout_ms), (&says, HALF_MS), "{number}");
         proxy.run(5 * u64::from(WAIT_MS), [&worker]);
         assert!(sent.waits(), "{number}");
-        tell(second, BLUE);
+        elsewhere(second, BLUE);
         assert_eq!(went(&sent), to("blue", "memory"), "{number}");
         let ends = ["again", "met", "timeout"].map(|end| proxy.count(&format!("waits.need.fleet.end.{end}")));
         assert_eq!(ends, [1, 1, 0], "{number}");
@@ -210,20 +214,20 @@ fn a_session_placed_in_vain_goes_where_the_fleet_has_it() {
     }
     proxy.run(u64::from(WAIT_MS), [&worker]);
     let asked = question(&worker);
-    assert_eq!(asked.says.proposal.only().unwrap().0, sid("alpha"));
+    assert_eq!(asked.proposals().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [sid("alpha"), sid("beta")]);
     assert_eq!(u64::from(asked.call.timeout_ms), LATER_MS);
     proxy.run(LATER_MS, [&worker]);
     question(&worker).time_out();
     proxy.run(LATER_MS - TICK_MS, [&worker]);
     assert!(sidecar::asks(&worker).is_empty(), "a sidecar that is away is not crowded");
-    proxy.run(TICK_MS, [&worker]);
+    proxy.run(2 * TICK_MS, [&worker]);
     assert_eq!(went(&worker.send(Request::new().session("alpha"))), to("green", "memory"));
-    tell(question(&worker), BLUE);
-    assert_eq!(went(&worker.send(Request::new().session("alpha"))), to("blue", "memory"));
-    proxy.run(TICK_MS, [&worker]);
     let asked = question(&worker);
-    assert_eq!(asked.says.proposal.only().unwrap().0, sid("beta"));
-    asked.answer(404, "{}");
+    let stands = asked.proposals().into_iter().filter(|(id, _)| *id == sid("alpha"));
+    let stands: Vec<_> = stands.map(|(id, proposal)| (id, Remembered { assignment: BLUE, ..proposal })).collect();
+    let version = asked.says.version_info.parse().unwrap();
+    asked.say(&stands, version);
+    assert_eq!(went(&worker.send(Request::new().session("alpha"))), to("blue", "memory"));
     assert_eq!(went(&worker.send(Request::new().session("beta"))), to("green", "memory"));
     proxy.run(2 * LATER_MS, [&worker]);
     assert!(sidecar::asks(&worker).is_empty(), "an answer is an answer");
@@ -246,26 +250,66 @@ fn every_question_has_a_limit() {
     }
 }
 
-/// Bounded: a worker has 64 questions out and no more, first and second ones; the next request does without, and a client that leaves frees its
-/// place.
+/// Kept, bounded: a crowd of unknown sessions is asked after in few calls, each with many questions; none is placed without
+/// the fleet's word, and whoever asks for the same session is answered with it.
 #[test]
-fn questions_do_not_pile_up() {
+fn a_crowd_is_asked_after_in_few_calls() {
+    const CROWD: usize = 4_000;
     let proxy = Proxy::chat();
     let worker = proxy.with(&asking(green_live(2)));
-    let waiting: Vec<_> = (0..64).map(|n| worker.send(Request::new().session(format!("session-{n}")))).collect();
-    assert!(waiting.iter().all(Sent::waits));
-    let next = worker.send(Request::new().session("one more"));
-    assert_eq!(went(&next), to("green", "hash"));
-    assert_eq!(proxy.count("waits.need.fleet.end.full"), 1);
-    for asked in sidecar::asks(&worker) {
-        asked.time_out();
+    let crowd: Vec<_> = (0..CROWD).map(|n| worker.send(Request::new().session(format!("session-{n}")))).collect();
+    let same = worker.send(Request::new().session("session-0"));
+    assert!(crowd.iter().all(Sent::waits) && same.waits());
+    let mut calls = 0;
+    loop {
+        let mut out = sidecar::asks(&worker);
+        assert!(out.len() <= 8, "{} calls are out", out.len());
+        if out.is_empty() {
+            break;
+        }
+        calls += 1;
+        let next = out.remove(0);
+        assert!(next.proposals().len() <= Records::MAX);
+        tell(next, BLUE);
     }
-    assert!(waiting.iter().all(Sent::waits), "each has the place of its first question");
-    assert_eq!((sidecar::asks(&worker).len(), proxy.count("waits.need.fleet.end.again")), (64, 64));
-    let next = worker.send(Request::new().session("two more"));
-    assert_eq!(went(&next), to("green", "hash"));
-    drop(waiting.into_iter().map(|sent| sent.stream.finish().unwrap()).collect::<Vec<_>>());
-    assert!(worker.send(Request::new().session("another")).waits());
+    assert!(crowd.iter().chain([&same]).all(|sent| went(sent) == to("blue", "memory")));
+    assert_eq!(calls, 8 + (CROWD - 8 + 1).div_ceil(Records::MAX), "calls");
+    let ends = ["met", "full", "timeout"].map(|end| proxy.count(&format!("waits.need.fleet.end.{end}")));
+    // The last one found its session here by then.
+    assert_eq!(ends, [CROWD as u64, 0, 0]);
+}
+
+/// Last good: where nobody answers a crowd, each of it waits for its own two questions and no longer, and goes on by itself.
+#[test]
+fn a_crowd_without_an_answer_goes_on() {
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&asking(green_live(2)));
+    let crowd: Vec<_> = (0..600).map(|n| worker.send(Request::new().session(format!("session-{n}")))).collect();
+    let mut calls = 0;
+    while crowd.iter().any(Sent::waits) {
+        sidecar::asks(&worker).remove(0).time_out();
+        calls += 1;
+        assert!(calls < 40, "{} wait for ever", crowd.iter().filter(|sent| sent.waits()).count());
+    }
+    assert!(crowd.iter().all(|sent| went(sent) == to("green", "hash")));
+    assert_eq!(proxy.count("waits.need.fleet.end.timeout"), 600);
+}
+
+/// Kept: the questions of a crowd do not end with the client whose callback has sent them.
+#[test]
+fn a_client_that_leaves_takes_no_question_with_it() {
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&asking(green_live(2)));
+    let first: Vec<_> = (0..8).map(|n| worker.send(Request::new().session(format!("first-{n}")))).collect();
+    let rest: Vec<_> = (0..10).map(|n| worker.send(Request::new().session(format!("rest-{n}")))).collect();
+    // The answer to the first sends the rest, out of its callback.
+    tell(sidecar::asks(&worker).remove(0), BLUE);
+    drop(first.into_iter().map(|sent| sent.stream.finish().unwrap()).collect::<Vec<_>>());
+    proxy.run(TICK_MS, [&worker]);
+    let asks = sidecar::asks(&worker);
+    let again = asks.into_iter().filter(|asked| asked.proposals().len() == rest.len()).next_back().expect("asked anew");
+    tell(again, BLUE);
+    assert!(rest.iter().all(|sent| went(sent) == to("blue", "memory")));
 }
 
 /// Cheap: while one slot alone holds sessions nothing is asked, nor for a session that a pin keeps.
@@ -303,10 +347,9 @@ fn what_is_learnt_is_told_at_the_next_tick() {
     let report = sidecar::reports(&worker).remove(0);
     let [learnt] = report.says.sessions.as_slice() else { panic!("{:?}", report.says) };
     let now = UnixSeconds(worker.now().as_secs());
-    let wanted: Vec<_> = (0..3)
-        .map(|n| sid(&format!("session-{n}")))
-        .map(|id| (id, Remembered { assignment: BLUE, sid: id, began: now, seen: now }))
-        .collect();
+    let (certainty, visits) = (Certainty::Guess, Visits::First);
+    let begun = |id| (id, Remembered { assignment: BLUE, sid: id, began: now, seen: now, certainty, visits });
+    let wanted: Vec<_> = (0..3).map(|n| begun(sid(&format!("session-{n}")))).collect();
     assert_eq!(learnt.records.sessions(), Some(wanted));
     let told = report.says.sessions.clone();
     report.answer(503, "");
@@ -315,8 +358,21 @@ fn what_is_learnt_is_told_at_the_next_tick() {
     assert_eq!(again.says.sessions, told);
     again.answer(200, acknowledge(first + 1));
     worker.send(Request::new().session("session-0"));
+    proxy.run(40, [&worker]);
+    let report = sidecar::reports(&worker).remove(0);
+    let (id, returned) = report.says.sessions[0].records.only().unwrap();
+    assert_eq!(
+        (id, returned.visits),
+        (sid("session-0"), Visits::Returned),
+        "that a session has come back is told once"
+    );
+    report.answer(200, acknowledge(first + 2));
+    worker.send(Request::new().session("session-0"));
     proxy.run(500, [&worker]);
-    assert!(sidecar::reports(&worker).is_empty(), "what is known is not told again");
+    assert!(
+        sidecar::reports(&worker).iter().all(|report| report.says.sessions.is_empty()),
+        "what is known is not told again"
+    );
 }
 
 /// Kept: a snapshot that has proxies flush is answered with all that was learnt, and only then with its number, once for
@@ -351,10 +407,10 @@ fn a_flush_is_told_when_all_is_told() {
     assert_eq!(next(), [(0, Some(3))]);
 }
 
-/// Kept: a snapshot that comes while the fleet is asked does not move the session that was proposed, whether the answer
-/// comes or not: the fleet has it by then.
+/// Atomic: a proposal on which a newer snapshot comes is made anew by that one, whether the fleet has answered or not: no
+/// session begins by an older snapshot than the newest that its proxy has.
 #[test]
-fn a_switch_while_the_fleet_is_asked_moves_nothing() {
+fn a_switch_while_the_fleet_is_asked_decides_anew() {
     for answers in [true, false] {
         let proxy = Proxy::chat();
         let mut before = asking(blue_live(2));
@@ -362,14 +418,48 @@ fn a_switch_while_the_fleet_is_asked_moves_nothing() {
         let worker = proxy.with(&before);
         let sent = worker.send(Request::new().session("alpha"));
         let asked = question(&worker);
+        assert_eq!(asked.proposal().1.assignment, BLUE);
         worker.hear(&asking(green_live(3)));
         if answers {
-            tell(asked, BLUE)
+            tell(asked, BLUE);
+            let anew = question(&worker);
+            assert_eq!((anew.proposal().1.assignment, &*anew.says.version_info), (GREEN, &*version(3)));
+            tell(anew, GREEN);
         } else {
             asked.time_out();
             question(&worker).time_out();
         }
-        assert_eq!(went(&sent), to("blue", "memory"), "answered: {answers}");
-        assert_eq!(went(&worker.send(Request::new().session("alpha"))), to("blue", "memory"));
+        assert_eq!(went(&sent), to("green", "hash"), "answered: {answers}");
+        assert_eq!(went(&worker.send(Request::new().session("alpha"))), to("green", "memory"));
     }
+}
+
+/// Atomic: a proposal that the fleet does not take, since a newer snapshot is out, is made anew once that one has come; where
+/// it does not come in time the request goes on, counted.
+#[test]
+fn a_late_proposal_waits_for_the_snapshot() {
+    for comes in [true, false] {
+        let proxy = Proxy::chat();
+        let worker = proxy.with(&asking(blue_live(2)));
+        let sent = worker.send(Request::new().session("alpha"));
+        let newest = asking(green_live(3));
+        question(&worker).say(&[], newest.version());
+        assert!(sent.waits(), "comes: {comes}");
+        if comes {
+            worker.hear(&newest);
+            proxy.run(TICK_MS, [&worker]);
+            let anew = question(&worker);
+            assert_eq!(anew.proposal().1.assignment, GREEN);
+            tell(anew, GREEN);
+            assert_eq!(went(&sent), to("green", "hash"));
+        } else {
+            proxy.run(520, [&worker]);
+            assert_eq!(went(&sent), to("blue", "hash"));
+            assert_eq!(proxy.count("waits.need.fleet.end.late"), 1);
+        }
+    }
+}
+
+fn version(number: u64) -> String {
+    asking(green_live(number)).version().to_string()
 }

@@ -103,7 +103,7 @@ fn a_great_many_pins_cost_little() {
     }
     let sent = worker.send(request);
     assert_eq!(sent.decision().as_deref(), Some("hash"));
-    assert_eq!(proxy.count("tokens_refused.kind.pin.cause.malformed"), 8);
+    assert_eq!(proxy.count("tokens_refused.kind.pin.cause.malformed"), 2 * 16);
     assert!(!sent.forwarded().has("cookie") && !sent.forwarded().has(HEADER_PIN));
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use colorfast_core::ids::Sid;
 use colorfast_core::keys::SidHasher;
-use colorfast_core::memory::{Bucket, RECORD, Remembered};
+use colorfast_core::memory::{Bucket, Certainty, RECORD, Remembered, Visits};
 use colorfast_core::names::shared;
 use colorfast_core::settings::{PinSettings, ServiceSettings, SessionRoom};
 use colorfast_core::snapshot::Snapshot;
@@ -147,7 +147,14 @@ fn the_loser_follows() {
         // Half of them are put where the worker would have put them, half elsewhere.
         let (slot, other) = if n % 2 == 0 { (BLUE, "blue") } else { (GREEN, "green") };
         let now = UnixSeconds(worker.now().as_secs());
-        let rival = Remembered { assignment: slot, sid: sid(&id), began: now, seen: now };
+        let rival = Remembered {
+            assignment: slot,
+            sid: sid(&id),
+            began: now,
+            seen: now,
+            certainty: Certainty::Guess,
+            visits: Visits::First,
+        };
         let mut bucket = Bucket::default();
         bucket.put(sid(&id), &rival, &PinSettings::default(), now);
         proxy.process.plan_rival(&key_of(&id), bucket.bytes());
@@ -161,7 +168,14 @@ fn neighbours_do_not_collide() {
     let proxy = Proxy::chat();
     let worker = proxy.with(&split(1, 5_000));
     let now = UnixSeconds(worker.now().as_secs());
-    let rival = Remembered { assignment: BLUE, sid: Sid(1), began: now, seen: now };
+    let rival = Remembered {
+        assignment: BLUE,
+        sid: Sid(1),
+        began: now,
+        seen: now,
+        certainty: Certainty::Guess,
+        visits: Visits::First,
+    };
     let mut bucket = Bucket::default();
     bucket.put(Sid(1), &rival, &PinSettings::default(), now);
     proxy.process.plan_rival(&key_of("alpha"), bucket.bytes());

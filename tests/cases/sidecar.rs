@@ -1,10 +1,13 @@
 //! The sidecar as the cases play it: what proxies ask it, and what it answers.
 
+use colorfast_core::ids::{AssignmentId, Sid, SnapshotVersion};
+use colorfast_core::memory::{Remembered, record};
 use colorfast_core::names;
 use colorfast_core::snapshot::{Resource, Snapshot};
 use colorfast_core::wire::discovery::{DiscoveryRequest, DiscoveryResponse};
+use colorfast_core::wire::incarnation::Incarnation;
 use colorfast_core::wire::reports::Report;
-use colorfast_core::wire::sessions::Ask;
+use colorfast_core::wire::sessions::{Ask, Records, Told};
 use colorfast_core::wire::ticket::Ticket;
 use wasm_host::{HttpCall, Vm};
 
@@ -12,6 +15,9 @@ use crate::releases;
 
 /// The cluster of the sidecar.
 pub const CLUSTER: &str = "colorfast_sidecar";
+
+/// The life of it that answers.
+pub const INCARNATION: u64 = 7;
 
 /// The ticket that it gives.
 pub const TICKET: &str = "ticket-1";
@@ -24,6 +30,7 @@ pub fn response(snapshot: &Snapshot) -> DiscoveryResponse {
         resources: vec![Resource { state: snapshot.clone(), keys: Some(releases::keys(&[1])) }],
         type_url: names::SNAPSHOT_TYPE_URL.to_owned(),
         ticket: None,
+        corrections: None,
         nonce: format!("nonce-{version}"),
     }
 }
@@ -96,6 +103,37 @@ impl<T> Waiting<T> {
     /// Refuses it for its ticket.
     pub fn want_ticket(self) {
         self.answer(403, format!(r#"{{"type":"{}","title":"t","status":403,"detail":"d"}}"#, names::PROBLEM_TICKET));
+    }
+}
+
+impl Waiting<Ask> {
+    /// The proposals, in order.
+    pub fn proposals(&self) -> Vec<(Sid, Remembered)> {
+        self.says.proposals.sessions().unwrap()
+    }
+
+    /// The one proposal.
+    pub fn proposal(&self) -> (Sid, Remembered) {
+        self.says.proposals.only().unwrap()
+    }
+
+    /// Says what stands under ids, by the snapshot of `version`.
+    pub fn say(self, stands: &[(Sid, Remembered)], version: SnapshotVersion) {
+        let records: Vec<u8> = stands.iter().flat_map(|(id, session)| record(*id, session)).collect();
+        let told = Told {
+            sessions: Records::of(&records),
+            version_info: version.to_string(),
+            incarnation: Incarnation::of(INCARNATION),
+        };
+        self.answer(200, serde_json::to_vec(&told).unwrap());
+    }
+
+    /// Says that every session holds `assignment`, by the snapshot of the proposals.
+    pub fn place(self, assignment: AssignmentId) {
+        let placed = |(id, proposal)| (id, Remembered { assignment, ..proposal });
+        let stands: Vec<_> = self.proposals().into_iter().map(placed).collect();
+        let version = self.says.version_info.parse().unwrap();
+        self.say(&stands, version);
     }
 }
 

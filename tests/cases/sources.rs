@@ -16,21 +16,21 @@ fn the_first_source_that_has_an_id_wins() {
         SessionSource::Cookie("conversation".parse().unwrap()),
         SessionSource::Header("x-thread".parse().unwrap()),
     ];
-    let proxy = Proxy::chat();
-    let worker = proxy.with(&snapshot);
-    // With half of the weight each, alpha is blue's by its hash, and beta green's; each is remembered, by whichever source.
+    // With half of the weight each, alpha is blue's by its hash, and beta green's.
     type Headers = &'static [(&'static str, &'static str)];
     let cases: [(Headers, &str, &str); 8] = [
         (&[("mcp-session-id", "alpha"), ("cookie", "conversation=beta"), ("x-thread", "beta")], "hash", "blue"),
-        (&[("x-thread", "beta"), ("cookie", "conversation=beta"), ("mcp-session-id", "alpha")], "memory", "blue"),
+        (&[("x-thread", "beta"), ("cookie", "conversation=beta"), ("mcp-session-id", "alpha")], "hash", "blue"),
         (&[("cookie", "theme=dark; conversation=beta"), ("x-thread", "alpha")], "hash", "green"),
-        (&[("cookie", "theme=dark"), ("cookie", "conversation=beta"), ("x-thread", "alpha")], "memory", "green"),
-        (&[("mcp-session-id", ""), ("cookie", "conversation="), ("x-thread", "beta")], "memory", "green"),
-        (&[("mcp-session-id", ""), ("mcp-session-id", "beta")], "memory", "green"),
-        (&[("cookie", "conversations=beta"), ("x-thread", "alpha")], "memory", "blue"),
+        (&[("cookie", "theme=dark"), ("cookie", "conversation=beta"), ("x-thread", "alpha")], "hash", "green"),
+        (&[("mcp-session-id", ""), ("cookie", "conversation="), ("x-thread", "beta")], "hash", "green"),
+        (&[("mcp-session-id", ""), ("mcp-session-id", "beta")], "hash", "green"),
+        (&[("cookie", "conversations=beta"), ("x-thread", "alpha")], "hash", "blue"),
         (&[("x-agent-session", "beta"), ("cookie", "conversation")], "random", ""),
     ];
     for (headers, decision, slot) in cases {
+        // A proxy for each: what one request shows beside its id is remembered as another name of the session.
+        let worker = Proxy::chat().with(&snapshot);
         let request = headers.iter().fold(Request::new(), |request, (name, value)| request.with(name, value));
         let sent = worker.send(request);
         assert_eq!(sent.decision().as_deref(), Some(decision), "{headers:?}");

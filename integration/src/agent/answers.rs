@@ -2,18 +2,23 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
+use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{Stamp, State};
 use crate::names;
 use crate::server::Pieces;
+
+/// The pause between two pieces of an answer that hands out an id.
+const PACE: Duration = Duration::from_millis(1);
 
 /// Any body that an agent sends.
 type Sent = BoxBody<Bytes, Infallible>;
@@ -54,10 +59,11 @@ pub(super) async fn answer(state: Arc<State>, mut request: Request<Incoming>) ->
         (memory.note(&request), memory.attested.clone())
     };
     let served = stamp.slot.clone();
+    let baggage = request.headers().get("baggage").cloned();
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
     let last = path.rsplit('/').next().unwrap_or_default();
-    if last != "turn" {
+    if !["turn", "socket"].contains(&last) {
         // An answer before the end of an upload would cut the connection under the proxy's hands.
         while let Some(Ok(frame)) = request.body_mut().frame().await {
             if let Ok(trailers) = frame.into_trailers() {
@@ -69,6 +75,8 @@ pub(super) async fn answer(state: Arc<State>, mut request: Request<Incoming>) ->
         "turn" => turn(&state, request, &stamp).await,
         "stream" => stream(Arc::clone(&state), parameter(&query, "events").and_then(|n| n.parse().ok()).unwrap_or(3)),
         "open" => open(&query),
+        "respond" => respond(&state, &query),
+        "socket" => socket(request),
         "held" => {
             Waiting::begin(&state).released().await;
             identity(&state, &request, &stamp)
@@ -94,6 +102,9 @@ pub(super) async fn answer(state: Arc<State>, mut request: Request<Incoming>) ->
     };
     if let Ok(slot) = HeaderValue::try_from(served) {
         response.headers_mut().insert(names::SERVED_BY, slot);
+    }
+    if let Some(baggage) = baggage {
+        response.headers_mut().insert(names::HANDED_BAGGAGE, baggage);
     }
     if let Some(bundle) = attested.and_then(|bundle| HeaderValue::try_from(bundle).ok()) {
         response.headers_mut().insert(names::ATTESTED, bundle);
@@ -187,6 +198,70 @@ fn open(query: &str) -> Response<Sent> {
         }
     }
     response
+}
+
+/// Answers one turn, under an id that no turn had before, as OpenAI's Responses do. The id is cut where a piece ends.
+fn respond(state: &State, query: &str) -> Response<Sent> {
+    let fresh = {
+        let mut memory = state.memory();
+        memory.handed += 1;
+        format!("{}-{:08}", state.bundle, memory.handed)
+    };
+    let (place, events) = (parameter(query, "id").unwrap_or("body"), parameter(query, "as") == Some("events"));
+    let (first, second) = fresh.split_at(fresh.len() / 2);
+    let pieces = match (events, place == "body") {
+        (false, true) => {
+            vec![format!(r#"{{"object":"response","opened":"{first}"#), format!(r#"{second}","output":""#)]
+        }
+        (false, false) => vec![r#"{"object":"response","#.to_owned(), r#""output":""#.to_owned()],
+        (true, true) => vec![
+            format!("event: created\ndata: {{\"opened\":\"{first}"),
+            format!("{second}\"}}\n\n"),
+            "event: delta\ndata: {}\n\n".to_owned(),
+        ],
+        (true, false) => vec!["event: created\ndata: {}\n\n".to_owned(), "event: delta\ndata: {}\n\n".to_owned()],
+    };
+    let last = if events { "event: completed\ndata: {}\n\n" } else { r#"there it is"}"# };
+    let mut response = Response::new(paced(pieces.into_iter().chain([last.to_owned()]).collect()).boxed());
+    let media = if events { "text/event-stream" } else { "application/json" };
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    if let ("header", Ok(id)) = (place, HeaderValue::try_from(&fresh)) {
+        response.headers_mut().insert("x-conversation", id);
+    }
+    response
+}
+
+/// Sends back whatever comes over a connection that leaves HTTP.
+fn socket(mut request: Request<Incoming>) -> Response<Sent> {
+    let Some(protocol) = request.headers().get(UPGRADE).cloned() else {
+        return text(StatusCode::UPGRADE_REQUIRED, "a socket needs an upgrade".to_owned());
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        if let Ok(upgraded) = upgrade.await {
+            let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
+            // Whichever side ends it: nobody is to be told here.
+            let _ = tokio::io::copy(&mut from, &mut to).await;
+        }
+    });
+    let mut response = text(StatusCode::SWITCHING_PROTOCOLS, String::new());
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(UPGRADE, protocol);
+    response
+}
+
+/// A body in pieces, each flushed by itself, the first of them at once.
+fn paced(pieces: Vec<String>) -> Pieces {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        for piece in pieces {
+            if sender.send(Bytes::from(piece)).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(PACE).await;
+        }
+    });
+    Pieces(receiver)
 }
 
 /// A request that waits for a release, counted for as long as it does.

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use wasm_host::{HeaderMap, Plugin, Process};
 
-use super::variants;
-use crate::EnvoyConfig;
+use super::samples::Subject;
 use crate::lone;
 use crate::names;
 
@@ -43,7 +42,7 @@ pub const CALLS: [Call; 12] = [
     Call { repeat: "mac", import: None, title: "check a pin (one HMAC-SHA-256)", more: 16 },
 ];
 
-/// The subject that the host calls are compared with: the same filter, repeating nothing.
+/// The subject that the host calls are compared with, and its listener: the same filter, repeating nothing.
 pub const NOTHING: &str = "nothing";
 
 /// What the first change of a header brings with it.
@@ -64,8 +63,7 @@ impl Call {
     }
 
     /// Headers that its requests carry beside the usual ones.
-    #[must_use]
-    pub fn headers(&self) -> String {
+    fn headers(&self) -> String {
         match self.repeat {
             "remove_header" => (0..=REMOVED_MAX).map(|n| format!("x-bench-{n}: blue-1.2.3\r\n")).collect(),
             _ => String::new(),
@@ -73,31 +71,20 @@ impl Call {
     }
 }
 
-/// One Envoy with a listener for each number of each call, over direct answers.
-///
-/// # Errors
-/// Where the shipped configuration cannot be read.
-pub fn config(module: &std::path::Path) -> Result<EnvoyConfig> {
-    let config = variants::direct(variants::plain(EnvoyConfig::shipped()?)).filter_at(module).plugin_text("");
-    let mut config = config;
-    for call in CALLS {
-        for (name, times) in call.listeners() {
-            let plugin = json!({"repeat": call.repeat, "times": times}).to_string();
-            config = config.listener(&name).edit(move |doc| {
-                let listeners = doc.pointer_mut("/static_resources/listeners").and_then(Value::as_array_mut);
-                let listener = listeners.and_then(|all| all.last_mut()).context("no listener")?;
-                let filters = listener.pointer_mut("/filter_chains/0/filters/0/typed_config/http_filters");
-                let filters = filters.and_then(Value::as_array_mut).context("no filters")?;
-                let ours = filters.iter_mut().find(|filter| filter["name"] == "colorfast").context("no filter")?;
-                let config = ours.pointer_mut("/typed_config/config").context("no configuration")?;
-                config["name"] = json!(name);
-                config["root_id"] = json!(name);
-                config["configuration"]["value"] = json!(plugin);
-                Ok(())
-            });
-        }
-    }
-    Ok(config)
+/// The listeners that measure host calls, by name, each with what the bench filter is told there.
+pub fn listeners() -> impl Iterator<Item = (String, String)> {
+    let all = CALLS.into_iter().flat_map(|call| {
+        call.listeners().map(|(name, times)| (name, json!({"repeat": call.repeat, "times": times}).to_string()))
+    });
+    [(NOTHING.to_owned(), String::new())].into_iter().chain(all)
+}
+
+/// What is measured at each of them, and the headers that its requests carry beside the usual ones.
+pub fn subjects() -> impl Iterator<Item = (String, Subject, String)> {
+    let all = CALLS.into_iter().flat_map(|call| {
+        call.listeners().map(|(name, times)| (name, Subject::Call(call.repeat, times), call.headers()))
+    });
+    [(NOTHING.to_owned(), Subject::Call(NOTHING, 0), String::new())].into_iter().chain(all)
 }
 
 /// How many of each call the filter makes for a request.

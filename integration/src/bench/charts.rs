@@ -6,12 +6,13 @@ use plotters::prelude::*;
 
 use super::confirmation::Confirmation;
 use super::report::Cost;
-use super::variants::Variant;
+use super::variants::{Build, Variant};
 
 const WIDTH: u32 = 960;
 const BAR: u32 = 34;
-const TITLE_WIDTH: u32 = 270;
+const TITLE_WIDTH: u32 = 330;
 const OURS: RGBColor = RGBColor(0x1f, 0x8a, 0x5b);
+const EARLIER: RGBColor = RGBColor(0x9c, 0xc9, 0xb3);
 const OTHERS: RGBColor = RGBColor(0x5b, 0x7f, 0xa6);
 const BASE: RGBColor = RGBColor(0xa8, 0xb0, 0xb8);
 const INK: RGBColor = RGBColor(0x24, 0x29, 0x2e);
@@ -47,10 +48,11 @@ pub fn costs(costs: &[Cost]) -> Result<String> {
         for (nth, cost) in costs.iter().enumerate() {
             let middle = (costs.len() - nth) as f64 - 0.5;
             let spread = &cost.cpu_us;
-            let colour = match cost.variant {
-                Variant::Hash | Variant::Pin | Variant::HashAlone | Variant::Memory | Variant::LookedUp => OURS,
-                Variant::None | Variant::Stripping | Variant::Empty | Variant::Calls => BASE,
-                Variant::Weighted | Variant::Stateful | Variant::Lua => OTHERS,
+            let colour = match (cost.variant, cost.build) {
+                (Variant::None | Variant::Stripping | Variant::Empty | Variant::Calls, _) => BASE,
+                (Variant::Weighted | Variant::Stateful | Variant::Lua, _) => OTHERS,
+                (_, Build::Now) => OURS,
+                (_, Build::Before) => EARLIER,
             };
             let bar = Rectangle::new([(0.0, middle - 0.32), (spread.median, middle + 0.32)], colour.filled());
             chart.draw_series([bar])?;
@@ -63,7 +65,7 @@ pub fn costs(costs: &[Cost]) -> Result<String> {
             }
             let (x, y) = chart.backend_coord(&(spread.q3.max(spread.median), middle));
             text(root, &format!("{:.1}", spread.median), (x + 8, y - 7), 14)?;
-            text(root, cost.title, (6, y - 7), 14)?;
+            text(root, &cost.title, (6, y - 7), 14)?;
         }
         Ok(())
     })

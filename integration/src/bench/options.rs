@@ -17,6 +17,9 @@ pub struct Options {
     /// Measure this part only
     #[arg(long, value_enum)]
     pub only: Option<Part>,
+    /// An earlier build of the filter, which runs beside today's in the part `requests`
+    #[arg(long, value_name = "WASM", env = "COLORFAST_WASM_BEFORE")]
+    pub before: Option<PathBuf>,
 }
 
 impl Options {
@@ -36,6 +39,8 @@ pub enum Part {
     Confirmation,
     /// What one look-up in the fleet adds
     LookUps,
+    /// An answer that waits until the fleet knows its id
+    Told,
     /// Start and memory
     Starts,
     /// Many more sessions than a proxy has room for
@@ -56,12 +61,14 @@ pub enum Mode {
 /// The numbers of a mode.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
-    /// How often one subject is asked in one round, over every connection.
+    /// How often one listener is asked in one round, over every connection.
     pub times: u32,
     /// How often it is asked before the first round.
     pub warm_up: u32,
-    /// Rounds over all subjects.
+    /// Rounds over all listeners.
     pub rounds: u32,
+    /// Sessions that are looked up, one after the other: several times as many as a worker has copies of.
+    pub remembered: u32,
     /// Switches that are timed, with each number of members.
     pub switches: u32,
     /// The numbers of members.
@@ -72,6 +79,8 @@ pub struct Size {
     pub workers: &'static [u32],
     /// Sessions that one proxy does not know and the fleet does.
     pub look_ups: u32,
+    /// Answers with a new id, of each kind.
+    pub told: u32,
     /// Sessions that come to one proxy, and how many it has room for.
     pub room: Option<(u64, u32)>,
 }
@@ -92,36 +101,42 @@ impl Mode {
     pub fn size(self) -> Size {
         match self {
             Self::Full => Size {
-                times: 200,
-                warm_up: 400,
-                rounds: 21,
+                times: 40,
+                warm_up: 200,
+                rounds: 101,
+                remembered: 16_384,
                 switches: 200,
                 members: &[1, 10, 100, 1_000],
                 starts: 11,
                 workers: &[1, 2, 3, 4],
                 look_ups: 2_000,
+                told: 2_000,
                 room: Some((1_000_000, 131_072)),
             },
             Self::Quick => Size {
-                times: 100,
-                warm_up: 200,
-                rounds: 7,
+                times: 20,
+                warm_up: 100,
+                rounds: 31,
+                remembered: 16_384,
                 switches: 30,
                 members: &[1, 10, 100, 1_000],
                 starts: 5,
                 workers: &[1, 4],
                 look_ups: 300,
+                told: 300,
                 room: None,
             },
             Self::Smoke => Size {
                 times: 4,
-                warm_up: 20,
+                warm_up: 10,
                 rounds: 3,
+                remembered: 512,
                 switches: 4,
                 members: &[1, 10],
                 starts: 1,
                 workers: &[1, 2],
                 look_ups: 20,
+                told: 20,
                 room: Some((6_000, 1_024)),
             },
         }

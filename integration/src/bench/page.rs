@@ -7,7 +7,8 @@ use super::charts;
 use super::look_ups::LookUps;
 use super::report::{Report, Requests};
 use super::room::Room;
-use super::table::{micros, range, value};
+use super::table::{known, micros, noise, range, value};
+use super::told::Told;
 use super::variants::Leg;
 
 const STYLE: &str = "
@@ -46,6 +47,7 @@ pub fn page(report: &Report) -> Result<String> {
                 @if let Some(requests) = &report.requests { (self::requests(requests)?) }
                 @if !report.confirmation.is_empty() { (confirmation(report)?) }
                 @if let Some(look_ups) = &report.look_ups { (self::look_ups(look_ups)) }
+                @if let Some(told) = &report.told { (self::told(told)) }
                 @if report.starts.is_some() { (starts(report)) }
                 @if let Some(room) = &report.room { (self::room(room)) }
             }
@@ -81,17 +83,18 @@ fn requests(requests: &Requests) -> Result<Markup> {
         Ok(html! {
             h2 { (title) }
             p.quiet {
-                "The Envoy process, user and system time; one worker, kept connections; " (requests.rounds)
-                " rounds of " (requests.per_round) " requests each, interleaved in random order."
+                "User and system time of one Envoy process that has all variants as listeners; one worker, kept connections; "
+                (requests.rounds) " rounds of " (requests.per_round) " requests to each listener, in random order. "
+                (noise(requests))
             }
             (PreEscaped(chart))
             table {
-                tr { th { "variant" } th { "µs" } th { "quartiles" } th { "adds µs" } th { "quartiles" } }
+                tr { th { "variant" } th { "µs" } th { "quartiles" } th { "adds µs" } th { "second listener" } }
                 @for cost in costs {
                     tr {
                         td { (cost.title) }
                         td { (micros(cost.cpu_us.median)) } td { (range(&cost.cpu_us)) }
-                        td { (micros(cost.adds_us.median)) } td { (range(&cost.adds_us)) }
+                        td { (known(&cost.adds_us)) } td { (known(&cost.apart_us)) }
                     }
                 }
             }
@@ -101,6 +104,7 @@ fn requests(requests: &Requests) -> Result<Markup> {
     Ok(html! {
         (leg(Leg::Direct)?)
         (leg(Leg::Upstream)?)
+        (differences(requests))
         h2 { "Host calls of a request" }
         p.quiet { "Each measured alone in the same run: the slope over how often a filter repeats it." }
         table {
@@ -121,23 +125,27 @@ fn requests(requests: &Requests) -> Result<Markup> {
                 td colspan="5" { "together, by hash" }
                 td { (micros(sums.by_hash_calls_us)) }
             }
-            tr {
-                td colspan="2" { "what the filter adds by pin beyond the empty filter" }
-                td { (range(&sums.by_pin_beyond_empty_us)) } td { } td { }
-                td { (micros(sums.by_pin_beyond_empty_us.median)) }
-            }
-            tr {
-                td colspan="2" { "what a remembered session costs beyond one by hash alone" }
-                td { (range(&sums.by_memory_beyond_hash_us)) } td { } td { }
-                td { (micros(sums.by_memory_beyond_hash_us.median)) }
-            }
-            tr {
-                td colspan="2" { "the same where it has to be looked up" }
-                td { (range(&sums.by_look_up_beyond_hash_us)) } td { } td { }
-                td { (micros(sums.by_look_up_beyond_hash_us.median)) }
-            }
         }
     })
+}
+
+fn differences(requests: &Requests) -> Markup {
+    html! {
+        h2 { "Pairs" }
+        p.quiet {
+            "What one costs beyond the other in the same round."
+            @if let Some(bytes) = requests.before_wasm_bytes { " The module of the build of before has " (bytes) " bytes." }
+        }
+        table {
+            tr { th { "pair" } th { } th { "µs" } th { "quartiles" } }
+            @for pair in &requests.differences {
+                tr {
+                    td { (pair.title) } td { (pair.leg.title()) }
+                    td { (known(&pair.differs_us)) } td { (range(&pair.differs_us)) }
+                }
+            }
+        }
+    }
 }
 
 fn confirmation(report: &Report) -> Result<Markup> {
@@ -191,6 +199,25 @@ fn look_ups(of: &LookUps) -> Markup {
             tr.sum {
                 td { "a look-up adds" }
                 td { (format!("{:.2}", of.added_p50_ms)) } td { (format!("{:.2}", of.added_p99_ms)) } td { }
+            }
+        }
+    }
+}
+
+fn told(told: &Told) -> Markup {
+    html! {
+        h2 { "An answer that waits until the fleet knows its id" }
+        p.quiet {
+            (told.answers) " answers of each kind, one after the other and in turn, each of which hands out a new id in its "
+            "body, while two slots hold sessions."
+        }
+        table {
+            tr { th { "ms" } th { "p50" } th { "p99" } th { "worst" } }
+            @for wait in &told.waits {
+                tr {
+                    td { code { "tell_wait_ms: " (wait.tell_wait_ms) } }
+                    @for ms in [wait.answer_ms.p50, wait.answer_ms.p99, wait.answer_ms.max] { td { (format!("{ms:.2}")) } }
+                }
             }
         }
     }

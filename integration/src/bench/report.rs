@@ -6,15 +6,16 @@ use super::calls::{self, CALLS, Call, Counts};
 use super::confirmation::Confirmation;
 use super::look_ups::LookUps;
 use super::machine::Machine;
-use super::requests::{Samples, Subject};
 use super::room::Room;
+use super::samples::{Samples, Subject, differences};
 use super::start::Starts;
-use super::stats::Spread;
+use super::stats::{Spread, root_mean_square};
 use super::targets::{self, Target};
-use super::variants::{Leg, Variant};
+use super::told::Told;
+use super::variants::{Build, Leg, Variant};
 
 /// The form of the report: a key that changes its meaning changes it.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// One run.
 #[derive(Clone, Debug, Serialize)]
@@ -38,6 +39,9 @@ pub struct Report {
     /// What one look-up in the fleet adds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub look_ups: Option<LookUps>,
+    /// What waits until the fleet knows an id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told: Option<Told>,
     /// Starts and memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub starts: Option<Starts>,
@@ -51,18 +55,23 @@ pub struct Report {
 /// CPU per request of the Envoy process.
 #[derive(Clone, Debug, Serialize)]
 pub struct Requests {
-    /// Requests of each variant in each round.
+    /// Requests to each listener in each round.
     pub per_round: u32,
     /// Rounds.
     pub rounds: u32,
-    /// Turns of those that take turns, in all rounds.
-    pub turns: u32,
     /// The grain of the CPU clock, as a part of the shortest measurement.
     pub clock_grain_part: f64,
+    /// What two listeners that do the same differ by: the root of the mean square over all variants.
+    pub listeners_differ_us: f64,
+    /// The size of the module of the build of before, where one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before_wasm_bytes: Option<u64>,
     /// Over direct answers.
     pub direct: Vec<Cost>,
     /// Over an agent.
     pub upstream: Vec<Cost>,
+    /// Pairs that are of interest.
+    pub differences: Vec<Difference>,
     /// Each host call alone, and the check of a pin.
     pub calls: Vec<CallCost>,
     /// What the filter's calls come to.
@@ -74,12 +83,41 @@ pub struct Requests {
 pub struct Cost {
     /// Which.
     pub variant: Variant,
+    /// Of which build, where it is the filter.
+    pub build: Build,
     /// For people.
-    pub title: &'static str,
-    /// All of it.
+    pub title: String,
+    /// All of it: the mean of its listeners.
     pub cpu_us: Spread,
     /// What it adds, round by round, to what it stands on: to no filter, or to early stripping where it has that.
     pub adds_us: Spread,
+    /// What its second listener costs beyond its first, round by round.
+    pub apart_us: Spread,
+}
+
+/// What one variant costs beyond another, round by round, in microseconds of CPU a request.
+#[derive(Clone, Debug, Serialize)]
+pub struct Difference {
+    /// What answers.
+    pub leg: Leg,
+    /// Which.
+    pub variant: Variant,
+    /// Beyond what.
+    pub beyond: Beyond,
+    /// For people.
+    pub title: String,
+    /// How much.
+    pub differs_us: Spread,
+}
+
+/// What a variant is held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Beyond {
+    /// Another variant.
+    Variant(Variant),
+    /// Itself, of another build.
+    Build(Build),
 }
 
 /// What one host call costs, measured alone, and how many a request makes.
@@ -109,8 +147,8 @@ pub struct Sums {
     pub pin_check_us: f64,
     /// What a pinned session's request costs beyond the empty filter, over direct answers.
     pub by_pin_beyond_empty_us: Spread,
-    /// What the request of a remembered session that the worker has met of late costs beyond one by hash alone, turn by
-    /// turn, over direct answers.
+    /// What the request of a remembered session that the worker has met of late costs beyond one by hash alone, over direct
+    /// answers.
     pub by_memory_beyond_hash_us: Spread,
     /// The same of one that has to be looked up.
     pub by_look_up_beyond_hash_us: Spread,
@@ -119,35 +157,37 @@ pub struct Sums {
 impl Requests {
     /// Makes figures of samples.
     #[must_use]
-    pub fn of(samples: &Samples, counts: &Counts, per_round: u32, clock_grain_part: f64) -> Self {
-        let rounds = |subject: &Subject| samples.rounds.get(subject).cloned().unwrap_or_default();
-        let direct = costs(Leg::Direct, |variant| rounds(&Subject::Direct(variant)));
-        let upstream = costs(Leg::Upstream, |variant| rounds(&Subject::Upstream(variant)));
-        let empty = rounds(&Subject::Direct(Variant::Empty));
-        let nothing = rounds(&Subject::Call(calls::NOTHING, 0));
-        let calls: Vec<CallCost> =
-            CALLS.iter().flat_map(|call| CallCost::of(call, counts, &nothing, &rounds)).collect();
+    pub fn of(samples: &Samples, counts: &Counts, taken: Taken) -> Self {
+        let Taken { per_round, clock_grain_part, before_wasm_bytes } = taken;
+        let before = before_wasm_bytes.map(|_| Build::Before);
+        let direct = costs(samples, Leg::Direct, before);
+        let upstream = costs(samples, Leg::Upstream, before);
+        let apart = direct.iter().chain(&upstream).map(|cost| cost.apart_us.median);
+        let calls: Vec<CallCost> = CALLS.iter().flat_map(|call| CallCost::of(call, counts, samples)).collect();
         let sum = |count: fn(&CallCost) -> u64| -> f64 {
             let host = calls.iter().filter(|call| call.call != PIN_CHECK);
             host.map(|call| call.cpu_us.median * count(call) as f64).sum()
         };
-        let pin = rounds(&Subject::Direct(Variant::Pin));
-        let alike = [Variant::HashAlone, Variant::Memory, Variant::LookedUp];
-        let turns = |variant| samples.turns.get(&Subject::Direct(variant)).cloned().unwrap_or_default();
-        let [alone, memory, looked_up] = alike.map(turns);
+        let beyond = |variant, other| {
+            let [variant, other] = [variant, other].map(|of| Subject::Variant(Leg::Direct, of, Build::Now));
+            Spread::of(samples.beyond(variant, other))
+        };
+        let none = samples.of(Subject::Variant(Leg::Direct, Variant::None, Build::Now));
         Self {
             per_round,
-            rounds: u32::try_from(pin.len()).unwrap_or(u32::MAX),
-            turns: u32::try_from(alone.len()).unwrap_or(u32::MAX),
+            rounds: u32::try_from(none.len()).unwrap_or(u32::MAX),
             clock_grain_part,
+            listeners_differ_us: root_mean_square(apart),
+            before_wasm_bytes,
             sums: Sums {
                 by_hash_calls_us: sum(|call| call.by_hash),
                 by_pin_calls_us: sum(|call| call.by_pin),
                 pin_check_us: calls.iter().find(|call| call.call == PIN_CHECK).map_or(0.0, |call| call.cpu_us.median),
-                by_pin_beyond_empty_us: Spread::of(differences(&pin, &empty)),
-                by_memory_beyond_hash_us: Spread::of(differences(&memory, &alone)),
-                by_look_up_beyond_hash_us: Spread::of(differences(&looked_up, &alone)),
+                by_pin_beyond_empty_us: beyond(Variant::Pin, Variant::Empty),
+                by_memory_beyond_hash_us: beyond(Variant::Memory, Variant::HashAlone),
+                by_look_up_beyond_hash_us: beyond(Variant::LookedUp, Variant::HashAlone),
             },
+            differences: all_differences(samples, before),
             direct,
             upstream,
             calls,
@@ -157,14 +197,25 @@ impl Requests {
     /// The cost of a variant over direct answers.
     #[must_use]
     pub fn direct(&self, variant: Variant) -> Option<&Cost> {
-        self.direct.iter().find(|cost| cost.variant == variant)
+        self.direct.iter().find(|cost| (cost.variant, cost.build) == (variant, Build::Now))
     }
 
     /// The cost of a variant over an agent.
     #[must_use]
     pub fn upstream(&self, variant: Variant) -> Option<&Cost> {
-        self.upstream.iter().find(|cost| cost.variant == variant)
+        self.upstream.iter().find(|cost| (cost.variant, cost.build) == (variant, Build::Now))
     }
+}
+
+/// How requests were measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    /// Requests to each listener in each round.
+    pub per_round: u32,
+    /// The grain of the CPU clock, as a part of the shortest measurement.
+    pub clock_grain_part: f64,
+    /// The size of the module of the build of before, where one ran.
+    pub before_wasm_bytes: Option<u64>,
 }
 
 /// The name of the check of a pin among the calls.
@@ -172,9 +223,10 @@ pub const PIN_CHECK: &str = "pin_check";
 
 impl CallCost {
     /// A call, and what comes with the first change of a header where this is one.
-    fn of(call: &Call, counts: &Counts, nothing: &[f64], rounds: &impl Fn(&Subject) -> Vec<f64>) -> Vec<Self> {
-        let [once, often] = call.listeners().map(|(_, times)| rounds(&Subject::Call(call.repeat, times)));
-        let slopes: Vec<f64> = differences(&often, &once).map(|more| more / f64::from(call.more)).collect();
+    fn of(call: &Call, counts: &Counts, samples: &Samples) -> Vec<Self> {
+        let [once, often] = call.listeners().map(|(_, times)| samples.of(Subject::Call(call.repeat, times)));
+        let more = differences(&often, &once);
+        let slopes: Vec<f64> = more.into_iter().map(|more| more / f64::from(call.more)).collect();
         let [by_hash, by_pin] = match call.import {
             Some(import) => counts.of(import),
             None => [0, 1],
@@ -182,8 +234,8 @@ impl CallCost {
         let name = call.import.unwrap_or(PIN_CHECK);
         let mut costs = Vec::new();
         if call.import == Some("proxy_replace_header_map_value") {
-            let first = differences(&once, nothing).zip(&slopes).map(|(first, slope)| first - slope);
-            let cpu_us = Spread::of(first);
+            let first = differences(&once, &samples.of(Subject::Call(calls::NOTHING, 0)));
+            let cpu_us = Spread::of(differences(&first, &slopes));
             let title = "the route, chosen again after a change";
             costs.push(Self { call: calls::ROUTE, title, cpu_us, by_hash: by_hash.min(1), by_pin: by_pin.min(1) });
         }
@@ -192,22 +244,47 @@ impl CallCost {
     }
 }
 
-fn costs(leg: Leg, rounds: impl Fn(Variant) -> Vec<f64>) -> Vec<Cost> {
-    let cost = |variant: Variant| {
-        let base = match variant {
-            Variant::None | Variant::Stripping | Variant::Weighted | Variant::Stateful => Variant::None,
-            _ => Variant::Stripping,
+fn costs(samples: &Samples, leg: Leg, before: Option<Build>) -> Vec<Cost> {
+    let cost = |variant: Variant, build: Build| {
+        let subject = Subject::Variant(leg, variant, build);
+        let base = Subject::Variant(leg, variant.stands_on(), Build::Now);
+        let title = match build {
+            Build::Now => variant.title().to_owned(),
+            Build::Before => format!("{} (before)", variant.title()),
         };
-        let (all, base) = (rounds(variant), rounds(base));
-        let adds_us = Spread::of(differences(&all, &base));
-        Cost { variant, title: variant.title(), cpu_us: Spread::of(all), adds_us }
+        Cost {
+            variant,
+            build,
+            title,
+            cpu_us: Spread::of(samples.of(subject)),
+            adds_us: Spread::of(samples.beyond(subject, base)),
+            apart_us: Spread::of(samples.apart(subject)),
+        }
     };
-    Variant::of(leg).map(cost).collect()
+    Variant::of(leg).flat_map(|variant| variant.builds(before).map(move |build| cost(variant, build))).collect()
 }
 
-/// What each round has more than the same round of another subject.
-fn differences<'a>(all: &'a [f64], base: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
-    all.iter().zip(base).map(|(all, base)| all - base)
+/// What is held against what: the filter against the floor and against Envoy's own ways, what is remembered against what is
+/// hashed, and all of it against the build of before.
+fn all_differences(samples: &Samples, before: Option<Build>) -> Vec<Difference> {
+    use Variant::{Calls, Empty, HashAlone, LookedUp, Lua, Memory, Pin, Weighted};
+    let pairs = [(Pin, Empty), (Pin, Calls), (Pin, Lua), (Pin, Weighted), (Memory, HashAlone), (LookedUp, HashAlone)];
+    let earlier = before.into_iter().flat_map(|before| Variant::OURS.map(|variant| (variant, variant, before)));
+    let all: Vec<_> = pairs.map(|(variant, other)| (variant, other, Build::Now)).into_iter().chain(earlier).collect();
+    let on = |leg: Leg| {
+        let there = move |variant: Variant| Variant::of(leg).any(|of| of == variant);
+        all.iter().filter(move |(_, other, _)| there(*other)).map(move |(variant, other, build)| {
+            let [ours, base] =
+                [(*variant, Build::Now), (*other, *build)].map(|(of, build)| Subject::Variant(leg, of, build));
+            let (beyond, than) = match build {
+                Build::Now => (Beyond::Variant(*other), other.title()),
+                Build::Before => (Beyond::Build(*build), "the build of before"),
+            };
+            let title = format!("{}, beyond {than}", variant.title());
+            Difference { leg, variant: *variant, beyond, title, differs_us: Spread::of(samples.beyond(ours, base)) }
+        })
+    };
+    Leg::ALL.into_iter().flat_map(on).collect()
 }
 
 impl Report {

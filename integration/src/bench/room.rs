@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::cpu;
+use super::listeners;
 use super::stats::slope;
 use super::turn::{self, CONNECTIONS, Volley};
-use super::variants;
 use crate::Envoy;
 use crate::mesh::{Mesh, SLOTS};
 
@@ -93,7 +93,7 @@ impl fmt::Display for Room {
 /// Where a part does not start or does not answer, or the table never gets full.
 pub async fn measure(sessions: u64, room: u32, mut tell: impl FnMut(&Fill)) -> Result<Room> {
     let mesh = Mesh::with(json!({"pin": {}, "memory": {"sessions": room}}), &SLOTS).await?;
-    let config = variants::direct(variants::plain(mesh.config("room")?)).concurrency(WORKERS);
+    let config = listeners::direct(listeners::plain(mesh.config("room")?)).concurrency(WORKERS);
     let envoy = mesh.join(config).await?;
     let mut load = Load { volley: Volley::open(envoy.address())?, request: turn::new_session(), number: 0 };
     for _ in 0..WARM_UP {

@@ -3,7 +3,7 @@
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
-use super::report::Report;
+use super::report::{Report, Requests};
 use super::stats::Spread;
 
 /// The whole summary.
@@ -16,14 +16,21 @@ pub fn summary(report: &Report) -> String {
         {
             let rows = costs.iter().map(|cost| {
                 vec![
-                    cost.title.to_owned(),
+                    cost.title.clone(),
                     micros(cost.cpu_us.median),
                     range(&cost.cpu_us),
-                    micros(cost.adds_us.median),
+                    known(&cost.adds_us),
+                    known(&cost.apart_us),
                 ]
             });
-            parts.push(table(&[title, "µs", "quartiles", "adds µs"], rows));
+            parts.push(table(&[title, "µs", "quartiles", "adds µs", "2nd listener"], rows));
         }
+        let rows = requests
+            .differences
+            .iter()
+            .map(|pair| vec![pair.title.clone(), pair.leg.title().to_owned(), known(&pair.differs_us)]);
+        parts.push(table(&["paired within rounds", "", "µs"], rows));
+        parts.push(noise(requests));
         let rows = requests.calls.iter().map(|call| {
             let counts = [call.by_hash, call.by_pin].map(|count| count.to_string());
             let [hash, pin] = counts;
@@ -32,16 +39,10 @@ pub fn summary(report: &Report) -> String {
         parts.push(table(&["measured alone", "µs", "quartiles", "by hash", "by pin"], rows));
         let sums = &requests.sums;
         parts.push(format!(
-            "Host calls by hash {} µs, by pin {} µs, check of a pin {} µs; by pin beyond the empty filter {} µs; by memory \
-             beyond hash alone {} µs ({}), and {} µs ({}) where the session has to be looked up.",
+            "Host calls by hash {} µs, by pin {} µs, check of a pin {} µs.",
             micros(sums.by_hash_calls_us),
             micros(sums.by_pin_calls_us),
-            micros(sums.pin_check_us),
-            micros(sums.by_pin_beyond_empty_us.median),
-            micros(sums.by_memory_beyond_hash_us.median),
-            range(&sums.by_memory_beyond_hash_us),
-            micros(sums.by_look_up_beyond_hash_us.median),
-            range(&sums.by_look_up_beyond_hash_us)
+            micros(sums.pin_check_us)
         ));
     }
     if !report.confirmation.is_empty() {
@@ -63,6 +64,7 @@ pub fn summary(report: &Report) -> String {
         parts.push(table(&head, rows));
     }
     parts.extend(report.look_ups.as_ref().map(ToString::to_string));
+    parts.extend(report.told.as_ref().map(ToString::to_string));
     if let Some(starts) = &report.starts {
         parts.push(format!(
             "The filter adds {:.0} ms to the start of an Envoy and {:.1} MiB to each worker; its module has {} bytes.",
@@ -85,6 +87,22 @@ pub fn summary(report: &Report) -> String {
 #[must_use]
 pub fn micros(value: f64) -> String {
     format!("{value:.2}")
+}
+
+/// A median with its standard error, as they are shown.
+#[must_use]
+pub fn known(spread: &Spread) -> String {
+    format!("{:.2} ± {:.2}", spread.median, spread.error)
+}
+
+/// How far figures of requests can be trusted.
+#[must_use]
+pub fn noise(requests: &Requests) -> String {
+    format!(
+        "Figures after ± are standard errors of the pairs, over {} rounds. Two listeners that do the same differ by {:.2} µs: \
+         what is less is noise, whatever its error.",
+        requests.rounds, requests.listeners_differ_us
+    )
 }
 
 /// The quartiles, as they are shown.

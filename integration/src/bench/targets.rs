@@ -65,7 +65,7 @@ pub fn judge(report: &Report) -> Vec<Target> {
             Target::new(
                 "memory_beyond_hash",
                 "CPU of a remembered session that the worker has met of late, beyond that of one by hash alone",
-                known(&sums.by_memory_beyond_hash_us, requests.turns, MEMORY_US / 2.0),
+                known(&sums.by_memory_beyond_hash_us, MEMORY_US / 2.0),
                 MEMORY_US,
                 "µs",
             ),
@@ -82,11 +82,9 @@ pub fn judge(report: &Report) -> Vec<Target> {
     targets
 }
 
-/// The median, where it is known to within `grain`: its standard error is 0.93 of what lies between the quartiles, by the
-/// root of the number of samples.
-fn known(spread: &Spread, samples: u32, grain: f64) -> Option<f64> {
-    let error = 0.93 * (spread.q3 - spread.q1) / f64::from(samples).sqrt();
-    (error <= grain).then_some(spread.median)
+/// The median, where it is known to within `grain`.
+fn known(spread: &Spread, grain: f64) -> Option<f64> {
+    (spread.error <= grain).then_some(spread.median)
 }
 
 fn ratio(value: f64, of: f64) -> Option<f64> {

@@ -1,6 +1,7 @@
-//! What is compared: one Envoy each, all on the shipped configuration without its access log and its tracing.
+//! What is compared, each at listeners of its own in one Envoy, on the shipped configuration without its access log and its
+//! tracing.
 //!
-//! | variant | what stands in Envoy |
+//! | variant | what stands at its listener |
 //! | --- | --- |
 //! | none | nothing of ours: one agent, no filter |
 //! | stripping | the early header mutation that the shipped configuration has in front of the filter |
@@ -10,25 +11,42 @@
 //! | stateful | a stateful session by cookie: Envoy's own stickiness, which keeps a host |
 //! | lua | stripping, and the filter's job in Lua without its MAC |
 //! | hash, pin | stripping, and the filter, with requests of new sessions and of pinned ones |
-//! | hash alone, memory, looked up | the same without a sidecar, for two services that differ in their keys: without them nothing is remembered |
+//! | hash alone, memory, looked up | the same for two services that differ in their keys: without them nothing is remembered |
 
-use std::net::SocketAddr;
-use std::path::Path;
-
-use anyhow::{Context, Result};
 use serde::Serialize;
-use serde_json::{Value, json};
-
-use crate::EnvoyConfig;
 
 /// What answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Leg {
     /// The route itself.
     Direct,
     /// An agent.
     Upstream,
+}
+
+impl Leg {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Direct, Self::Upstream];
+
+    /// For people.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Upstream => "over an agent",
+        }
+    }
+}
+
+/// Which build of the filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Build {
+    /// The one that is measured.
+    Now,
+    /// An earlier one, which runs beside it.
+    Before,
 }
 
 /// What decides.
@@ -61,35 +79,15 @@ pub enum Variant {
     LookedUp,
 }
 
-/// Where a variant gets what it decides by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// It needs nothing.
-    Nothing,
-    /// A sidecar.
-    Sidecar,
-    /// Its own configuration.
-    Configuration,
-}
-
 impl Variant {
+    /// Those that are the filter.
+    pub const OURS: [Self; 5] = [Self::Hash, Self::Pin, Self::HashAlone, Self::Memory, Self::LookedUp];
+
     /// Every variant of a leg. Weighted clusters choose an upstream: without one there is nothing to measure.
     pub fn of(leg: Leg) -> impl Iterator<Item = Self> {
-        let all = [
-            Self::None,
-            Self::Stripping,
-            Self::Empty,
-            Self::Calls,
-            Self::Weighted,
-            Self::Stateful,
-            Self::Lua,
-            Self::Hash,
-            Self::Pin,
-            Self::HashAlone,
-            Self::Memory,
-            Self::LookedUp,
-        ];
-        all.into_iter().filter(move |variant| leg == Leg::Upstream || *variant != Self::Weighted)
+        let others = [Self::None, Self::Stripping, Self::Empty, Self::Calls, Self::Weighted, Self::Stateful, Self::Lua];
+        let there = move |variant: &Self| leg == Leg::Upstream || *variant != Self::Weighted;
+        others.into_iter().chain(Self::OURS).filter(there)
     }
 
     /// For people.
@@ -111,170 +109,34 @@ impl Variant {
         }
     }
 
-    /// Where it gets what it decides by.
+    /// Whether it is the filter.
     #[must_use]
-    pub fn source(self) -> Source {
+    pub fn is_ours(self) -> bool {
+        Self::OURS.contains(&self)
+    }
+
+    /// The builds that it is measured of.
+    pub fn builds(self, before: Option<Build>) -> impl Iterator<Item = Build> {
+        [Build::Now].into_iter().chain(before.filter(|_| self.is_ours()))
+    }
+
+    /// The variant whose listener it is asked at: by hash and by pin are two requests to one, and so are by hash alone and
+    /// by memory.
+    #[must_use]
+    pub fn stands_at(self) -> Self {
         match self {
-            Self::Hash | Self::Pin => Source::Sidecar,
-            Self::HashAlone | Self::Memory | Self::LookedUp => Source::Configuration,
-            _ => Source::Nothing,
+            Self::Pin => Self::Hash,
+            Self::Memory | Self::LookedUp => Self::HashAlone,
+            other => other,
         }
     }
-}
 
-/// The agents of both slots.
-#[derive(Clone, Copy, Debug)]
-pub struct Agents {
-    /// Of blue.
-    pub blue: SocketAddr,
-    /// Of green.
-    pub green: SocketAddr,
-}
-
-/// The configuration of a variant. That of ours begins with `ours`, which says what it decides by.
-///
-/// # Errors
-/// Where the shipped configuration cannot be read.
-pub fn config(
-    variant: Variant,
-    leg: Leg,
-    agents: Agents,
-    empty: &Path,
-    assignments: [u64; 2],
-    ours: Option<EnvoyConfig>,
-) -> Result<EnvoyConfig> {
-    let config = match ours {
-        Some(config) => config,
-        None => EnvoyConfig::shipped()?,
-    };
-    let config = plain(config.agent("blue", agents.blue).agent("green", agents.green));
-    let config = match variant {
-        Variant::None => without_stripping(config.without_filter()),
-        Variant::Stripping => config.without_filter(),
-        Variant::Empty => config.filter_at(empty).plugin_text(""),
-        Variant::Calls => config.filter_at(empty).plugin_text(r#"{"repeat":"pinned","times":1}"#),
-        Variant::Weighted => weighted(without_stripping(config.without_filter())),
-        Variant::Stateful => stateful(without_stripping(config.without_filter()), agents),
-        Variant::Lua => before_router(config.without_filter(), lua(assignments)),
-        Variant::Hash | Variant::Pin | Variant::HashAlone | Variant::Memory | Variant::LookedUp => config,
-    };
-    Ok(match leg {
-        Leg::Direct => direct(config),
-        Leg::Upstream => config,
-    })
-}
-
-/// One worker, and nothing beside the request's way that costs: log and spans are the user's to choose, and with the log
-/// goes the filter of Envoy's own that serves it.
-#[must_use]
-pub fn plain(config: EnvoyConfig) -> EnvoyConfig {
-    config.concurrency(1).without_access_log().edit_http(|hcm| {
-        hcm.as_object_mut().context("a connection manager")?.remove("tracing");
-        let filters = hcm["http_filters"].as_array_mut().context("no filters")?;
-        filters.retain(|filter| filter["name"] != "colorfast_log");
-        Ok(())
-    })
-}
-
-/// Every route answers by itself, with the name of the slot that it is for.
-#[must_use]
-pub fn direct(config: EnvoyConfig) -> EnvoyConfig {
-    config.edit_http(|hcm| {
-        for route in routes(hcm)? {
-            let green = route["route"]["cluster"] == "agent_green";
-            let route = route.as_object_mut().context("a route")?;
-            route.remove("route");
-            let body = if green { "green" } else { "blue" };
-            route.insert("direct_response".to_owned(), json!({"status": 200, "body": {"inline_string": body}}));
+    /// What it adds to: nothing of ours, or early stripping where it has that.
+    #[must_use]
+    pub fn stands_on(self) -> Self {
+        match self {
+            Self::None | Self::Stripping | Self::Weighted | Self::Stateful => Self::None,
+            _ => Self::Stripping,
         }
-        Ok(())
-    })
-}
-
-fn without_stripping(config: EnvoyConfig) -> EnvoyConfig {
-    config.edit_http(|hcm| {
-        hcm.as_object_mut().context("a connection manager")?.remove("early_header_mutation_extensions");
-        hcm["route_config"].as_object_mut().context("routes")?.remove("request_headers_to_remove");
-        // There are no stamps to match on.
-        let routes = routes(hcm)?;
-        let default = routes.pop().context("there is no default route")?;
-        *routes = vec![default];
-        Ok(())
-    })
-}
-
-fn weighted(config: EnvoyConfig) -> EnvoyConfig {
-    only_route(
-        config,
-        json!({
-            "weighted_clusters": {
-                "clusters": [{"name": "agent_blue", "weight": 50}, {"name": "agent_green", "weight": 50}],
-                "use_hash_policy": true,
-            },
-            "hash_policy": [{"header": {"header_name": "x-agent-session"}}],
-            "timeout": "0s",
-        }),
-    )
-}
-
-fn stateful(config: EnvoyConfig, agents: Agents) -> EnvoyConfig {
-    let filter = json!({
-        "name": "envoy.filters.http.stateful_session",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.stateful_session.v3.StatefulSession",
-            "session_state": {
-                "name": "envoy.http.stateful_session.cookie",
-                "typed_config": {
-                    "@type":
-                        "type.googleapis.com/envoy.extensions.http.stateful_session.cookie.v3.CookieBasedSessionState",
-                    "cookie": {"name": STATEFUL_COOKIE, "path": "/", "ttl": "86400s"},
-                },
-            },
-        },
-    });
-    let config = before_router(config, filter).edit(move |doc| {
-        let clusters = doc.pointer_mut("/static_resources/clusters").and_then(Value::as_array_mut);
-        let blue = clusters.context("no clusters")?.iter_mut().find(|cluster| cluster["name"] == "agent_blue");
-        let endpoints = blue.context("no agent_blue")?.pointer_mut("/load_assignment/endpoints/0/lb_endpoints");
-        let green = json!({"socket_address": {"address": agents.green.ip(), "port_value": agents.green.port()}});
-        let endpoints = endpoints.and_then(Value::as_array_mut).context("no endpoints")?;
-        endpoints.push(json!({"endpoint": {"address": green}}));
-        Ok(())
-    });
-    only_route(config, json!({"cluster": "agent_blue", "timeout": "0s"}))
-}
-
-/// The cookie of [`Variant::Stateful`].
-pub const STATEFUL_COOKIE: &str = "agent-host";
-
-fn lua(assignments: [u64; 2]) -> Value {
-    let [blue, green] = assignments;
-    let code = format!("local BLUE, GREEN = {blue}, {green}\n{}", include_str!("same_job.lua"));
-    json!({
-        "name": "envoy.filters.http.lua",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
-            "default_source_code": {"inline_string": code},
-        },
-    })
-}
-
-fn before_router(config: EnvoyConfig, filter: Value) -> EnvoyConfig {
-    config.edit_http(|hcm| {
-        let filters = hcm["http_filters"].as_array_mut().context("no filters")?;
-        filters.insert(filters.len().saturating_sub(1), filter.clone());
-        Ok(())
-    })
-}
-
-fn only_route(config: EnvoyConfig, action: Value) -> EnvoyConfig {
-    config.edit_http(|hcm| {
-        *routes(hcm)? = vec![json!({"match": {"prefix": "/"}, "route": action})];
-        Ok(())
-    })
-}
-
-fn routes(hcm: &mut Value) -> Result<&mut Vec<Value>> {
-    let routes = hcm.pointer_mut("/route_config/virtual_hosts/0/routes").and_then(Value::as_array_mut);
-    routes.context("no routes")
+    }
 }

@@ -122,6 +122,14 @@ impl Default for Sketch {
 }
 
 impl Sketch {
+    /// Takes in a session.
+    pub fn note(&mut self, sid: Sid) {
+        let Mark { register, rank } = Mark::of(sid);
+        if let Some(known) = self.0.get_mut(usize::from(register)) {
+            *known = rank.max(*known);
+        }
+    }
+
     /// The sketch of these bytes: marks as [`Tally::take`] gives them. `None` where they are none.
     pub fn of_marks(bytes: &[u8]) -> Option<Self> {
         let mut sketch = Self::default();
@@ -289,6 +297,9 @@ mod tests {
                 prop_assert!(tally.take(usize::MAX).is_empty());
             }
             prop_assert_eq!(&merged, &sketch(all.iter().map(|sid| Sid(*sid))));
+            let mut noted = Sketch::default();
+            all.iter().for_each(|sid| noted.note(Sid(*sid)));
+            prop_assert_eq!(&merged, &noted);
             prop_assert_eq!(Sketch::read(&merged.write()), Some(merged));
         }
 

@@ -113,7 +113,7 @@ impl Requests {
                 Asker::Stream(context) => self.waiting.told(&self.common, context, heard),
             }
         }
-        questions.go_on();
+        questions.go_on(now);
         true
     }
 

@@ -16,6 +16,7 @@ mod authority;
 mod clock;
 mod control;
 mod copies;
+mod corrections;
 mod directory;
 mod discovery;
 mod ending;

@@ -2,7 +2,7 @@
 
 use colorfast_core::ids::{AssignmentId, Sid};
 use colorfast_core::keys::SidHasher;
-use colorfast_core::memory::{Bucket, Remembered};
+use colorfast_core::memory::{Bucket, Certainty, Remembered, Visits};
 use colorfast_core::names::shared;
 use colorfast_core::settings::PinSettings;
 use colorfast_core::time::UnixSeconds;
@@ -63,6 +63,8 @@ impl Given {
             sid: sid(&first.bytes()),
             began: before(now, self.began),
             seen: before(now, self.seen),
+            certainty: Certainty::Guess,
+            visits: Visits::Returned,
         };
         (sid(&self.id.bytes()), remembered)
     }

@@ -1,4 +1,5 @@
-//! When proxies ask the fleet after sessions: before weight moves, until one slot alone holds sessions.
+//! When proxies ask the fleet after sessions, and tell it those that they know: before weight moves, until one slot alone
+//! holds sessions; and before a slot is freed.
 
 use crate::ids::ServiceName;
 use crate::release::check::Circumstances;
@@ -14,7 +15,8 @@ const LINGER_MILLIS: u64 = 60_000;
 
 impl State {
     /// What comes before `verb`, as an event to append: weight moves to a slot only once proxies ask the fleet and have
-    /// told it what they know. `None` where that would do nothing, or has been done.
+    /// told it what they know, and a slot is freed only once they have told whom it holds. `None` where that would do
+    /// nothing, or has been done.
     ///
     /// # Errors
     /// Says why the verb is refused.
@@ -24,13 +26,22 @@ impl State {
         verb: &Verb,
         at: &Circumstances<'_>,
     ) -> Result<Option<Event>, Refusal> {
-        let (Some(Event::Ramped { slot, .. } | Event::Switched { slot, .. }), Some(state)) =
-            (self.check(service, verb, at)?, self.services.get(service))
-        else {
+        let (Some(event), Some(state)) = (self.check(service, verb, at)?, self.services.get(service)) else {
             return Ok(None);
         };
-        let asks = state.settings.memory.ask_wait_ms.0 > 0 && state.live().is_some();
-        Ok((asks && state.prepared().is_none()).then_some(Event::Prepared { slot }))
+        let (slot, prepares) = match event {
+            Event::Ramped { slot, .. } | Event::Switched { slot, .. } => {
+                let asks = state.settings.memory.ask_wait_ms.0 > 0 && state.live().is_some();
+                (slot, asks && state.prepared().is_none())
+            }
+            // Each time: sessions may have come back since the last.
+            Event::Recycled { slot, force: None } => {
+                let drains = state.slots.get(&slot).is_some_and(|slot| slot.phase == Phase::Draining);
+                (slot, drains)
+            }
+            _ => return Ok(None),
+        };
+        Ok(prepares.then_some(Event::Prepared { slot }))
     }
 }
 

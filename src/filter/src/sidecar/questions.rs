@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use colorfast_core::ids::{Sid, SnapshotVersion};
 use colorfast_core::json;
-use colorfast_core::memory::{Certainty, RECORD, Remembered, record};
+use colorfast_core::memory::{RECORD, Remembered, record};
 use colorfast_core::names;
 use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::incarnation::Incarnation;
@@ -162,9 +162,13 @@ impl Questions {
             Asker::Stream(context) => context,
             Asker::Nobody => self.root,
         };
+        let (id, asker) = (question.id, question.asker);
         self.queue.with(|queue| queue.push_back(question));
         let sent = self.send();
         let _ = host::set_effective_context(context);
+        if sent.is_err() {
+            self.queue.with(|queue| queue.retain(|question| (question.id, question.asker) != (id, asker)));
+        }
         sent
     }
 
@@ -177,10 +181,17 @@ impl Questions {
         while sent.is_ok() && self.calls.with(|calls| calls.len()).is_some_and(|out| out < CALLS_MAX) {
             let batch = self.queue.with(next_batch).unwrap_or_default();
             let Some(first) = batch.first() else { return Ok(()) };
-            sent = self.call(first, &batch).map(|token| {
-                let call = Call { token, booked: self.running.get(), questions: batch };
-                self.calls.with(|calls| calls.push(call));
-            });
+            sent = match self.call(first, &batch) {
+                Ok(token) => {
+                    let call = Call { token, booked: self.running.get(), questions: batch };
+                    self.calls.with(|calls| calls.push(call));
+                    Ok(())
+                }
+                Err(unasked) => {
+                    self.queue.with(|queue| batch.into_iter().rev().for_each(|question| queue.push_front(question)));
+                    Err(unasked)
+                }
+            };
         }
         sent
     }
@@ -230,9 +241,9 @@ impl Questions {
     }
 
     /// Sends what could not go out before. The root is the effective context afterwards.
-    pub fn go_on(&self) {
+    pub fn go_on(&self, now: UnixMillis) {
         if self.send().is_err() {
-            self.silent_at.set(UnixMillis::default());
+            self.silent_at.set(now);
         }
     }
 
@@ -248,17 +259,19 @@ impl Questions {
 
     /// Asks after the sessions that no request waits for, where it is time. The root is the effective context.
     pub fn tick(&self, now: UnixMillis) {
-        self.go_on();
+        self.go_on(now);
         let waits = |calls: &mut Vec<Call>| calls.iter().any(|call| call.questions.iter().any(of_nobody));
         if self.calls.with(waits) != Some(false) || now.is_within(LATER_MS, self.silent_at.get()) {
             return;
         }
+        if self.link.tickets.shown().is_none() {
+            return;
+        }
         let some = |later: &mut VecDeque<Question>| later.drain(..later.len().min(Records::MAX)).collect::<Vec<_>>();
-        for question in self.later.with(some).unwrap_or_default() {
-            if self.ask(question.clone()).is_err() {
-                self.silent_at.set(now);
-                self.later(question);
-            }
+        let due = self.later.with(some).unwrap_or_default();
+        if !due.is_empty() {
+            self.queue.with(|queue| queue.extend(due));
+            self.go_on(now);
         }
     }
 
@@ -272,10 +285,7 @@ impl Questions {
                 return self.later(question);
             }
             // Its session has begun here, whatever snapshot that was by.
-            Heard::Late(version) => {
-                let proposal = Remembered { certainty: proposal.certainty.max(Certainty::Shown), ..*proposal };
-                return self.later(Question { version, proposal, ..question });
-            }
+            Heard::Late(version) => return self.later(Question { version, ..question }),
             Heard::Nothing => return,
             Heard::Session(stands) => stands,
         };

@@ -3,27 +3,39 @@
 //! Sessions are counted by sketches, each of a part of the time for which a session holds its slot without coming back:
 //! the idle timeout for those that have come back once, `first_return` for those that have not. The newest parts make the
 //! count, and the oldest fall out whole. All of it is kept with the ephemera: a restart goes on counting.
+//!
+//! Proxies report the marks of sessions. Those that began a moment ago by a hash of their id are counted here, by what
+//! stands under the id: see [`Pending`].
 
+mod pending;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use colorfast_core::ids::{AssignmentId, ServiceName, SlotName};
+use colorfast_core::ids::{AssignmentId, ServiceName, Sid, SlotName};
+use colorfast_core::memory::Remembered;
 use colorfast_core::settings::PinSettings;
 use colorfast_core::sketch::{self, REGISTERS, Sketch};
 use colorfast_core::time::{UnixMillis, UnixSeconds};
 use colorfast_core::wire::reports::SlotReport;
+use parking_lot::Mutex;
 use tracing::warn;
 
+use self::pending::{Due, Pending};
 use super::directory::Directory;
 use crate::store::Ephemera;
 
 /// How long requests under way count after the instance was heard last: it says so with every hello.
 const IN_FLIGHT_MS: u64 = 30_000;
+/// Marks are made so late at most while sessions are told, so that many are made at once.
+const BATCH_MS: u64 = 500;
 
 /// The accounts of every service.
 #[derive(Debug)]
 pub struct Accounts {
     directory: Arc<Directory>,
     ephemera: Arc<dyn Ephemera>,
+    pending: Mutex<Pending>,
 }
 
 /// What a slot holds.
@@ -42,7 +54,7 @@ pub struct Account {
 }
 
 /// The two kinds of sessions, each with its window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
     Held,
     Issued,
@@ -92,6 +104,14 @@ impl Part {
         bytes
     }
 
+    /// Takes in a session as `standing` has it.
+    fn note(&mut self, standing: Standing, session: &Remembered) {
+        self.sketch.note(session.sid);
+        if standing == Standing::Held {
+            self.oldest = earliest(self.oldest, session.began);
+        }
+    }
+
     fn merge(&mut self, other: &Self) {
         self.sketch.merge(&other.sketch);
         self.oldest = earliest(self.oldest, other.oldest);
@@ -110,7 +130,48 @@ fn earliest(one: UnixSeconds, other: UnixSeconds) -> UnixSeconds {
 impl Accounts {
     /// Of the services in `directory`.
     pub fn new(directory: Arc<Directory>, ephemera: Arc<dyn Ephemera>) -> Self {
-        Self { directory, ephemera }
+        Self { directory, ephemera, pending: Mutex::default() }
+    }
+
+    /// A proxy has told `said` of a session under an id, where `stands` stands now.
+    pub fn told(&self, service: &ServiceName, id: Sid, said: &Remembered, stands: &Remembered, now: UnixMillis) {
+        let due = {
+            let mut pending = self.pending.lock();
+            pending.note(service, id, said, stands, now);
+            pending.take(now, BATCH_MS)
+        };
+        self.mark(due, now);
+    }
+
+    /// Marks the sessions whose account is known by now.
+    pub fn settle(&self, now: UnixMillis) {
+        let due = self.pending.lock().take(now, 0);
+        self.mark(due, now);
+    }
+
+    /// Marks all sessions, before the process ends.
+    pub fn settle_all(&self, now: UnixMillis) {
+        let due = self.pending.lock().take_all();
+        self.mark(due, now);
+    }
+
+    fn mark(&self, due: Vec<Due>, now: UnixMillis) {
+        let mut parts: BTreeMap<_, Part> = BTreeMap::new();
+        for Due { service, session } in due {
+            let standing = pending::standing(&session);
+            let part = parts.entry((service, session.assignment.0, standing)).or_default();
+            part.note(standing, &session);
+        }
+        for ((service, assignment, standing), part) in parts {
+            let Some(published) = self.directory.watch(&service).map(|service| service.borrow().clone()) else {
+                continue;
+            };
+            let state = &published.state;
+            let holder = state.slots.iter().find(|(_, slot)| slot.assignment == Some(AssignmentId(assignment)));
+            let Some((slot, _)) = holder else { continue };
+            let place = Place { service: &service, slot, assignment: AssignmentId(assignment) };
+            self.merge(&place, standing, &part, &state.settings.pin, now);
+        }
     }
 
     /// Adds what an instance tells, by a name that no other has. What it tells of an assignment that is in no slot now is
@@ -158,9 +219,19 @@ impl Accounts {
         settings: &PinSettings,
         now: UnixMillis,
     ) -> Account {
+        self.settle(now);
         let place = Place { service, slot, assignment };
-        let (held, held_until) = self.whole(&place, Standing::Held, settings, now);
-        let (issued, issued_until) = self.whole(&place, Standing::Issued, settings, now);
+        let (mut held, mut held_until) = self.whole(&place, Standing::Held, settings, now);
+        let (mut issued, mut issued_until) = self.whole(&place, Standing::Issued, settings, now);
+        for session in self.pending.lock().of(service, assignment) {
+            let standing = pending::standing(session);
+            let (part, until) = match standing {
+                Standing::Held => (&mut held, &mut held_until),
+                Standing::Issued => (&mut issued, &mut issued_until),
+            };
+            part.note(standing, session);
+            *until = (*until).max(Some(now.plus_millis(standing.millis(settings))));
+        }
         let mut all = held.sketch.clone();
         all.merge(&issued.sketch);
         // Who has come back is in both. What is left of the others is exact where it is nothing.

@@ -15,7 +15,8 @@ use colorfast_core::error::FieldError;
 use colorfast_core::ids::{ServiceName, SnapshotVersion};
 use colorfast_core::names::{DISCOVERY_PATH, REPORTS_PATH, SESSIONS_PATH, SNAPSHOT_TYPE_URL};
 use colorfast_core::release::Refusal;
-use colorfast_core::wire::discovery::{DiscoveryRequest, DiscoveryResponse};
+use colorfast_core::wire::discovery::{Cursor, DiscoveryRequest, DiscoveryResponse};
+use colorfast_core::wire::sessions::Records;
 use colorfast_core::wire::ticket::Ticket;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::access::Caller;
+use super::corrections::Corrections;
 use super::directory::{Directory, Published};
 use super::ending::Ending;
 use super::gate::Gate;
@@ -48,6 +50,7 @@ pub struct Discovery {
     directory: Arc<Directory>,
     members: Arc<Members>,
     tickets: Arc<Tickets>,
+    corrections: Arc<Corrections>,
     ending: Ending,
     hold: Duration,
     unknown: Mutex<BTreeSet<ServiceName>>,
@@ -55,10 +58,16 @@ pub struct Discovery {
 
 impl Discovery {
     /// Discovery over what is published.
-    pub fn new(directory: Arc<Directory>, members: Arc<Members>, tickets: Arc<Tickets>, ending: Ending) -> Self {
+    pub fn new(
+        directory: Arc<Directory>,
+        members: Arc<Members>,
+        tickets: Arc<Tickets>,
+        corrections: Arc<Corrections>,
+        ending: Ending,
+    ) -> Self {
         // A member must be heard well within its ttl.
         let hold = HOLD.min(members.ttl() / 2);
-        Self { directory, members, tickets, ending, hold, unknown: Mutex::default() }
+        Self { directory, members, tickets, corrections, ending, hold, unknown: Mutex::default() }
     }
 }
 
@@ -119,10 +128,11 @@ fn describe_snapshots(operation: Operation<'_>) -> Operation<'_> {
         .named("pollSnapshot", "A snapshot newer than the one that is held", "proxies")
         .describe(
             "xDS in its REST form, as JSON. The request is held, for 20 s at most, until there is a newer snapshot. The \
-             next request acknowledges the answer by its version, or refuses it by `error_detail`.",
+             next request acknowledges the answer by its version, or refuses it by `error_detail`. Corrections of what \
+             proxies remember of sessions come the same way, with a snapshot or without.",
         )
         .body::<DiscoveryRequest>("What the proxy holds, and what was wrong with what it got.")
-        .answers::<DiscoveryResponse>("The snapshot, and the keys of its service. Keep it to yourself.")
+        .answers::<DiscoveryResponse>("The snapshot, the keys of its service, corrections. Keep it to yourself.")
         .response(304, json!({ "description": "Nothing became newer while the request was held." }))
         .may_fail(&[Kind::NO_SERVICE, Kind::OTHER_NODE, Kind::TICKET])
 }
@@ -134,6 +144,7 @@ struct Poll {
     member: MemberId,
     heard: Heard,
     ticket: Option<Ticket>,
+    corrected: Option<Cursor>,
 }
 
 impl Poll {
@@ -154,6 +165,7 @@ impl Poll {
             service: service.clone(),
             member: MemberId::of(&request.node)?,
             ticket: request.ticket,
+            corrected: request.corrected,
             heard: Heard { held, refused: request.error_detail.map(|error| (nonce, error.message)) },
         })
     }
@@ -164,15 +176,17 @@ async fn snapshots(
     caller: Caller,
     Document(request): Document<DiscoveryRequest>,
 ) -> Result<Response, ApiError> {
-    let Poll { service, member, heard, ticket } = Poll::read(request)?;
+    let Poll { service, member, heard, ticket, corrected } = Poll::read(request)?;
     caller.be(member.node())?;
     let Some(mut published) = discovery.directory.watch(&service) else {
         discovery.unknown(&service, &member);
         return Err(Refusal::NoService(service).into());
     };
+    let mut corrections = discovery.corrections.watch(&service);
+    let read = discovery.corrections.read_by(&service, corrected.as_ref());
     // Whoever does not show the ticket is not believed, and is given it unless it was shown before.
     let proven = discovery.tickets.proves(&member, ticket.as_ref());
-    let (held, give) = match proven {
+    let (held, ticket) = match proven {
         true => (heard.held, None),
         false => (None, Some(discovery.tickets.of(&member))),
     };
@@ -180,13 +194,16 @@ async fn snapshots(
     let said = Said { key: discovery.tickets.key().clone(), claims: Some(heard).filter(|_| proven) };
     let mut unwanted = discovery.members.heard(&service, &member, said)?;
     let end = Instant::now() + discovery.hold;
+    let asker = Asker { member, held, ticket, read };
     loop {
         let newest = published.borrow_and_update().clone();
-        if let Some(response) = discovery.answer(&member, held, &newest, give.as_ref())? {
+        corrections.mark_unchanged();
+        if let Some(response) = discovery.answer(&asker, &newest)? {
             return Ok(Json(response).into_response());
         }
         tokio::select! {
             Ok(()) = published.changed() => {}
+            Ok(()) = corrections.changed() => {}
             _ = &mut unwanted => break,
             () = discovery.ending.begun() => break,
             () = tokio::time::sleep_until(end) => break,
@@ -195,30 +212,42 @@ async fn snapshots(
     Ok(StatusCode::NOT_MODIFIED.into_response())
 }
 
+/// A member that polls.
+#[derive(Debug)]
+struct Asker {
+    member: MemberId,
+    /// What it decides by, as far as it is believed.
+    held: Option<SnapshotVersion>,
+    /// What it is given to prove itself by from now on.
+    ticket: Option<Ticket>,
+    /// How many corrections it has read.
+    read: u64,
+}
+
 impl Discovery {
-    /// What `member` is sent, where there is something newer that it has not refused.
-    fn answer(
-        &self,
-        member: &MemberId,
-        held: Option<SnapshotVersion>,
-        newest: &Published,
-        ticket: Option<&Ticket>,
-    ) -> Result<Option<DiscoveryResponse>, Outage> {
-        let version = newest.snapshot.version();
-        if held.is_some_and(|held| held >= version) {
+    /// What a member is sent, where there is something newer: a snapshot that it has not refused, or corrections.
+    fn answer(&self, asker: &Asker, newest: &Published) -> Result<Option<DiscoveryResponse>, Outage> {
+        let Asker { member, held, ticket, read } = asker;
+        let (service, version) = (&newest.snapshot.service, newest.snapshot.version());
+        let corrections = self.corrections.after(service, *read);
+        let is_news = held.is_none_or(|held| held < version);
+        if !is_news && corrections.records == Records::default() {
             return Ok(None);
         }
         let nonce = getrandom::u64().map_err(|error| Outage { what: "draw a nonce", cause: error.to_string() })?;
         let nonce = format!("{nonce:016x}");
-        if self.members.sends(&newest.snapshot.service, member, version, &nonce) == Sending::Withheld {
+        let sends = is_news && self.members.sends(service, member, version, &nonce) == Sending::Booked;
+        if !sends && corrections.records == Records::default() {
             return Ok(None);
         }
-        debug!(service = %newest.snapshot.service, %member, %version, "snapshot sent");
+        debug!(%service, %member, %version, sends, cursor = corrections.cursor.as_str(), "poll answered");
+        let stays = || held.map(|held| held.to_string()).unwrap_or_default();
         Ok(Some(DiscoveryResponse {
-            version_info: version.to_string(),
-            resources: vec![newest.resource()],
+            version_info: if sends { version.to_string() } else { stays() },
+            resources: sends.then(|| newest.resource()).into_iter().collect(),
             type_url: SNAPSHOT_TYPE_URL.to_owned(),
-            ticket: ticket.cloned(),
+            ticket: ticket.clone(),
+            corrections: Some(corrections),
             nonce,
         }))
     }

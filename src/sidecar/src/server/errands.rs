@@ -58,6 +58,7 @@ impl Errands {
 
     /// Does one thing for each service that has one due, and one for all of them together.
     pub async fn once(&self) -> Round {
+        self.holdings.accounts.settle(clock::now());
         let mut round = Round::Done;
         if let Some(order) = self.due_of_all()
             && self.authority.order_of_all(order).await.is_err()

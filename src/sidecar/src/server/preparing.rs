@@ -1,5 +1,5 @@
-//! The first part of a verb that moves weight: proxies ask the fleet, and have told it what they know, before any of it
-//! moves. Who is not ready in time is named, and does not hold the verb up.
+//! The first part of a verb that moves weight or frees a slot: proxies ask the fleet, and have told it what they know. Who
+//! is not ready in time is named; no weight waits for it, and no slot is freed over it.
 
 use std::time::Duration;
 

@@ -10,6 +10,7 @@ use colorfast_core::error::FieldError;
 use colorfast_core::ids::{ServiceName, SnapshotVersion};
 use colorfast_core::sketch::Sketch;
 use colorfast_core::time::UnixMillis;
+use colorfast_core::wire::incarnation::Incarnation;
 use colorfast_core::wire::reports::{Hello, Report, ReportAck, SlotReport};
 use colorfast_core::wire::sessions::{Records, SessionsReport};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,7 @@ pub struct Reports {
     ephemera: Arc<dyn Ephemera>,
     told: Told,
     ttl: Duration,
+    incarnation: Incarnation,
     flushed: watch::Sender<()>,
 }
 
@@ -60,7 +62,16 @@ struct Instance {
     hello: Option<Hello>,
     /// The last flush of each service that it has told all for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    flushed: BTreeMap<ServiceName, u64>,
+    flushed: BTreeMap<ServiceName, Flushed>,
+}
+
+/// A flush that an instance has told all for.
+#[derive(Debug, Serialize, Deserialize)]
+struct Flushed {
+    flush: u64,
+    /// The life of the sidecar that it told; none where it knows of none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    incarnation: Option<Incarnation>,
 }
 
 /// Where what reports tell goes.
@@ -89,8 +100,9 @@ impl Reports {
         ephemera: Arc<dyn Ephemera>,
         told: Told,
         ttl: Duration,
+        incarnation: Incarnation,
     ) -> Self {
-        Self { members, tickets, ephemera, told, ttl, flushed: watch::Sender::new(()) }
+        Self { members, tickets, ephemera, told, ttl, incarnation, flushed: watch::Sender::new(()) }
     }
 
     /// Admits a report of a member, cut to the services that it is a member of: what is kept of reports is bounded by
@@ -124,7 +136,7 @@ impl Reports {
         let before = self.ephemera.get(&place).and_then(|bytes| serde_json::from_slice::<Instance>(&bytes).ok());
         if before.is_none_or(|before| before.sequence < report.sequence) {
             // First of all: once the instance is said to have told everything, weight may move.
-            self.told.sessions.learn(&report.sessions, now);
+            self.told.sessions.learn(member, &report.instance, &report.sessions, now);
         }
         self.ephemera.merge(&place, Some(expires), &mut |known| {
             let known = known.and_then(|bytes| serde_json::from_slice::<Instance>(bytes).ok());
@@ -136,8 +148,7 @@ impl Reports {
             }
             let (before, mut flushed) = known.map(|known| (known.hello, known.flushed)).unwrap_or_default();
             let hello = report.hello.clone().or(before);
-            let told = report.sessions.iter().filter_map(|told| Some((told.service.clone(), told.flushed?)));
-            flushed.extend(told);
+            flushed.extend(self.flushed_by(report));
             let instance = Instance { member: member.clone(), sequence: report.sequence, seen: now, hello, flushed };
             applies = Applies::Yes;
             serde_json::to_vec(&instance).map_err(|error| warn!(%error, "cannot keep a report")).ok()
@@ -152,7 +163,18 @@ impl Reports {
                 self.flushed.send_replace(());
             }
         }
-        ReportAck { acknowledged }
+        ReportAck { acknowledged, incarnation: Some(self.incarnation.clone()) }
+    }
+
+    /// The flushes that a report tells of. One that was made for another life of the sidecar says nothing: what it told
+    /// may be lost.
+    fn flushed_by(&self, report: &Report) -> impl Iterator<Item = (ServiceName, Flushed)> {
+        let heard = report.incarnation.clone();
+        let counts = heard.as_ref().is_none_or(|heard| *heard == self.incarnation);
+        report.sessions.iter().filter(move |_| counts).filter_map(move |told| {
+            let incarnation = heard.clone();
+            Some((told.service.clone(), Flushed { flush: told.flushed?, incarnation }))
+        })
     }
 
     /// Wakes whenever an instance has told all for some flush.
@@ -167,7 +189,9 @@ impl Reports {
             let runs = |hello: &Hello| hello.services.iter().any(|said| said.name == *service);
             now.since(instance.seen) >= LEASE_MS
                 || !instance.hello.as_ref().is_some_and(runs)
-                || instance.flushed.get(service).is_some_and(|told| *told >= flush)
+                || instance.flushed.get(service).is_some_and(|told| {
+                    told.flush >= flush && told.incarnation.as_ref().is_none_or(|heard| *heard == self.incarnation)
+                })
         })
     }
 
@@ -237,6 +261,9 @@ fn validate(report: &mut Report) -> Result<MemberId, FieldError> {
     }
     if report.sequence == 0 {
         return Err(FieldError::new("sequence", "is 0, but the first report of an instance is 1"));
+    }
+    if !report.incarnation.as_ref().is_none_or(|heard| is_number(heard.as_str())) {
+        return Err(FieldError::new("incarnation", "is not 16 lower-case hex digits"));
     }
     validate_slots(&report.slots)?;
     validate_sessions(&report.sessions)?;

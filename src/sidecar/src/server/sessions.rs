@@ -1,35 +1,47 @@
-//! The fleet's memory of sessions: what proxies have learnt, and what one is told that meets an id which it does not know.
+//! The fleet's memory of sessions: what proxies have learnt, and what one is told that meets ids which it does not know.
 //!
-//! Ids come as keyed hashes; no session id is ever known here. The first proposal for a session stands for as long as its
-//! assignment is honoured and the session has not ended, whichever proxy made it; what has ended makes way.
+//! Ids come as keyed hashes; no session id is ever known here. What stands under an id stands for as long as its
+//! assignment is honoured and the session has not ended; what has ended makes way, and a fact overrules a guess.
 
+mod standing;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Json;
 use axum::extract::State;
 use colorfast_core::error::FieldError;
-use colorfast_core::ids::{AssignmentId, ServiceName, Sid};
-use colorfast_core::memory::{RECORD, Record, Remembered, read, record};
+use colorfast_core::ids::{ServiceName, Sid, SnapshotVersion};
+use colorfast_core::memory::{Remembered, Visits, record};
+use colorfast_core::rendezvous::mix;
 use colorfast_core::settings::PinSettings;
-use colorfast_core::time::{UnixMillis, UnixSeconds};
+use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::sessions::{Ask, Records, SessionsReport, Told};
 use tracing::warn;
 
+use self::standing::{Ground, How, Overruled, Standing, Teller, Word};
 use super::access::Caller;
+use super::accounts::Accounts;
 use super::clock;
+use super::corrections::Corrections;
 use super::directory::{Directory, Published};
 use super::http::Document;
-use super::members::{MemberId, Members};
+use super::members::{MemberId, Members, is_number};
 use super::openapi::Operation;
 use super::problem::{ApiError, Kind};
 use super::tickets::Tickets;
 use crate::store::Ephemera;
 
-/// Most sessions of all services. Beyond that new ones are answered and not remembered.
+/// Most sessions of all services. Beyond that those that never came back make way.
 const SESSIONS_MAX: usize = 2_000_000;
 /// What keys of sessions begin with.
 const PREFIX: &str = "session/";
+/// So many sessions are looked at, and so often, for one that makes way.
+const LOOK: usize = 16;
+const LOOKS: usize = 4;
+/// The operator is told of every so many sessions that made way or found no room.
+const CROWDED_EVERY: usize = 100_000;
 
 /// The sessions of every service.
 #[derive(Debug)]
@@ -38,8 +50,14 @@ pub struct Sessions {
     members: Arc<Members>,
     tickets: Arc<Tickets>,
     ephemera: Arc<dyn Ephemera>,
+    accounts: Arc<Accounts>,
+    corrections: Arc<Corrections>,
+    /// Most that are remembered.
+    room: usize,
     /// How many there are, as of the last count and what came since.
     count: AtomicUsize,
+    /// How many made way for others, or found no room.
+    crowded: AtomicUsize,
 }
 
 impl Sessions {
@@ -49,8 +67,12 @@ impl Sessions {
         members: Arc<Members>,
         tickets: Arc<Tickets>,
         ephemera: Arc<dyn Ephemera>,
+        accounts: Arc<Accounts>,
+        corrections: Arc<Corrections>,
     ) -> Self {
-        let sessions = Self { directory, members, tickets, ephemera, count: AtomicUsize::new(0) };
+        let (count, crowded) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let room = SESSIONS_MAX;
+        let sessions = Self { directory, members, tickets, ephemera, accounts, corrections, room, count, crowded };
         sessions.recount();
         sessions
     }
@@ -60,15 +82,13 @@ impl Sessions {
         self.count.store(self.ephemera.count(PREFIX), Ordering::Relaxed);
     }
 
-    /// Takes in what an instance has learnt.
-    pub fn learn(&self, reports: &[SessionsReport], now: UnixMillis) {
+    /// Takes in what an instance of a member has learnt.
+    pub fn learn(&self, member: &MemberId, instance: &str, reports: &[SessionsReport], now: UnixMillis) {
+        let teller = Teller::of(member, instance);
         for report in reports {
             let Some(published) = self.published(&report.service) else { continue };
             for (id, session) in report.records.sessions().unwrap_or_default() {
-                match session.has_ended() {
-                    true => self.forget(&published, id, &session),
-                    false => drop(self.put(&published, id, &session, now)),
-                }
+                self.hear(&published, id, &Word { session, teller, how: How::Reported }, now);
             }
         }
     }
@@ -77,74 +97,119 @@ impl Sessions {
         self.directory.watch(service).map(|service| service.borrow().clone())
     }
 
-    /// Remembers `proposal` unless a session that holds stands there; answers what stands there then, seen now.
-    fn put(&self, published: &Published, id: Sid, proposal: &Remembered, now: UnixMillis) -> Remembered {
-        let ages = &published.snapshot.settings.pin;
-        let mut stands = *proposal;
-        let is_full = self.count.load(Ordering::Relaxed) >= SESSIONS_MAX;
-        self.ephemera.merge(&key(published, id), Some(expiry(proposal, ages)), &mut |known| {
-            let known = known.and_then(of_bytes);
-            if let Some(known) = known.filter(|known| holds(published, known, now.seconds())) {
-                stands = Remembered { seen: known.seen.max(proposal.seen), ..known };
-            } else if known.is_none() {
-                if is_full {
-                    return None;
-                }
-                if self.count.fetch_add(1, Ordering::Relaxed) + 1 == SESSIONS_MAX {
-                    warn!("the memory of sessions is full: new ones are not remembered for the fleet");
-                }
-            }
-            Some(record(id, &stands).to_vec())
+    /// Takes in what a proxy says of a session, and gives the answer to it.
+    fn hear(&self, published: &Published, id: Sid, word: &Word, now: UnixMillis) -> Option<Remembered> {
+        if word.session.has_ended() {
+            self.forget(published, id, &word.session);
+            return None;
+        }
+        let (key, ground) = (key(published, id), Ground::new(published, now));
+        let has_room = self.make_room(&key, id, &word.session);
+        let expires = expiry(&word.session, &published.snapshot.settings.pin, now);
+        let (mut outcome, mut is_new) = (ground.weigh(None, word), false);
+        self.ephemera.merge(&key, Some(expires), &mut |bytes| {
+            let known = bytes.and_then(Standing::read);
+            outcome = ground.weigh(known, word);
+            is_new = bytes.is_none() && has_room && outcome.kept.is_some();
+            let changes = outcome.kept != known && (bytes.is_some() || has_room);
+            outcome.kept.filter(|_| changes).map(|kept| kept.write(id))
         });
-        stands
+        if is_new {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+        let service = &published.snapshot.service;
+        if let Some(kept) = outcome.kept {
+            if outcome.overruled == Overruled::Somebody {
+                self.corrections.add(service, id, &kept.session);
+            }
+            if outcome.answer.is_some() {
+                self.accounts.told(service, id, &word.session, &kept.session, now);
+            }
+        }
+        outcome.answer
+    }
+
+    /// Whether there is room for what is told under `key`: beyond the limit another session makes way, one that never
+    /// came back before any that did, and none that did for one that did not.
+    fn make_room(&self, key: &str, id: Sid, told: &Remembered) -> bool {
+        if self.count.load(Ordering::Relaxed) < self.room || self.ephemera.get(key).is_some() {
+            return true;
+        }
+        let crowded = self.crowded.fetch_add(1, Ordering::Relaxed);
+        if crowded.is_multiple_of(CROWDED_EVERY) {
+            let crowded = crowded + 1;
+            warn!(
+                crowded,
+                "the memory of sessions is full: some make way for new ones, those that never came back first"
+            );
+        }
+        // Ids are keyed hashes: those after any place are as good as drawn.
+        let mut from = key.replace(&digits(id), &digits(Sid(mix(id.0))));
+        let mut least = None;
+        for _ in 0..LOOKS {
+            let sample = self.ephemera.sample(PREFIX, &from, LOOK);
+            let Some((last, _)) = sample.last() else { break };
+            from.clone_from(last);
+            let worth = |bytes: &[u8]| Standing::read(bytes).map(|known| (known.session.visits, known.session.seen));
+            let all = sample.into_iter().map(|(key, bytes)| (worth(&bytes), key));
+            least = all.chain(least).min();
+            if matches!(least, Some((None | Some((Visits::First, _)), _))) {
+                break;
+            }
+        }
+        match least {
+            Some((worth, key)) if worth.is_none_or(|(visits, _)| visits <= told.visits) => {
+                self.remove(&key);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Forgets a session that has ended, unless another one is remembered under its id.
     fn forget(&self, published: &Published, id: Sid, ended: &Remembered) {
         if self.get(published, id).is_some_and(|known| known.sid == ended.sid) {
-            self.ephemera.remove(&key(published, id));
-            let _ = self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
+            self.remove(&key(published, id));
         }
+    }
+
+    fn remove(&self, key: &str) {
+        self.ephemera.remove(key);
+        let _ = self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
     }
 
     /// What is remembered of a session.
     pub fn get(&self, published: &Published, id: Sid) -> Option<Remembered> {
-        of_bytes(&self.ephemera.get(&key(published, id))?)
+        Standing::read(&self.ephemera.get(&key(published, id))?).map(|standing| standing.session)
     }
 }
 
 fn key(published: &Published, id: Sid) -> String {
-    format!("{PREFIX}{}/{:016x}", published.snapshot.service, id.0)
+    format!("{PREFIX}{}/{}", published.snapshot.service, digits(id))
 }
 
-fn of_bytes(bytes: &[u8]) -> Option<Remembered> {
-    <&Record>::try_from(bytes).ok().map(|record| read(record).1)
+fn digits(id: Sid) -> String {
+    format!("{:016x}", id.0)
 }
 
-/// When a session has ended for certain: by idleness, unless it is seen again, or by its age.
-fn expiry(session: &Remembered, ages: &PinSettings) -> UnixMillis {
-    let end = session.began.plus(ages.max_age_seconds.into()).min(session.seen.plus(ages.idle_timeout_seconds.into()));
+/// When a session that is told of now has ended for certain, whoever told of it before.
+fn expiry(session: &Remembered, ages: &PinSettings, now: UnixMillis) -> UnixMillis {
+    let end = session.seen.max(now.seconds()).plus(ages.idle_timeout_seconds.into());
     UnixMillis(end.0.saturating_mul(1000))
-}
-
-/// Whether a session goes on: it has not ended, and some slot honours its assignment.
-fn holds(published: &Published, session: &Remembered, now: UnixSeconds) -> bool {
-    let honours = |assignment: AssignmentId| {
-        published.snapshot.slots.iter().any(|slot| slot.phase.honours_pins() && slot.assignment == Some(assignment))
-    };
-    honours(session.assignment) && !session.is_over(&published.snapshot.settings.pin, now)
 }
 
 /// What `ask` is for.
 pub fn describe_ask(operation: Operation<'_>) -> Operation<'_> {
     operation
-        .named("askSession", "What the fleet remembers of a session", "proxies")
+        .named("askSessions", "What the fleet remembers of sessions", "proxies")
         .describe(
-            "A proxy asks while several slots hold sessions, and it does not know the id of a request. Where nothing is \
-             remembered, or what is has ended, the proposal is from now on.",
+            "A proxy asks while several slots hold sessions: under ids that it does not know it says what it would do, \
+             under ids that an answer hands out what it has done. The first stands, a fact overrules a guess, and what \
+             has ended makes way. A guess of a snapshot that is not the newest begins nothing: its id is left out of the \
+             answer, and the proxy decides it anew.",
         )
-        .body::<Ask>("Whom it is about, and what the proxy would do.")
-        .answers::<Told>("What is remembered from now on.")
+        .body::<Ask>("What the proxy would do, or has done.")
+        .answers::<Told>("What stands from now on.")
         .may_fail(&[Kind::NO_SERVICE, Kind::NOT_MEMBER, Kind::OTHER_NODE, Kind::TICKET])
 }
 
@@ -157,10 +222,7 @@ pub async fn ask(
     let member = MemberId::of(&ask.node)?;
     caller.be(member.node())?;
     sessions.tickets.admit(&member, ask.ticket.as_ref(), "a question")?;
-    let Some((id, proposal)) = ask.proposal.only() else {
-        let rule = format!("is not one record: {RECORD} bytes in base64url without padding");
-        return Err(FieldError::new("proposal", rule).into());
-    };
+    let (version, proposals) = validate(&ask)?;
     let service = &ask.service;
     let no_service = || ApiError::from(colorfast_core::release::Refusal::NoService(service.clone()));
     let published = sessions.published(service).ok_or_else(no_service)?;
@@ -168,8 +230,39 @@ pub async fn ask(
         let detail = format!("{member} is no member of {service}: it becomes one by asking for a snapshot");
         return Err(ApiError::new(Kind::NOT_MEMBER, detail));
     }
-    let stands = sessions.put(&published, id, &proposal, clock::now());
-    Ok(Json(Told { session: Records::one(id, &stands) }))
+    let (teller, how, now) = (Teller::of(&member, &ask.instance), How::Asked(version), clock::now());
+    let mut stands = Vec::new();
+    for (id, session) in proposals {
+        if let Some(session) = sessions.hear(&published, id, &Word { session, teller, how }, now) {
+            stands.extend_from_slice(&record(id, &session));
+        }
+    }
+    Ok(Json(Told {
+        sessions: Records::of(&stands),
+        version_info: published.snapshot.version().to_string(),
+        incarnation: sessions.corrections.incarnation().clone(),
+    }))
+}
+
+/// The snapshot and the proposals of a question that keeps the rules.
+fn validate(ask: &Ask) -> Result<(SnapshotVersion, Vec<(Sid, Remembered)>), FieldError> {
+    if !is_number(&ask.instance) {
+        return Err(FieldError::new("instance", "is not 16 lower-case hex digits"));
+    }
+    let version = match ask.version_info.as_str() {
+        "" => SnapshotVersion::default(),
+        text => text.parse().map_err(|error| FieldError::new("version_info", error))?,
+    };
+    let most = Records::MAX;
+    let Some(proposals) = ask.proposals.sessions().filter(|all| !all.is_empty()) else {
+        let rule = format!("are not 1 to {most} whole records in base64url without padding");
+        return Err(FieldError::new("proposals", rule));
+    };
+    let ids: BTreeSet<_> = proposals.iter().map(|(id, _)| id.0).collect();
+    if ids.len() < proposals.len() {
+        return Err(FieldError::new("proposals", "have an id twice"));
+    }
+    Ok((version, proposals))
 }
 
 #[cfg(test)]

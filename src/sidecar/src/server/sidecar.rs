@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use axum::Router;
 use colorfast_core::release::Reach;
+use colorfast_core::wire::incarnation::Incarnation;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
@@ -16,6 +17,7 @@ use super::accounts::Accounts;
 use super::authority::{Authority, Known, Opened, Writer};
 use super::control::{self, Control};
 use super::copies::Backups;
+use super::corrections::Corrections;
 use super::directory::Directory;
 use super::discovery::{self, Discovery, Proxies};
 use super::ending::Ending;
@@ -46,7 +48,8 @@ pub struct Sidecar {
     store: Arc<Sqlite>,
     /// Who obeys.
     pub members: Arc<Members>,
-    sessions: Arc<Sessions>,
+    /// What the fleet remembers of sessions.
+    pub sessions: Arc<Sessions>,
     /// What members prove themselves by.
     #[cfg(test)]
     pub tickets: Arc<Tickets>,
@@ -128,6 +131,7 @@ impl Sidecar {
     /// # Errors
     /// Where the store failed; the log is safe all the same.
     pub async fn save(&self) -> Result<()> {
+        self.errands.holdings.accounts.settle_all(clock::now());
         self.store.flush().await?;
         self.store.checkpoint().await?;
         Ok(())
@@ -169,17 +173,27 @@ impl Inside {
         // An instance is shown for as long as its proxy is a member, at least.
         let kept = member_ttl * 2;
         let accounts = Arc::new(Accounts::new(directory.clone(), ephemera.clone()));
-        let sessions = Sessions::new(directory.clone(), members.clone(), tickets.clone(), ephemera.clone());
-        let sessions = Arc::new(sessions);
+        let incarnation = Incarnation::of(getrandom::u64().context("cannot draw an incarnation")?);
+        let corrections = Arc::new(Corrections::new(incarnation.clone()));
+        let sessions = Arc::new(Sessions::new(
+            directory.clone(),
+            members.clone(),
+            tickets.clone(),
+            ephemera.clone(),
+            accounts.clone(),
+            corrections.clone(),
+        ));
         let told = Told { observations: observations.clone(), accounts: accounts.clone(), sessions: sessions.clone() };
-        let reports = Arc::new(Reports::new(members.clone(), tickets.clone(), ephemera.clone(), told, kept));
+        let reports =
+            Arc::new(Reports::new(members.clone(), tickets.clone(), ephemera.clone(), told, kept, incarnation));
         let ending = Ending::new();
         let (authority, orders) = Authority::new();
         let leases = Leases::new(ephemera);
         let holdings = Holdings { leases, accounts, members: members.clone(), reports: reports.clone(), reach };
         let known = Known { members: members.clone(), observations: observations.clone(), holdings: holdings.clone() };
         let writer = Writer::start(opened, secrets, known, directory.clone()).await?;
-        let discovery = Discovery::new(directory.clone(), members.clone(), tickets.clone(), ending.clone());
+        let discovery =
+            Discovery::new(directory.clone(), members.clone(), tickets.clone(), corrections, ending.clone());
         let errands = Errands {
             authority: authority.clone(),
             directory: directory.clone(),

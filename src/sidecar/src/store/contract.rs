@@ -195,6 +195,16 @@ pub async fn ephemera_answer_at_once<P: Place>() {
     assert_eq!(found("a/").count(), 2);
     assert_eq!(found("").count(), 4);
     assert_eq!((store.count("a/"), store.count(""), store.count("c")), (2, 4, 0));
+    let sample = |prefix, from, most| {
+        let keys = store.sample(prefix, from, most).into_iter().map(|(key, _)| key);
+        keys.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(sample("a/", "a/2", 9), "a/3 a/1");
+    assert_eq!(
+        (sample("a/", "", 1), sample("a/", "b", 1), sample("c/", "c/9", 1)),
+        ("a/1".into(), "a/1".into(), String::new())
+    );
+    assert_eq!(sample("", "a/3", 3), "a/3 b/1 a");
 }
 
 /// What was flushed is there after a restart, removals too; what was not may be lost, and never comes back half.

@@ -32,6 +32,9 @@ pub trait Ephemera: fmt::Debug + Send + Sync {
     /// Every key that starts with `prefix`, with its value, in order of key.
     fn scan(&self, prefix: &str) -> Vec<(String, Vec<u8>)>;
 
+    /// The next `most` keys from `from` on that start with `prefix`, with their values; behind the last comes the first.
+    fn sample(&self, prefix: &str, from: &str, most: usize) -> Vec<(String, Vec<u8>)>;
+
     /// How many keys start with `prefix`. Goes through all of them, though nobody else waits for that: a blocking call.
     fn count(&self, prefix: &str) -> usize;
 

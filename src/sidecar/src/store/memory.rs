@@ -76,6 +76,16 @@ impl Memory {
         found.map(|(key, value)| (key.clone(), value.bytes.clone())).collect()
     }
 
+    /// The next `most` keys from `from` on that start with `prefix`, with their values; behind the last comes the first.
+    pub fn sample(&self, prefix: &str, from: &str, most: usize) -> Vec<(String, Vec<u8>)> {
+        let from = from.max(prefix);
+        let after = self.values.range::<str, _>((Bound::Included(from), Bound::Unbounded));
+        let before = self.values.range::<str, _>((Bound::Included(prefix), Bound::Excluded(from)));
+        let within = |(key, _): &(&String, &Value)| key.starts_with(prefix);
+        let all = after.take_while(within).chain(before.take_while(within));
+        all.take(most).map(|(key, value)| (key.clone(), value.bytes.clone())).collect()
+    }
+
     /// How many keys start with `prefix`, counted in steps: others come in between.
     pub fn count(shared: &Mutex<Self>, prefix: &str) -> usize {
         let mut memory = shared.lock();
@@ -174,6 +184,10 @@ impl Ephemera for Passing {
 
     fn scan(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
         self.0.lock().scan(prefix)
+    }
+
+    fn sample(&self, prefix: &str, from: &str, most: usize) -> Vec<(String, Vec<u8>)> {
+        self.0.lock().sample(prefix, from, most)
     }
 
     fn count(&self, prefix: &str) -> usize {

@@ -93,3 +93,24 @@ fn asking_ends_by_itself() {
         assert_eq!(due(&story, &Holds(held.clone())), None, "{held:?}");
     }
 }
+
+/// Accounted: a slot that drains is freed only once proxies have told whom it holds, each time that it is tried, whether they
+/// are ever asked or not; a refusal comes first, and a word of force, or a slot that holds no session, waits for nobody.
+#[test]
+fn a_slot_is_freed_after_a_preparation() {
+    let mut story = Story::two_bundles();
+    story.does(switch("green"));
+    assert_eq!(story.before(&recycle("blue", None)).unwrap_err().code(), "quarantine");
+    assert_eq!(story.before(&recycle("blue", Some("a test"))), Ok(None));
+    story.now = story.now.plus_millis(3_601_000);
+    story.chat_mut().settings.memory.ask_wait_ms = crate::settings::AskWaitMs(0);
+    for _ in 0..2 {
+        let seen = story.chat().acted;
+        let event = story.before(&recycle("blue", None)).unwrap().unwrap();
+        assert_eq!(event, Event::Prepared { slot: slot("blue") });
+        story.append(Some(service()), event);
+        assert_eq!((story.flush(), story.chat().acted), (Some(story.chat().version), seen));
+    }
+    story.does(Verb::Migrate { slot: slot("blue") });
+    assert_eq!(story.before(&recycle("blue", None)), Ok(None));
+}

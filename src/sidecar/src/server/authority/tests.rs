@@ -7,6 +7,7 @@ use colorfast_core::ids::{Epoch, KeyId};
 use colorfast_core::keys::ServiceKeys;
 use colorfast_core::release::{Entry, Event, KeyStep, SCHEMA};
 use colorfast_core::time::UnixMillis;
+use colorfast_core::wire::incarnation::Incarnation;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -14,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::server::accounts::Accounts;
+use crate::server::corrections::Corrections;
 use crate::server::directory::Directory;
 use crate::server::holdings::Holdings;
 use crate::server::leases::Leases;
@@ -114,11 +116,19 @@ impl Scene {
         let observations = Arc::new(Observations::new(directory.clone(), store.clone()));
         let accounts = Arc::new(Accounts::new(directory.clone(), store.clone()));
         let tickets = Arc::new(Tickets::load(store.as_ref()).await.unwrap());
-        let sessions = Sessions::new(directory.clone(), members.clone(), tickets.clone(), store.clone());
+        let incarnation = Incarnation::of(7);
+        let sessions = Sessions::new(
+            directory.clone(),
+            members.clone(),
+            tickets.clone(),
+            store.clone(),
+            accounts.clone(),
+            Arc::new(Corrections::new(incarnation.clone())),
+        );
         let told =
             Told { observations: observations.clone(), accounts: accounts.clone(), sessions: Arc::new(sessions) };
         let ttl = std::time::Duration::from_secs(90);
-        let reports = Arc::new(Reports::new(members.clone(), tickets, store.clone(), told, ttl));
+        let reports = Arc::new(Reports::new(members.clone(), tickets, store.clone(), told, ttl, incarnation));
         let (leases, reach) = (Leases::new(store.clone()), colorfast_core::release::Reach::Live);
         let holdings = Holdings { leases, accounts, members: members.clone(), reports, reach };
         let known = Known { members, observations, holdings };

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use colorfast_core::bundle::Manifest;
 use colorfast_core::ids::{BundleId, KeyId, ServiceName, SlotName};
-use colorfast_core::release::{ApplicationVerb, Force, Pins, Reach, Verb};
+use colorfast_core::release::{ApplicationVerb, Force, Pins, Reach, Refusal, Verb};
 use colorfast_core::settings::ServiceSettings;
 use colorfast_core::weight::Weight;
 use schemars::JsonSchema;
@@ -81,23 +81,32 @@ pub async fn order(
 }
 
 impl Control {
-    /// Has proxies get ready where weight is to move, then carries the verb out.
+    /// Has proxies get ready where weight is to move or a slot to be freed, then carries the verb out.
     async fn carry_out(&self, order: Order) -> Result<(Option<Preparation>, Done), VerbError> {
-        let moves = matches!(order.verb, Verb::Switch { .. })
-            || matches!(order.verb, Verb::Ramp { weight, .. } if weight.takes_sessions());
-        let mut preparation = None;
-        if moves && !self.members.of(&order.service).is_empty() {
-            let begun = Instant::now();
-            let done = self.authority.prepare(order.clone()).await?;
-            // Where all is as it should be, or the verb was carried out before, there is nothing to wait for.
-            if done.occasion == Occasion::Now
-                && let Some(asking) = done.published.state.prepared()
-            {
-                let (members, reports) = (&self.members, &self.holdings.reports);
-                preparation = Some(preparing::wait(members, reports, &order.service, asking.flush, begun).await);
-            }
+        let preparation = match prepares(&order.verb) && !self.members.of(&order.service).is_empty() {
+            true => self.prepare(&order).await?,
+            false => None,
+        };
+        // Who has not told may know of a session that is nowhere counted.
+        if let (Verb::Recycle { slot, .. }, Some(Preparation { laggards, .. })) = (&order.verb, &preparation)
+            && !laggards.is_empty()
+        {
+            return Err(Refusal::NotAccounted { slot: slot.clone(), members: laggards.clone() }.into());
         }
         Ok((preparation, self.authority.order(order).await?))
+    }
+
+    /// Has proxies get ready, and waits for them.
+    async fn prepare(&self, order: &Order) -> Result<Option<Preparation>, VerbError> {
+        let begun = Instant::now();
+        let done = self.authority.prepare(order.clone()).await?;
+        // Where all is as it should be, or the verb was carried out before, there is nothing to wait for; a slot that
+        // holds no session by its phase is freed at once.
+        let freed = matches!(order.verb, Verb::Recycle { .. }) && done.effect == Effect::None;
+        let asking = done.published.state.prepared().filter(|_| done.occasion == Occasion::Now && !freed);
+        let Some(asking) = asking else { return Ok(None) };
+        let (members, reports) = (&self.members, &self.holdings.reports);
+        Ok(Some(preparing::wait(members, reports, &order.service, asking.flush, begun).await))
     }
 
     /// Sees whether the slot that `verb` gives sessions to can serve, where a proxy can be asked. The writer is not kept
@@ -108,6 +117,15 @@ impl Control {
         }
         let published = self.directory.watch(service)?.borrow().clone();
         probe::probe(&published, verb).await
+    }
+}
+
+/// Whether proxies get ready before this verb: where nothing is to be gained by it, the rules say so.
+fn prepares(verb: &Verb) -> bool {
+    match verb {
+        Verb::Switch { .. } | Verb::Recycle { force: None, .. } => true,
+        Verb::Ramp { weight, .. } => weight.takes_sessions(),
+        _ => false,
     }
 }
 

@@ -44,6 +44,10 @@ impl Ephemera for Sqlite {
         self.memory.lock().scan(prefix)
     }
 
+    fn sample(&self, prefix: &str, from: &str, most: usize) -> Vec<(String, Vec<u8>)> {
+        self.memory.lock().sample(prefix, from, most)
+    }
+
     fn count(&self, prefix: &str) -> usize {
         Memory::count(&self.memory, prefix)
     }
