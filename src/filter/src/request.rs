@@ -37,10 +37,7 @@ pub mod stamps;
 pub mod wait;
 pub mod waiting;
 
-use std::cell::Cell;
 use std::rc::Rc;
-
-use colorfast_core::time::UnixMillis;
 
 use self::body::BodyWaits;
 use self::common::Common;
@@ -58,14 +55,6 @@ use crate::worker::Worker;
 pub struct Requests {
     common: Common,
     waiting: Waiting,
-    ticks: Cell<Ticks>,
-}
-
-/// Whether the root ticks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ticks {
-    GoOn,
-    Over,
 }
 
 impl Requests {
@@ -73,7 +62,7 @@ impl Requests {
     pub fn new(worker: Rc<Worker>, questions: Questions, text: &[u8]) -> Self {
         let doubled = Doubled::under(text);
         let common = Common { worker, questions, bodies: BodyWaits::default(), doubled };
-        Self { common, waiting: Waiting::default(), ticks: Cell::new(Ticks::GoOn) }
+        Self { common, waiting: Waiting::default() }
     }
 
     /// What they go by.
@@ -215,26 +204,12 @@ impl Requests {
         flow.unwrap_or(Flow::Goes)
     }
 
-    /// Their root is going away. Its streams go on, and no tick tells the time to them.
-    pub fn outlive_root(&self) {
-        self.ticks.set(Ticks::Over);
-    }
-
-    /// The time, without a host call while the root ticks.
-    fn time(&self) -> UnixMillis {
-        let clock = &self.common.worker.clock;
-        match self.ticks.get() {
-            Ticks::GoOn => clock.recent(),
-            Ticks::Over => clock.read(),
-        }
-    }
-
     /// The stream `context` is gone.
     pub fn forget(&self, context: u32, state: &State) {
         let waits = state.with(|progress| match progress {
             Progress::Waiting(_) => true,
             Progress::Settled(expected) => {
-                expected.ends(self.time());
+                expected.ends(self.common.worker.clock.recent());
                 expected.flow() == Flow::Waits
             }
             _ => false,

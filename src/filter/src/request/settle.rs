@@ -28,6 +28,7 @@ pub struct Request {
 
 /// What one try to settle a request came to.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and a box would cost each request one")]
 pub enum Settled {
     /// It goes on; this becomes of its response.
     Goes(Expected),
