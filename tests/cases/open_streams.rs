@@ -123,6 +123,7 @@ fn a_stream_keeps_its_session() {
                 pass(&proxy, IDLE, &workers);
                 stream.stream.response_body("data: still here\n\n").unwrap();
             }
+            pass(&proxy, QUARTER / 2, &workers);
             stream.stream.finish().unwrap();
             pass(&proxy, IDLE - 1, &workers);
             let went = client.comes_back(&workers[back_at]);
@@ -370,8 +371,8 @@ fn what_cannot_be_told_is_marked() {
     assert_eq!(marks, 10);
 }
 
-/// Kept: sessions that have come back outlive those that never did, whether memory or a pin that leads to a named session
-/// says so: of 200 none makes way for 6,000 ids of one use, with room for 1,024.
+/// Kept: sessions that have come back outlive those that never did: of 200 none makes way for 6,000 ids of one use, with room
+/// for 1,024.
 #[test]
 fn who_came_back_outlives_ids_of_one_use() {
     const SESSIONS: usize = 200;
