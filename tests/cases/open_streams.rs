@@ -204,6 +204,20 @@ fn a_stream_takes_nothing_back() {
     assert_eq!(remembered(&proxy, sid("alpha")).map(|session| session.assignment), Some(GREEN));
 }
 
+/// A session that the agent has ended by the head of an answer is not kept by the rest of it.
+#[test]
+fn an_answer_that_ends_its_session_keeps_nothing() {
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&brief(blue_live(1)));
+    let request = Request::new().session("alpha");
+    let sent = worker.send(request.clone());
+    sent.stream.response_headers_before_body([(":status", "200"), (END, "1")]).unwrap();
+    pass(&proxy, 2 * QUARTER, [&worker]);
+    sent.stream.finish().unwrap();
+    assert_eq!(remembered(&proxy, sid("alpha")), None);
+    assert_eq!(worker.send(request).decision().as_deref(), Some("hash"));
+}
+
 /// The report of a worker that is out, once it has come; it is acknowledged.
 fn told(proxy: &Proxy, worker: &Worker) -> Option<Report> {
     pass(proxy, TELLS_WITHIN, [worker]);
