@@ -22,6 +22,7 @@ mod gone;
 mod leadership;
 mod learning;
 mod memory;
+mod open_streams;
 mod part_headers;
 mod poison;
 mod pushed;

@@ -6,6 +6,7 @@
 //! ([`View::without`]), and calls again on the newest plan. So a step never waits.
 
 mod hash;
+mod lasting;
 mod memory;
 mod names;
 mod observer;
@@ -23,6 +24,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::lasting::{InUse, in_use};
 pub use self::names::{alias, further};
 pub use self::observer::{Observer, PlacedBy};
 pub use self::refusal::{Refusal, Refusals};
@@ -295,3 +297,6 @@ pub fn decide_watched<O: Observer>(plan: &Plan, view: &View<'_>, now: UnixMillis
     }
     Step::Decided(context.decision(None))
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,7 +89,7 @@ impl Remembered {
 
     /// Whether it is time to write down that the session was seen: after a quarter of the idle timeout.
     pub fn is_stale(&self, ages: &PinSettings, now: UnixSeconds) -> bool {
-        now.since(self.seen) >= u64::from(ages.idle_timeout_seconds).div_ceil(4)
+        now.since(self.seen) >= ages.stale_seconds()
     }
 
     /// Whether both say the same of a session, whenever they saw it and however certain they are.

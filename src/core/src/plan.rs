@@ -239,7 +239,8 @@ impl Plan {
         self.slots().find(|(_, slot)| runs(slot)).map(|(index, _)| index)
     }
 
-    pub(crate) fn honours(&self, assignment: AssignmentId) -> Option<SlotIndex> {
+    /// The slot that keeps the sessions of `assignment`.
+    pub fn honours(&self, assignment: AssignmentId) -> Option<SlotIndex> {
         self.honoured.iter().find(|(honoured, _)| *honoured == assignment).map(|(_, slot)| *slot)
     }
 

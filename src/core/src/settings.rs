@@ -549,6 +549,11 @@ fn is_reserved(name: &str) -> bool {
 }
 
 impl PinSettings {
+    /// How long it stays as it was written down when a session was seen: a quarter of the idle timeout.
+    pub fn stale_seconds(&self) -> u64 {
+        u64::from(self.idle_timeout_seconds).div_ceil(4)
+    }
+
     fn validate(&self) -> Result<(), FieldError> {
         let ages =
             [("pin.max_age_seconds", self.max_age_seconds), ("pin.idle_timeout_seconds", self.idle_timeout_seconds)];

@@ -92,7 +92,9 @@ impl Plugin {
         }
         // Workers that have no request compile here, so that their next request finds the plan made.
         for service in &worker.services {
-            let _ = service.current();
+            if let Some(current) = service.current() {
+                service.note_open(&current, now);
+            }
             if !worker.config.has_sidecar() {
                 service.news.take(Records::MAX);
             }

@@ -209,7 +209,10 @@ impl Requests {
     pub fn forget(&self, context: u32, state: &State) {
         let waits = state.with(|progress| match progress {
             Progress::Waiting(_) => true,
-            Progress::Settled(expected) => expected.flow() == Flow::Waits,
+            Progress::Settled(expected) => {
+                expected.ends(self.common.worker.clock.recent());
+                expected.flow() == Flow::Waits
+            }
             _ => false,
         });
         self.common.questions.forget(context);

@@ -5,6 +5,7 @@
 //! from either is given to it.
 
 mod current;
+mod lasting;
 mod news;
 
 use std::cell::Cell;
@@ -24,8 +25,9 @@ use colorfast_core::time::{UnixMillis, UnixSeconds};
 use colorfast_core::wire::discovery::DiscoveryResponse;
 
 pub use self::current::Current;
+pub use self::news::Learnt;
 
-use self::news::{Learnt, News};
+use self::news::News;
 
 use crate::cell::SharedCell;
 use crate::host;
@@ -34,6 +36,7 @@ use crate::host::shared::published::{Published, Rank, Step, Told};
 use crate::host::shared::rebuilds::{Rebuilds, Rebuilt};
 use crate::metrics::Metrics;
 use crate::slots::health::Watches;
+use crate::slots::open::OpenStreams;
 
 /// One service of the configuration.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub struct Service {
     pub name: ServiceName,
     /// What is seen of its slots.
     pub watches: Watches,
+    /// Its streams that are under way.
+    pub open: OpenStreams,
     /// What is remembered of its sessions.
     pub memory: Memory,
     /// What the fleet is to hear of them.
@@ -100,6 +105,7 @@ impl Service {
             rebuilds: Rebuilds::of(&name),
             name,
             watches,
+            open: OpenStreams::default(),
             keys,
             cache: SharedCell::new(Cache { seen: Rank::default(), current, announced: false }),
             in_vain: Cell::new(None),
@@ -128,20 +134,20 @@ impl Service {
         })
     }
 
-    /// Writes a session down where it was looked up, and has the fleet told; answers another one where that stands there by
-    /// now.
+    /// Writes a session down where it was looked up, and has the fleet told.
+    ///
+    /// # Errors
+    /// Another one, which stands there by now.
     pub fn remember(
         &self,
         place: &mut Place,
         session: &Remembered,
         ages: &PinSettings,
         now: UnixSeconds,
-    ) -> Option<Remembered> {
+    ) -> Result<Learnt, Remembered> {
         let written = self.memory.write(place, session, ages, now);
-        if let Written::Stands(_) = written {
-            self.tell(place.id(), session);
-        }
-        self.another(written)
+        let learnt = if let Written::Stands(_) = written { self.tell(place.id(), session) } else { Learnt::Lost };
+        self.another(written).map_or(Ok(learnt), Err)
     }
 
     /// Writes down what the fleet has said of a session, as [`Self::remember`] does, but the fleet need not be told.
@@ -172,10 +178,12 @@ impl Service {
     }
 
     /// Has the fleet told; counts a session that it cannot be told of.
-    fn tell(&self, id: Sid, session: &Remembered) {
-        if self.news.learn(id, session) == Learnt::Lost {
+    fn tell(&self, id: Sid, session: &Remembered) -> Learnt {
+        let learnt = self.news.learn(id, session);
+        if learnt == Learnt::Lost {
             self.metrics.count(&metric::memory_untold(&self.name), 1);
         }
+        learnt
     }
 
     /// What stands in memory instead of what was to be written there. Counts a session that had to make way.

@@ -83,7 +83,10 @@ fn ruled<O: Observer>(context: &mut Context<'_, O>, id: Sid, slot: SlotIndex, kn
     let session = Remembered { seen, visits: Visits::Returned, ..known };
     let echoes = view.pins.is_some_and(|pins| pins.iter().next().is_some());
     let issues = (stale || echoes || view.news.is_present()) && context.newer == Newer::Nothing;
-    let kind = placing::kind(&session, context.sid());
+    let kind = match (context.sid(), context.idle) {
+        (None, Some(claims)) => claims.kind,
+        (name, _) => placing::kind(&session, name),
+    };
     let pin = if issues { context.issue(&session, kind) } else { PinAction::Keep };
     let chosen = Chosen { slot, reason: Reason::Memory };
     // That it has come back is written down once: then it outlives those that never did.
@@ -123,10 +126,12 @@ pub fn of_pin(claims: &Claims) -> Remembered {
     Remembered { assignment, sid, began, seen: refreshed, certainty: Certainty::Fact, visits: Visits::Returned }
 }
 
-/// Whether what a pin says is news to memory.
+/// Whether what a pin says is news to memory: that its session has come back is, once.
 fn unless_known<O>(context: &Context<'_, O>, known: Option<Remembered>, claims: &Claims) -> bool {
     known.is_none_or(|known| {
-        !known.agrees_with(&of_pin(claims)) || known.is_stale(&context.plan.settings.pin, context.at)
+        !known.agrees_with(&of_pin(claims))
+            || known.visits == Visits::First
+            || known.is_stale(&context.plan.settings.pin, context.at)
     })
 }
 

@@ -50,8 +50,7 @@ pub fn pin(
         let newer = plan.is_newer(claims.assignment);
         return if newer { Pinned::Newer(claims.assignment) } else { Pinned::Refused(Refusal::Broken) };
     };
-    let stale = idle >= u64::from(settings.idle_timeout_seconds).div_ceil(4)
-        || (carrier != Carrier::Envelope && !secrets.pins.signs_with(key));
+    let stale = idle >= settings.stale_seconds() || (carrier != Carrier::Envelope && !secrets.pins.signs_with(key));
     Pinned::Holds(
         slot,
         if stale { PinAction::Issue(pin::Claims { refreshed: now, ..*claims }) } else { PinAction::Keep },

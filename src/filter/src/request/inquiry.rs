@@ -170,12 +170,13 @@ impl Inquiry {
     }
 }
 
-/// What the fleet remembers counts: where that is the request's own proposal it begins the session.
+/// What the fleet remembers counts: where that is the request's own proposal it begins the session. What a pin says that is
+/// idle is none: the fleet has seen its session since.
 fn heed(case: &Case<'_>, session: Remembered, proposal: Remembered, place: Option<&mut Place>) -> Word {
-    if session.agrees_with(&proposal) {
+    let (ages, now) = (&case.plan().settings.pin, case.now.seconds());
+    if session.agrees_with(&proposal) && !proposal.is_over(ages, now) {
         return Word::Nothing;
     }
-    let (ages, now) = (&case.plan().settings.pin, case.now.seconds());
     let another = place.and_then(|place| case.service.remember_told(place, &session, ages, now));
     Word::Knows(another.unwrap_or(session))
 }

@@ -21,7 +21,7 @@ pub fn remember(case: &Case<'_>, session: &Remembered) {
         let mut place = service.memory.look_up(&plan.settings, id);
         for _ in 0..TRIES {
             let Some(new) = further(plan, session, place.known().as_ref(), now) else { break };
-            if service.remember(&mut place, &new, &plan.settings.pin, now).is_none() {
+            if service.remember(&mut place, &new, &plan.settings.pin, now).is_ok() {
                 break;
             }
         }

@@ -1,7 +1,7 @@
 //! What is written down of a decision: the session, and what is counted.
 
 use colorfast_core::decide::{Decision, Reason, Way};
-use colorfast_core::memory::Remembered;
+use colorfast_core::memory::{Remembered, Visits};
 use colorfast_core::names::metric;
 use colorfast_core::time::UnixMillis;
 
@@ -10,7 +10,9 @@ use super::case::Case;
 use super::names;
 use super::redirect::EarlierPass;
 use super::resolve::{Found, Resolver};
-use crate::slots::sessions::Flight;
+use crate::service::Learnt;
+use crate::slots::open::{OpenStream, Stood};
+use crate::slots::sessions::{Flight, is_young_guess};
 
 /// What was recorded, and ends with the stream or its answer.
 #[derive(Debug)]
@@ -21,16 +23,24 @@ pub struct Recorded {
     pub missed_body: Option<UnixMillis>,
 }
 
-/// Writes down the session of a decision that asks for it; another one where that stands there by now.
-pub fn remember(case: &Case<'_>, decision: &Decision, found: &mut Found<'_>) -> Option<Remembered> {
+/// Writes down the session of a decision that asks for it, and says whether the fleet hears of what there is to hear.
+///
+/// # Errors
+/// Another one, where that stands there by now.
+pub fn remember(case: &Case<'_>, decision: &Decision, found: &mut Found<'_>) -> Result<Learnt, Remembered> {
     let (Some(_), Some(session), Some(place)) = (decision.remember, decision.session, &mut found.place) else {
-        return None;
+        return Ok(Learnt::Noted);
     };
     case.service.remember(place, &session, &case.plan().settings.pin, case.now.seconds())
 }
 
 /// Counts a decision that stands.
-pub fn record(case: &Case<'_>, decision: &Decision, resolver: &mut Resolver) -> Recorded {
+pub fn record(
+    case: &Case<'_>,
+    decision: &Decision,
+    (found, learnt): (&Found<'_>, Learnt),
+    resolver: &mut Resolver,
+) -> Recorded {
     resolver.waits.end(case.service, case.now);
     // Over a redirect the request was counted at its first pass, and so was its session.
     let is_first = !matches!(case.observed.earlier, EarlierPass::Kept(_));
@@ -43,16 +53,31 @@ pub fn record(case: &Case<'_>, decision: &Decision, resolver: &mut Resolver) -> 
         }
     }
     let names = decision.chosen.is_some_and(|chosen| !matches!(chosen.reason, Reason::Preview | Reason::Run));
-    if let Some(session) = decision.session.filter(|_| is_first && names) {
-        names::remember(case, &session);
+    let session = decision.session.filter(|_| is_first);
+    let named = session.filter(|_| names);
+    if let Some(session) = &named {
+        names::remember(case, session);
     }
     let flight = decision.chosen.and_then(|chosen| {
         let watch = case.current.watch(chosen.slot)?;
         watch.sends(case.now);
-        let session = decision.session.filter(|_| is_first).map(|session| (session, chosen.reason));
-        Some(watch.begins(session, &case.plan().settings.pin, case.now))
+        // What the sidecar counts by its record is not counted twice.
+        let counts = |session: &Remembered| learnt == Learnt::Lost || !is_young_guess(session, chosen.reason, case.now);
+        if let Some(session) = session.filter(counts) {
+            watch.counts(&session, chosen.reason, &case.plan().settings.pin, case.now);
+        }
+        let stream = named.map(|session| case.service.open.begin(stream(case, decision, session, found)));
+        Some(watch.begins(stream))
     });
     Recorded { flight, missed_body }
+}
+
+/// The stream of a request of `session`.
+fn stream(case: &Case<'_>, decision: &Decision, session: Remembered, found: &Found<'_>) -> OpenStream {
+    let by_memory = decision.chosen.is_some_and(|chosen| chosen.reason == Reason::Memory);
+    let stands = session.visits == Visits::Returned && (by_memory || decision.remember.is_some());
+    let stood = if stands { Stood::Surely } else { Stood::Perhaps };
+    OpenStream::new(session, found.named().unwrap_or(session.sid), stood, case.now)
 }
 
 fn count(case: &Case<'_>, decision: &Decision) {

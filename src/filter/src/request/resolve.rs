@@ -103,6 +103,11 @@ impl Resolver {
 }
 
 impl Found<'_> {
+    /// The keyed hash of the session id that the request names.
+    pub fn named(&self) -> Option<Sid> {
+        self.view.sid.get().copied()
+    }
+
     /// What is remembered under `id`: a copy of what this worker has met of late, else what stands in shared data.
     fn recall(&mut self, case: &Case<'_>, id: Sid) {
         self.view.memory = case.service.memory.recall(id);

@@ -28,6 +28,7 @@ pub struct Request {
 
 /// What one try to settle a request came to.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and a box would cost each request one")]
 pub enum Settled {
     /// It goes on; this becomes of its response.
     Goes(Expected),
@@ -67,7 +68,7 @@ impl Request {
         }
         let case = Case { common, service: &self.service, current: &current, observed: &observed, now };
         let mut found = self.resolver.begin(&case);
-        let decision = loop {
+        let (decision, learnt) = loop {
             let Some(decision) = self.resolver.resolve(&case, &mut found) else {
                 let evidence = observed.seen.into_evidence();
                 self.input.keep(current, evidence);
@@ -75,11 +76,11 @@ impl Request {
             };
             match remember(&case, &decision, &mut found) {
                 // Somebody was faster: the session is where that one put it.
-                Some(another) => self.resolver.follow(another, &mut found),
-                None => break decision,
+                Err(another) => self.resolver.follow(another, &mut found),
+                Ok(learnt) => break (decision, learnt),
             }
         };
-        let recorded = record(&case, &decision, &mut self.resolver);
+        let recorded = record(&case, &decision, (&found, learnt), &mut self.resolver);
         apply(&case, &decision, recorded).map_or(Settled::Answered, Settled::Goes)
     }
 }

@@ -166,7 +166,7 @@ impl Learner {
             let known = place.known();
             let Some(new) = alias(plan, &self.session, known.as_ref(), now.seconds()) else { return };
             // What somebody else has written there is weighed as what stood there before.
-            if service.remember(&mut place, &new, &plan.settings.pin, now.seconds()).is_none() {
+            if service.remember(&mut place, &new, &plan.settings.pin, now.seconds()).is_ok() {
                 if known.is_none_or(|known| !known.agrees_with(&new)) {
                     self.found.push((id, new));
                 }

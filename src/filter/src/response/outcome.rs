@@ -38,7 +38,6 @@ pub struct Expected {
     /// Those that it found at the end, and the fleet has not been told of.
     found: Vec<(Sid, Remembered)>,
     /// What counts it as a request under way; it ends with the stream.
-    #[allow(dead_code, reason = "it counts by being there")]
     pub flight: Option<Flight>,
     /// When it was decided, where it had waited for a body of which nothing came.
     pub missed_body: Option<UnixMillis>,
@@ -94,6 +93,7 @@ impl Expected {
         // An answer that is no success hands out no id, and ends nothing.
         let learner = learner.filter(|_| shown.status.starts_with(b"2"));
         if learner.as_ref().is_some_and(|learner| learner.ends(&headers)) {
+            self.flight.iter_mut().for_each(Flight::let_go);
             self.take_back();
             return;
         }
@@ -152,6 +152,13 @@ impl Expected {
     /// This came of a word to the fleet.
     pub fn told(&mut self, heard: Heard) {
         self.telling.told(&self.service, heard);
+    }
+
+    /// The stream is gone.
+    pub fn ends(&mut self, now: UnixMillis) {
+        if let Some(flight) = self.flight.take() {
+            self.service.ends(&flight, &self.current.plan.settings.pin, now);
+        }
     }
 
     /// Whether the answer waits on at a time.

@@ -33,7 +33,7 @@ pub struct News {
 pub enum Learnt {
     /// With the next report.
     Noted,
-    /// Not at all: too many were learnt since the last one.
+    /// Not at all: too many were learnt since the last one, or this proxy cannot remember it either.
     Lost,
 }
 

@@ -13,6 +13,7 @@ use colorfast_core::sketch;
 use colorfast_core::time::{UnixMillis, UnixSeconds};
 use colorfast_core::wire::reports::SlotReport;
 
+use super::open::OpenStream;
 use super::sessions::{Flight, InFlight, Sessions};
 use crate::cell::SharedCell;
 use crate::metrics::Metrics;
@@ -196,12 +197,14 @@ impl Watch {
         }
     }
 
-    /// Notes that a request begins, of a session that holds the slot by it.
-    pub fn begins(&self, session: Option<(Remembered, Reason)>, settings: &PinSettings, now: UnixMillis) -> Flight {
-        if let Some((session, reason)) = session {
-            self.sessions.with(|sessions| sessions.note(&session, reason, settings, now));
-        }
-        Flight::begin(&self.in_flight)
+    /// Notes a session that holds the slot, by a request of it or by a stream that lasts.
+    pub fn counts(&self, session: &Remembered, reason: Reason, settings: &PinSettings, now: UnixMillis) {
+        self.sessions.with(|sessions| sessions.note(session, reason, settings, now));
+    }
+
+    /// Notes that a request begins, as this stream of its session.
+    pub fn begins(&self, stream: Option<Rc<OpenStream>>) -> Flight {
+        Flight::begin(&self.in_flight, stream)
     }
 
     /// Whether who holds the slot has changed since the last report.

@@ -5,10 +5,23 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use colorfast_core::decide::Reason;
-use colorfast_core::memory::Remembered;
+use colorfast_core::memory::{Certainty, Remembered};
 use colorfast_core::settings::PinSettings;
 use colorfast_core::sketch::{self, Tally};
 use colorfast_core::time::{UnixMillis, UnixSeconds};
+
+use super::open::OpenStream;
+
+/// How old a session is, at most, that the sidecar counts by its record.
+const YOUNG_SECONDS: u64 = 3;
+
+/// Whether a session began just now by the hash of its id. Its record tells the sidecar, which waits whether it comes back
+/// at another proxy, or an answer has handed the id out elsewhere, and counts it once.
+pub fn is_young_guess(session: &Remembered, reason: Reason, now: UnixMillis) -> bool {
+    session.certainty == Certainty::Guess
+        && matches!(reason, Reason::Hash | Reason::Memory)
+        && now.seconds().since(session.began) < YOUNG_SECONDS
+}
 
 /// The sessions of one assignment.
 #[derive(Debug, Default)]
@@ -76,18 +89,31 @@ pub type InFlight = Rc<Cell<u32>>;
 
 /// One of them, until its stream is gone.
 #[derive(Debug)]
-pub struct Flight(InFlight);
+pub struct Flight {
+    slot: InFlight,
+    stream: Option<Rc<OpenStream>>,
+}
 
 impl Flight {
-    /// A request begins.
-    pub fn begin(slot: &InFlight) -> Self {
+    /// A request begins, as this stream of its session; none where it is nobody's.
+    pub fn begin(slot: &InFlight, stream: Option<Rc<OpenStream>>) -> Self {
         slot.set(slot.get().saturating_add(1));
-        Self(Rc::clone(slot))
+        Self { slot: Rc::clone(slot), stream }
+    }
+
+    /// The stream that it is of its session.
+    pub fn stream(&self) -> Option<&OpenStream> {
+        self.stream.as_deref()
+    }
+
+    /// Its session has ended: the stream, should it go on, is nobody's.
+    pub fn let_go(&mut self) {
+        self.stream = None;
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        self.slot.set(self.slot.get().saturating_sub(1));
     }
 }
