@@ -110,7 +110,7 @@ fn secrets_are_in_no_output() {
         .await?;
 
         let log = mesh.sidecar.log()?;
-        ensure!(log.contains("snapshot sent"), "the sidecar does not say all");
+        ensure!(log.contains("poll answered"), "the sidecar does not say all");
         let outputs = [("the sidecar's log", log), ("an answer", said)];
         for (what, output) in &outputs {
             for (name, secret) in &all {
