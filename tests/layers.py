@@ -47,7 +47,7 @@ FILTER = ROOT / "src/filter/src"
 
 # The rooms of the filter: each may import from those before it, and from itself.
 ROOMS = [
-    "cell", "crash", "host", "clock", "entropy", "metrics", "slots", "service", "worker", "sidecar", "response", "request",
+    "cell", "crash", "flow", "host", "clock", "entropy", "metrics", "slots", "service", "worker", "sidecar", "response", "request",
     "plugin", "stream", "root", "lib",
 ]
 
