@@ -46,13 +46,14 @@ fn pin(proxy: &Proxy, session: u64, age: u64) -> String {
     signer("chat").mint(&Claims { kind: Kind::Free, sid, assignment: BLUE, began, refreshed })
 }
 
-/// Accounted: a session is issued until its pin comes back, and held from then on; it is told once, and again in the next
+/// Accounted: a session of a pin is issued until that comes back, and held from then on; it is told once, and again in the next
 /// part of its window, with the moment at which the oldest began.
 #[test]
 fn sessions_are_issued_then_held() {
     let proxy = Proxy::chat();
     let worker = begun(&proxy);
     for _ in 0..20 {
+        // Those that name no session: one that begins by its id is counted by its record.
         let sent = worker.send(Request::new());
         sent.answered(&[]);
         sent.stream.finish().unwrap();

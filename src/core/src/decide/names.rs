@@ -20,8 +20,8 @@ pub fn alias(plan: &Plan, of: &Remembered, known: Option<&Remembered>, now: Unix
 }
 
 /// What is to be written down under an id that a request of the session `of` shows by a later source. The newest session
-/// that shows it has it: such an id may name more than one conversation. It changes hands once a second at most, and never
-/// where an agent has handed it out.
+/// that shows it has it: such an id may name more than one conversation. An older session takes it back once a second at
+/// most, and none does where an agent has handed it out.
 pub fn further(plan: &Plan, of: &Remembered, known: Option<&Remembered>, now: UnixSeconds) -> Option<Remembered> {
     let new = Remembered { seen: now, certainty: Certainty::Shown, ..*of };
     match known {
@@ -29,7 +29,8 @@ pub fn further(plan: &Plan, of: &Remembered, known: Option<&Remembered>, now: Un
             let certainty = known.certainty.max(Certainty::Shown);
             known.is_stale(&plan.settings.pin, now).then_some(Remembered { certainty, ..new })
         }
-        Some(known) if holds(plan, known, now) && (known.certainty == Certainty::Fact || known.seen >= now) => None,
+        Some(known) if known.certainty == Certainty::Fact && holds(plan, known, now) => None,
+        Some(known) if known.seen >= now && known.began > of.began && holds(plan, known, now) => None,
         _ => Some(new),
     }
 }

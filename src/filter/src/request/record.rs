@@ -12,7 +12,7 @@ use super::redirect::EarlierPass;
 use super::resolve::{Found, Resolver};
 use crate::service::Learnt;
 use crate::slots::open::{OpenStream, Stood};
-use crate::slots::sessions::{Flight, is_young_guess};
+use crate::slots::sessions::{Flight, is_young};
 
 /// What was recorded, and ends with the stream or its answer.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub fn record(
         let watch = case.current.watch(chosen.slot)?;
         watch.sends(case.now);
         // What the sidecar counts by its record is not counted twice.
-        let counts = |session: &Remembered| learnt == Learnt::Lost || !is_young_guess(session, chosen.reason, case.now);
+        let counts = |session: &Remembered| learnt == Learnt::Lost || !is_young(session, chosen.reason, case.now);
         if let Some(session) = session.filter(counts) {
             watch.counts(&session, chosen.reason, &case.plan().settings.pin, case.now);
         }

@@ -7,7 +7,7 @@ use colorfast_core::time::UnixMillis;
 
 use super::{Current, Learnt, Service};
 use crate::slots::open::{OpenStream, Stood};
-use crate::slots::sessions::{Flight, is_young_guess};
+use crate::slots::sessions::{Flight, is_young};
 
 /// Most streams that are noted at one tick.
 const STREAMS_MAX: usize = 64;
@@ -57,7 +57,7 @@ impl Service {
                     Err(_) => continue,
                 },
             };
-            let counts = learnt == Learnt::Lost || !is_young_guess(session, Reason::Memory, now);
+            let counts = learnt == Learnt::Lost || !is_young(session, Reason::Memory, now);
             if let Some(watch) = current.watch(slot).filter(|_| counts) {
                 watch.counts(session, Reason::Memory, ages, now);
             }

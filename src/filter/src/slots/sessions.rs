@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use colorfast_core::decide::Reason;
-use colorfast_core::memory::{Certainty, Remembered};
+use colorfast_core::memory::Remembered;
 use colorfast_core::settings::PinSettings;
 use colorfast_core::sketch::{self, Tally};
 use colorfast_core::time::{UnixMillis, UnixSeconds};
@@ -15,12 +15,10 @@ use super::open::OpenStream;
 /// How old a session is, at most, that the sidecar counts by its record.
 const YOUNG_SECONDS: u64 = 3;
 
-/// Whether a session began just now by the hash of its id. Its record tells the sidecar, which waits whether it comes back
-/// at another proxy, or an answer has handed the id out elsewhere, and counts it once.
-pub fn is_young_guess(session: &Remembered, reason: Reason, now: UnixMillis) -> bool {
-    session.certainty == Certainty::Guess
-        && matches!(reason, Reason::Hash | Reason::Memory)
-        && now.seconds().since(session.began) < YOUNG_SECONDS
+/// Whether a session began just now and is found by an id. Its record tells the sidecar, which waits whether it comes back at
+/// another proxy, or the id was handed out in a session elsewhere, and counts it once.
+pub fn is_young(session: &Remembered, reason: Reason, now: UnixMillis) -> bool {
+    matches!(reason, Reason::Hash | Reason::Memory) && now.seconds().since(session.began) < YOUNG_SECONDS
 }
 
 /// The sessions of one assignment.
