@@ -66,7 +66,7 @@ pub fn record(
         if let Some(session) = session.filter(counts) {
             watch.counts(&session, chosen.reason, &case.plan().settings.pin, case.now);
         }
-        let stream = named.map(|session| case.service.open.begin(stream(case, decision, session, found)));
+        let stream = named.and_then(|session| case.service.open.begin(stream(case, decision, session, found)));
         Some(watch.begins(stream))
     });
     Recorded { flight, missed_body }

@@ -71,10 +71,8 @@ struct Queue {
 
 impl OpenStreams {
     /// A stream begins. It ends when it is dropped.
-    pub fn begin(&self, stream: OpenStream) -> Rc<OpenStream> {
-        let stream = Rc::new(stream);
-        self.0.with(|queue| queue.push(Rc::clone(&stream)));
-        stream
+    pub fn begin(&self, stream: OpenStream) -> Option<Rc<OpenStream>> {
+        self.0.with(|queue| queue.push(stream))
     }
 
     /// Those that began, or were noted last, so long ago; each is noted now. At most `most` are looked at.
@@ -84,12 +82,21 @@ impl OpenStreams {
 }
 
 impl Queue {
-    fn push(&mut self, stream: Rc<OpenStream>) {
+    fn push(&mut self, stream: OpenStream) -> Rc<OpenStream> {
+        // Most requests end before the next one begins: it takes their place.
+        if let Some(last) = self.streams.back_mut()
+            && let Some(ended) = Rc::get_mut(last)
+        {
+            *ended = stream;
+            return Rc::clone(last);
+        }
         if self.streams.len() >= self.room {
             self.streams.retain(is_open);
             self.room = (2 * self.streams.len()).max(ROOM);
         }
-        self.streams.push_back(stream);
+        let stream = Rc::new(stream);
+        self.streams.push_back(Rc::clone(&stream));
+        stream
     }
 
     /// The next one that is due, noted; nothing where it has ended. None where none is due.
