@@ -307,7 +307,7 @@ fn a_client_that_leaves_takes_no_question_with_it() {
     drop(first.into_iter().map(|sent| sent.stream.finish().unwrap()).collect::<Vec<_>>());
     proxy.run(TICK_MS, [&worker]);
     let asks = sidecar::asks(&worker);
-    let again = asks.into_iter().filter(|asked| asked.proposals().len() == rest.len()).next_back().expect("asked anew");
+    let again = asks.into_iter().rfind(|asked| asked.proposals().len() == rest.len()).expect("asked anew");
     tell(again, BLUE);
     assert!(rest.iter().all(|sent| went(sent) == to("blue", "memory")));
 }
