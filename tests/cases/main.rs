@@ -36,6 +36,7 @@ mod side_by_side;
 mod skew;
 mod sources;
 mod start;
+mod telling;
 mod tickets;
 
 #[path = "../forgery/mod.rs"]

@@ -105,6 +105,15 @@ impl Tally {
         bytes
     }
 
+    /// What was told may be lost: all of it is news again.
+    pub fn tell_again(&mut self) {
+        self.untold.clear();
+        for (place, rank) in self.registers.iter_mut().enumerate().filter(|(_, rank)| **rank != 0) {
+            *rank |= UNTOLD;
+            self.untold.extend(u16::try_from(place));
+        }
+    }
+
     /// Forgets what was told, so that sessions that are still there are told anew.
     pub fn begin_anew(&mut self) {
         self.registers.iter_mut().filter(|register| **register & UNTOLD == 0).for_each(|register| *register = 0);
@@ -312,6 +321,21 @@ mod tests {
                 prop_assert_eq!(Sketch::read(&sketch.write()), Some(sketch));
             }
         }
+    }
+
+    /// Accounted: what was told to a sidecar that died is told again, whole, and once.
+    #[test]
+    fn what_was_told_is_told_again() {
+        let mut tally = Tally::default();
+        sids(3, 1_000).for_each(|sid| tally.note(sid));
+        let told = Sketch::of_marks(&tally.take(usize::MAX)).unwrap();
+        sids(4, 10).for_each(|sid| tally.note(sid));
+        tally.tell_again();
+        let mut again = Sketch::of_marks(&tally.take(usize::MAX)).unwrap();
+        assert!(!tally.has_news());
+        again.merge(&told);
+        assert_eq!(again, sketch(sids(3, 1_000).chain(sids(4, 10))));
+        assert_eq!(told, sketch(sids(3, 1_000)));
     }
 
     /// A full sketch is written register by register, and reads back.

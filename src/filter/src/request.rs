@@ -100,7 +100,7 @@ impl Requests {
             question.correct(heard, now);
             match question.asker {
                 Asker::Nobody => questions.heard_later(question, heard, now),
-                Asker::Stream(context) => self.waiting.told(&self.common, context, heard),
+                Asker::Stream(context) => self.waiting.told(&self.common, context, question.id, heard),
             }
         }
         questions.go_on(now);
@@ -173,7 +173,8 @@ impl Requests {
         self.respond(context, state, |expected| {
             let now = worker.clock.recent();
             expected.answered(now, !is_headers_only);
-            expected.tell(questions, context, now)
+            expected.tell(questions, context, now);
+            expected.pass_headers()
         })
     }
 
@@ -184,25 +185,30 @@ impl Requests {
         self.respond(context, state, |expected| {
             expected.streams(&worker.clock, size, is_last);
             expected.tell(questions, context, worker.clock.recent());
-            expected.hold(size)
+            expected.pass_piece(size, is_last)
         })
     }
 
     /// The trailers of the answer have come.
     pub fn ends(&self, context: u32, state: &State) -> Flow {
-        self.respond(context, state, |expected| expected.flow())
+        self.respond(context, state, Expected::pass_trailers)
     }
 
     fn respond(&self, context: u32, state: &State, with: impl FnOnce(&mut Expected) -> Flow) -> Flow {
-        let flow = state.with(|progress| match progress {
-            Progress::Settled(expected) => with(expected),
-            _ => Flow::Goes,
+        let came_to = state.with(|progress| match progress {
+            Progress::Settled(expected) => {
+                let flow = with(expected);
+                (flow, expected.is_telling())
+            }
+            _ => (Flow::Goes, false),
         });
-        match flow {
-            Some(Flow::Waits) => self.waiting.add(context, state),
-            _ => self.waiting.remove(context),
+        let (flow, is_telling) = came_to.unwrap_or((Flow::Goes, false));
+        // What is told is heard of there, whether something waits for it or not.
+        match is_telling {
+            true => self.waiting.add(context, state),
+            false => self.waiting.remove(context),
         }
-        flow.unwrap_or(Flow::Goes)
+        flow
     }
 
     /// The stream `context` is gone.
@@ -211,7 +217,7 @@ impl Requests {
             Progress::Waiting(_) => true,
             Progress::Settled(expected) => {
                 expected.ends(self.common.worker.clock.recent());
-                expected.flow() == Flow::Waits
+                expected.is_telling()
             }
             _ => false,
         });

@@ -166,9 +166,19 @@ impl Service {
         let mut place = self.memory.look_up(settings, id);
         if place.known().is_some_and(|known| !known.agrees_with(session) || known.certainty < session.certainty) {
             self.remember_told(&mut place, session, &settings.pin, now);
-            self.news.correct(id, session);
             self.metrics.count(&metric::memory_corrected(&self.name), 1);
         }
+    }
+
+    /// Another life of the sidecar answers: what the one before heard last is told again, as it stands here by now. What it
+    /// heard of slots is, too.
+    pub fn tell_again(&self, now: UnixMillis) {
+        let Some(current) = self.current() else { return };
+        for (id, told) in self.news.take_told(now) {
+            let stands = self.memory.look_up(&current.plan.settings, id).known();
+            self.tell(id, &stands.filter(|_| !told.has_ended()).unwrap_or(told));
+        }
+        self.watches.all().iter().for_each(|watch| watch.tell_again());
     }
 
     /// Forgets the session `session` under `id`, and has the fleet told.

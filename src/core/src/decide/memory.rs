@@ -104,7 +104,10 @@ pub fn beside_pin<O: Observer>(
 ) -> Result<Option<Sid>, Beside> {
     let id = context.sid().filter(|_| claims.kind == Kind::Free || pin != PinAction::Keep);
     let Some(id) = id else { return Ok(None) };
-    let known = recall(context, id, Some(of_pin(claims))).map_err(Beside::Needs)?;
+    // Of its own session a pin is a fact. Of an id that it is not bound to it is no more than a proposal.
+    let certainty = if claims.kind == Kind::Free { Certainty::Guess } else { Certainty::Fact };
+    let proposal = Remembered { certainty, ..of_pin(claims) };
+    let known = recall(context, id, Some(proposal)).map_err(Beside::Needs)?;
     match known.filter(|known| holds(context, known)) {
         Some(known) if claims.kind == Kind::Free && known.assignment != claims.assignment => Err(Beside::Another),
         known => Ok(unless_known(context, known, claims).then_some(id)),

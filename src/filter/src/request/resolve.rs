@@ -4,6 +4,7 @@ use colorfast_core::decide::{Decision, Need, NeedSet, Step, View, decide};
 use colorfast_core::ids::Sid;
 use colorfast_core::memory::Remembered;
 use colorfast_core::seen::Presence;
+use colorfast_core::time::UnixMillis;
 
 use super::body::Told;
 use super::case::Case;
@@ -16,6 +17,8 @@ use crate::host::shared::memory::Place;
 pub struct Resolver {
     /// One random number for the request.
     draw: u64,
+    /// When the fleet was asked: a session that begins with it begins then, however often it is decided.
+    asked: Option<UnixMillis>,
     /// What was given up.
     without: NeedSet,
     /// What it waits for.
@@ -39,6 +42,7 @@ impl Resolver {
     pub fn new(context: u32, draw: u64) -> Self {
         Self {
             draw,
+            asked: None,
             without: NeedSet::default(),
             waits: Waits::default(),
             news: Presence::Absent,
@@ -63,7 +67,7 @@ impl Resolver {
     /// Decides; none where the request must wait.
     pub fn resolve(&mut self, case: &Case<'_>, found: &mut Found<'_>) -> Option<Decision> {
         loop {
-            let step = decide(case.plan(), &found.view, case.now, self.draw);
+            let step = decide(case.plan(), &found.view, self.asked.unwrap_or(case.now), self.draw);
             // What was met of late is enough to go on by, but not to write down or to ask.
             if let Some(id) = step.writes().filter(|id| !found.stands_at(*id)) {
                 found.look_up(case, id);
@@ -73,6 +77,7 @@ impl Resolver {
                 Step::Decided(decision) => return Some(decision),
                 Step::Needs(Need::Memory(id)) => found.recall(case, id),
                 Step::Needs(need @ Need::Fleet(id, proposal)) => {
+                    self.asked = self.asked.or(Some(case.now));
                     match self.inquiry.word(case, id, proposal, found.place.as_mut()) {
                         Word::Waits => return None,
                         Word::Knows(session) => self.follow(session, found),

@@ -2,12 +2,15 @@
 
 use std::rc::Rc;
 
+use colorfast_core::ids::Sid;
+
 use super::common::Common;
 use super::settle::{Request, Settled};
 use crate::cell::SharedCell;
 use crate::flow::Flow;
 use crate::host::{self, Direction};
 use crate::response::outcome::Expected;
+use crate::response::telling::Next;
 use crate::sidecar::questions::Heard;
 
 /// How far a stream is. It lives here and not in the stream's context, since the root settles it too.
@@ -51,22 +54,41 @@ impl Progress {
         }
     }
 
-    /// Takes another step, whether it is the request that waits or its answer; says which, and what it may do.
-    fn step(&mut self, common: &Common) -> (Direction, Flow) {
+    /// Takes another step, whether it is the request that waits or its answer.
+    fn step(&mut self, common: &Common) -> Step {
         match self {
-            Self::Settled(expected) => (Direction::Response, expected.wait_on(common.worker.clock.recent())),
-            _ => (Direction::Request, self.settle(common)),
+            Self::Settled(expected) => match expected.next(common.worker.clock.recent()) {
+                Next::Waits => Step::Stays,
+                Next::Resumes => Step::Resumes(Direction::Response),
+                Next::Over => Step::Leaves,
+            },
+            _ => match self.settle(common) {
+                Flow::Waits => Step::Stays,
+                Flow::Goes => Step::Resumes(Direction::Request),
+                Flow::Ends => Step::Leaves,
+            },
         }
     }
 
-    /// This came of a question that is out.
-    fn told(&mut self, common: &Common, heard: Heard) {
+    /// This came of the question after an id.
+    fn told(&mut self, common: &Common, id: Sid, heard: Heard) {
         match self {
             Self::Waiting(request) => request.resolver.inquiry.told(heard, common.worker.clock.recent()),
-            Self::Settled(expected) => expected.told(heard),
+            Self::Settled(expected) => expected.told(id, heard),
             Self::New | Self::Untouched | Self::Answered => {}
         }
     }
+}
+
+/// What a stream that waits comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// It waits on.
+    Stays,
+    /// This half of it goes on.
+    Resumes(Direction),
+    /// It waits for nothing more.
+    Leaves,
 }
 
 /// The waiting streams of one root, in order of their context ids.
@@ -89,7 +111,7 @@ impl Waiting {
     }
 
     /// A waiting stream hears what came of its question, and goes on as far as it can. Leaves it the effective context.
-    pub fn told(&self, common: &Common, context: u32, heard: Heard) {
+    pub fn told(&self, common: &Common, context: u32, id: Sid, heard: Heard) {
         let found =
             self.0.with(|streams| streams.get(find(streams, context).ok()?).map(|(_, stream)| Rc::clone(stream)));
         let Some(stream) = found.flatten() else { return };
@@ -97,16 +119,16 @@ impl Waiting {
             return;
         }
         let step = stream.with(|progress| {
-            progress.told(common, heard);
+            progress.told(common, id, heard);
             progress.step(common)
         });
-        match step {
-            Some((direction, Flow::Goes)) => {
+        match step.unwrap_or(Step::Stays) {
+            Step::Stays => {}
+            Step::Leaves => self.remove(context),
+            Step::Resumes(direction) => {
                 self.remove(context);
                 let _ = host::resume(direction);
             }
-            Some((_, Flow::Ends)) => self.remove(context),
-            Some((_, Flow::Waits)) | None => {}
         }
     }
 
@@ -123,10 +145,10 @@ impl Waiting {
             if host::set_effective_context(context).is_err() {
                 continue;
             }
-            match stream.with(|progress| progress.step(common)) {
-                Some((direction, Flow::Goes)) => drop(host::resume(direction)),
-                Some((_, Flow::Ends)) => {}
-                Some((_, Flow::Waits)) | None => still.push((context, stream)),
+            match stream.with(|progress| progress.step(common)).unwrap_or(Step::Stays) {
+                Step::Stays => still.push((context, stream)),
+                Step::Leaves => {}
+                Step::Resumes(direction) => drop(host::resume(direction)),
             }
         }
         self.0.with(|streams| *streams = still);

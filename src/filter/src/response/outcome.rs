@@ -7,11 +7,12 @@ use colorfast_core::ids::{HeaderName, Sid};
 use colorfast_core::memory::Remembered;
 use colorfast_core::names::metric;
 use colorfast_core::plan::SlotIndex;
+use colorfast_core::scan::Media;
 use colorfast_core::time::UnixMillis;
 use colorfast_core::token::pin::Claims;
 
 use super::learning::{AnswerBody, Learner, Listening};
-use super::telling::Telling;
+use super::telling::{Next, Part, Telling};
 use crate::clock::Clock;
 use crate::flow::Flow;
 use crate::host::{self, HeaderMap, Map};
@@ -41,8 +42,10 @@ pub struct Expected {
     pub flight: Option<Flight>,
     /// When it was decided, where it had waited for a body of which nothing came.
     pub missed_body: Option<UnixMillis>,
+    /// What kind of body its answer has.
+    media: Media,
     /// What the fleet is told of the ids that its answer hands out.
-    pub telling: Telling,
+    telling: Telling,
 }
 
 /// A pin that the response hands out.
@@ -67,6 +70,7 @@ impl Expected {
             found: Vec::new(),
             flight: None,
             missed_body: None,
+            media: Media::Other,
             telling: Telling::default(),
         }
     }
@@ -102,6 +106,7 @@ impl Expected {
         }
         if let Some(mut learner) = learner {
             let body = AnswerBody { content_type: shown.content_type, encoding: shown.encoding, is_there: has_body };
+            self.media = Media::of(shown.content_type);
             let listening = learner.hear_headers(&headers, body, now);
             self.found.append(&mut learner.take_found());
             self.learner = (listening == Listening::On).then_some(learner);
@@ -129,29 +134,42 @@ impl Expected {
         }
     }
 
-    /// Tells the fleet of the ids that were found since the last time; says whether the answer waits for it.
-    pub fn tell(&mut self, questions: &Questions, context: u32, now: UnixMillis) -> Flow {
+    /// Tells the fleet of the ids that were found since the last time, by the newest plan: asking may have begun since the
+    /// request was decided.
+    pub fn tell(&mut self, questions: &Questions, context: u32, now: UnixMillis) {
         let mut found = std::mem::take(&mut self.found);
         self.learner.iter_mut().for_each(|learner| found.append(&mut learner.take_found()));
-        if !found.is_empty() {
-            self.telling.begin(questions, (&self.service, &self.current), &found, context, now);
+        if !found.is_empty()
+            && let Some(current) = self.service.current()
+        {
+            self.telling.begin(questions, (&self.service, &current), &found, context, now);
         }
-        self.telling.flow()
     }
 
-    /// Whether the answer waits.
-    pub fn flow(&self) -> Flow {
-        self.telling.flow()
+    /// Whether the fleet is told of something, and has not answered.
+    pub fn is_telling(&self) -> bool {
+        self.telling.is_out()
     }
 
-    /// So many bytes of its body are held by now.
-    pub fn hold(&mut self, size: usize) -> Flow {
-        self.telling.hold(&self.service, size)
+    /// What the headers of the answer may do.
+    pub fn pass_headers(&mut self) -> Flow {
+        self.telling.pass(&self.service, Part::Usable, 0)
     }
 
-    /// This came of a word to the fleet.
-    pub fn told(&mut self, heard: Heard) {
-        self.telling.told(&self.service, heard);
+    /// What a piece of the answer's body may do, with which `size` bytes pass or are held.
+    pub fn pass_piece(&mut self, size: usize, is_last: bool) -> Flow {
+        let part = if is_last || self.media == Media::EventStream { Part::Usable } else { Part::Unfinished };
+        self.telling.pass(&self.service, part, size)
+    }
+
+    /// What the trailers of the answer may do: nothing more comes behind them.
+    pub fn pass_trailers(&mut self) -> Flow {
+        self.telling.pass(&self.service, Part::Usable, self.telling.seen())
+    }
+
+    /// This came of the word to the fleet of an id.
+    pub fn told(&mut self, id: Sid, heard: Heard) {
+        self.telling.told(&self.service, id, heard);
     }
 
     /// The stream is gone.
@@ -161,9 +179,9 @@ impl Expected {
         }
     }
 
-    /// Whether the answer waits on at a time.
-    pub fn wait_on(&mut self, now: UnixMillis) -> Flow {
-        self.telling.wait_on(&self.service, now)
+    /// What becomes of the answer at a time.
+    pub fn next(&mut self, now: UnixMillis) -> Next {
+        self.telling.next(&self.service, now)
     }
 }
 

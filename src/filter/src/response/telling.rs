@@ -1,6 +1,9 @@
 //! Read your own writes: the part of an answer that hands out a new id goes on once the fleet has it, so that the client's
-//! next request is served alike at any proxy, however soon it comes. Nothing waits while one slot alone holds sessions, and
-//! an answer is never held whole: where much of it gathers in the wait, or the wait is over, it goes on all the same, counted.
+//! next request is served alike at any proxy, however soon it comes. Nothing waits while one slot alone holds sessions.
+//!
+//! An answer is never held whole. Of headers and of event streams the part waits that has the id. A JSON document is of no use
+//! to its client before its end, so its last piece waits, and all before it has passed. Where much gathers in the wait, or the
+//! wait is over, the answer goes on all the same, counted.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -22,16 +25,39 @@ const HELD_MAX: usize = 256 * 1024;
 /// The words to the fleet of one answer, and what of it waits for them.
 #[derive(Debug, Default)]
 pub struct Telling {
-    /// How many words have no answer yet.
-    out: usize,
-    /// When they are given up.
-    end: UnixMillis,
-    /// How much of the body is held.
-    held: usize,
+    /// The ids of the words that have no answer yet.
+    out: Vec<Sid>,
+    /// When the last of them went out.
+    since: UnixMillis,
+    /// How long they may take.
+    limit_ms: u64,
+    /// Whether a part of the answer is held, and how much of the body.
+    held: Option<usize>,
+}
+
+/// A part of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What its client can use as it comes: headers, a piece of an event stream, and whatever is last.
+    Usable,
+    /// A piece of a document that is of no use before its end.
+    Unfinished,
+}
+
+/// What becomes of an answer whose words are out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Some have no answer.
+    Waits,
+    /// All have, and what is held goes on.
+    Resumes,
+    /// All have, and nothing is held.
+    Over,
 }
 
 impl Telling {
-    /// Tells the fleet of ids that the answer of the stream `context` hands out, while several slots hold sessions.
+    /// Tells the fleet of ids that the answer of the stream `context` hands out, while several slots hold sessions. What is
+    /// not waited for goes with the next report.
     pub fn begin(
         &mut self,
         questions: &Questions,
@@ -41,63 +67,68 @@ impl Telling {
         now: UnixMillis,
     ) {
         let plan = &current.plan;
-        if !plan.asks_the_fleet() {
+        let wait = u64::from(plan.settings.memory.tell_wait_ms.0);
+        if !plan.asks_the_fleet() || wait == 0 {
             return;
         }
-        let wait = u64::from(plan.settings.memory.tell_wait_ms.0);
-        // A call with a timeout of 0 has none.
-        let (asker, timeout) = if wait > 0 { (Asker::Stream(context), wait) } else { (Asker::Nobody, LOST_MS) };
-        let timeout = Duration::from_millis(timeout);
+        let (timeout, asker) = (Duration::from_millis(wait), Asker::Stream(context));
         for (id, proposal) in found.iter().copied() {
-            let asks = Rc::clone(service);
-            let question = Question { service: asks, version: plan.version, id, proposal, timeout, asker };
+            let told = Rc::clone(service);
+            let question = Question { service: told, version: plan.version, id, proposal, timeout, asker };
             match questions.ask(question) {
-                Ok(()) if wait > 0 => self.out += 1,
-                Ok(()) => {}
-                // It goes with the next report.
+                Ok(()) => self.out.push(id),
                 Err(_) => count(service, "no_way"),
             }
         }
-        self.end = now.plus_millis(wait + LOST_MS);
+        (self.since, self.limit_ms) = (now, wait + LOST_MS);
     }
 
-    /// Whether something is waited for.
-    pub fn flow(&self) -> Flow {
-        if self.out > 0 { Flow::Waits } else { Flow::Goes }
+    /// Whether some words have no answer.
+    pub fn is_out(&self) -> bool {
+        !self.out.is_empty()
     }
 
-    /// This came of one of the words.
-    pub fn told(&mut self, service: &Service, heard: Heard) {
-        if self.out > 0 {
+    /// What a part of the answer may do, with which `size` bytes of the body pass or are held.
+    pub fn pass(&mut self, service: &Service, part: Part, size: usize) -> Flow {
+        let holds = part == Part::Usable || self.held.is_some();
+        if holds && size > HELD_MAX {
+            self.give_up(service, "large");
+        }
+        let waits = self.is_out() && holds;
+        self.held = waits.then_some(size);
+        if waits { Flow::Waits } else { Flow::Goes }
+    }
+
+    /// This came of the word of an id.
+    pub fn told(&mut self, service: &Service, id: Sid, heard: Heard) {
+        if let Some(place) = self.out.iter().position(|out| *out == id) {
+            self.out.swap_remove(place);
             count(service, if matches!(heard, Heard::Session(_)) { "met" } else { "timeout" });
-            self.out -= 1;
         }
     }
 
-    /// Whether the answer waits on at a time.
-    pub fn wait_on(&mut self, service: &Service, now: UnixMillis) -> Flow {
-        if self.out > 0 && now >= self.end {
+    /// What becomes of the answer at a time.
+    pub fn next(&mut self, service: &Service, now: UnixMillis) -> Next {
+        if !now.is_within(self.limit_ms, self.since) {
             self.give_up(service, "timeout");
         }
-        self.flow()
+        match (self.is_out(), self.held) {
+            (true, _) => Next::Waits,
+            (false, Some(_)) => {
+                self.held = None;
+                Next::Resumes
+            }
+            (false, None) => Next::Over,
+        }
     }
 
     /// Where in what is passing the bytes begin that were not there at the last piece.
     pub fn seen(&self) -> usize {
-        if self.out > 0 { self.held } else { 0 }
-    }
-
-    /// A piece has come, with which `size` bytes are held: too many of them go on.
-    pub fn hold(&mut self, service: &Service, size: usize) -> Flow {
-        if self.out > 0 && size > HELD_MAX {
-            self.give_up(service, "large");
-        }
-        self.held = size;
-        self.flow()
+        self.held.unwrap_or_default()
     }
 
     fn give_up(&mut self, service: &Service, end: &str) {
-        (0..std::mem::take(&mut self.out)).for_each(|_| count(service, end));
+        self.out.drain(..).for_each(|_| count(service, end));
     }
 }
 

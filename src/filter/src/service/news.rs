@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 
 use colorfast_core::ids::Sid;
-use colorfast_core::memory::{RECORD, Record, Remembered, record};
+use colorfast_core::memory::{RECORD, Record, Remembered, read, record};
 use colorfast_core::time::UnixMillis;
 
 use crate::cell::SharedCell;
@@ -71,23 +71,11 @@ impl News {
         });
     }
 
-    /// Something else stands in the fleet under `id`: what was said of it is not said again.
-    pub fn correct(&self, id: Sid, stands: &Remembered) {
-        let right = record(id, stands);
-        let is_of = |record: &Record| record.starts_with(&id.0.to_be_bytes());
-        self.learnt.with(|learnt| learnt.iter_mut().filter(|said| is_of(said)).for_each(|said| *said = right));
-        self.told.with(|told| told.iter_mut().filter(|(_, said)| is_of(said)).for_each(|(_, said)| *said = right));
-    }
-
-    /// Another life of the sidecar answers: what the one before heard last is told again, and so is every flush.
-    pub fn tell_again(&self, now: UnixMillis) {
-        let told = self.told.with(std::mem::take).unwrap_or_default();
-        let again = told.into_iter().filter(|(at, _)| now.is_within(KEPT_MS, *at)).map(|(_, record)| record);
-        self.learnt.with(|learnt| {
-            learnt.extend(again);
-            learnt.truncate(ROOM);
-        });
+    /// Another life of the sidecar answers: what the one before heard last is taken to be told again, and so is every flush.
+    pub fn take_told(&self, now: UnixMillis) -> Vec<(Sid, Remembered)> {
         self.flushed.set(None);
+        let told = self.told.with(std::mem::take).unwrap_or_default();
+        told.iter().filter(|(at, _)| now.is_within(KEPT_MS, *at)).map(|(_, record)| read(record)).collect()
     }
 
     /// The flush that the fleet has yet to hear of.

@@ -303,7 +303,11 @@ impl Questions {
         let Some(current) = service.current() else { return };
         let settings = &current.plan.settings;
         let mut place = service.memory.look_up(settings, *id);
-        if place.known().is_some_and(|known| known.assignment == proposal.assignment) {
+        let is_as_placed = |known: &Remembered| {
+            known.assignment == proposal.assignment
+                && (known.certainty <= stands.certainty || known.agrees_with(&stands))
+        };
+        if place.known().as_ref().is_some_and(is_as_placed) {
             service.remember_told(&mut place, &stands, &settings.pin, now.seconds());
         }
     }

@@ -72,6 +72,13 @@ struct Learnt {
 }
 
 impl Learnt {
+    fn take(&mut self, service: &Service, left: &mut usize) {
+        self.records = service.news.take(*left);
+        *left -= self.records.len() / RECORD;
+        let emptied = !service.news.is_some() && !watches_of(service, Watch::has_sessions);
+        self.flushed = unflushed(service).filter(|_| emptied);
+    }
+
     fn report(&self, service: &Service) -> Option<SessionsReport> {
         let is_news = !self.records.is_empty() || self.flushed.is_some();
         let (service, records) = (service.name.clone(), Records::of(&self.records));
@@ -106,7 +113,9 @@ impl Reporter {
     /// Sends a report where one is due, once there is a ticket to show: before that the process is no member.
     pub fn tick(&mut self, services: &[Rc<Service>], found: Found, now: UnixMillis) {
         if self.link.has_begun_anew() {
-            services.iter().for_each(|service| service.news.tell_again(now));
+            services.iter().for_each(|service| service.tell_again(now));
+            // What is to be told again was not told by the report that is out.
+            self.sections.iter_mut().flat_map(|sections| &mut sections.sessions).for_each(|said| said.flushed = None);
         }
         let out = self.call.as_ref().is_some_and(|sent| now.is_within(LOST_MS, sent.at));
         let learnt = services.iter().any(|service| service.news.is_some() || unflushed(service).is_some());
@@ -124,7 +133,7 @@ impl Reporter {
         let Some(ticket) = self.link.tickets.shown() else { return };
         if self.sections.is_none() {
             self.sections =
-                Some(Sections { says_hello, slots: self.news(services), sessions: learnt_sessions(services) });
+                Some(Sections { says_hello, slots: self.news(services), sessions: self.learnt_sessions(services) });
         }
         let Some(Sections { says_hello, slots, sessions }) = &self.sections else { return };
         self.report_at = now.plus_millis(PACE_MS);
@@ -187,19 +196,21 @@ impl Reporter {
         let news = watches.filter_map(|(service, watch)| watch.take(&service.name, &mut marks));
         news.take(SlotReport::ENTRIES_MAX).collect()
     }
-}
 
-/// What was learnt of sessions since the last report, as far as one document holds it. What is seen of slots is taken
-/// before: a flush says that all was told.
-fn learnt_sessions(services: &[Rc<Service>]) -> Vec<Learnt> {
-    let mut left = Records::MAX;
-    let of = |service: &Rc<Service>| {
-        let records = service.news.take(left);
-        left -= records.len() / RECORD;
-        let emptied = !service.news.is_some() && !watches_of(service, Watch::has_sessions);
-        Learnt { records, flushed: unflushed(service).filter(|_| emptied) }
-    };
-    services.iter().map(of).collect()
+    /// What was learnt of sessions since the last report, as far as one document holds it, of another service first each
+    /// time. What is seen of slots is taken before: a flush says that all was told.
+    fn learnt_sessions(&self, services: &[Rc<Service>]) -> Vec<Learnt> {
+        let (mut left, count) = (Records::MAX, services.len());
+        let first = usize::try_from(self.sequence).unwrap_or_default().checked_rem(count).unwrap_or_default();
+        let mut learnt: Vec<_> = services.iter().map(|_| Learnt { records: Vec::new(), flushed: None }).collect();
+        for (service, learnt) in services.iter().zip(&mut learnt).skip(first) {
+            learnt.take(service, &mut left);
+        }
+        for (service, learnt) in services.iter().zip(&mut learnt).take(first) {
+            learnt.take(service, &mut left);
+        }
+        learnt
+    }
 }
 
 /// The flush that the fleet has yet to hear of from this instance. What is decided from now on is decided by the snapshot

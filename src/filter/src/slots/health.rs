@@ -207,6 +207,11 @@ impl Watch {
         Flight::begin(&self.in_flight, stream)
     }
 
+    /// What was told of who holds the slot may be lost: it is told again.
+    pub fn tell_again(&self) {
+        self.sessions.with(Sessions::tell_again);
+    }
+
     /// Whether who holds the slot has changed since the last report.
     pub fn has_sessions(&self) -> bool {
         self.in_flight.get() != self.told_in_flight.get()

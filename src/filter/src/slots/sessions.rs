@@ -66,6 +66,12 @@ impl Sessions {
         }
     }
 
+    /// What was told may be lost: it is told again.
+    pub fn tell_again(&mut self) {
+        self.held.tally.tell_again();
+        self.issued.tally.tell_again();
+    }
+
     /// Whether some were not told yet.
     pub fn has_news(&self) -> bool {
         self.held.tally.has_news() || self.issued.tally.has_news()

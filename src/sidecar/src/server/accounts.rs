@@ -134,23 +134,24 @@ impl Accounts {
 
     /// A proxy has told `said` of a session under an id, where `stands` stands now.
     pub fn told(&self, service: &ServiceName, id: Sid, said: &Remembered, stands: &Remembered, now: UnixMillis) {
-        let due = {
-            let mut pending = self.pending.lock();
-            pending.note(service, id, said, stands, now);
-            pending.take_excess()
-        };
+        let mut pending = self.pending.lock();
+        pending.note(service, id, said, stands, now);
+        let due = pending.take_excess();
         self.mark(due, now);
     }
 
-    /// Marks the sessions whose account is known by now: many at once, and not while a proxy waits.
+    /// Marks the sessions whose account is known by now: many at once. Whoever counts meanwhile finds each of them pending or
+    /// marked.
     pub fn settle(&self, now: UnixMillis) {
-        let due = self.pending.lock().take(now);
+        let mut pending = self.pending.lock();
+        let due = pending.take(now);
         self.mark(due, now);
     }
 
     /// Marks all sessions, before the process ends.
     pub fn settle_all(&self, now: UnixMillis) {
-        let due = self.pending.lock().take_all();
+        let mut pending = self.pending.lock();
+        let due = pending.take_all();
         self.mark(due, now);
     }
 
@@ -221,8 +222,9 @@ impl Accounts {
     ) -> Account {
         self.settle(now);
         let place = Place { service, slot, assignment };
-        let (mut held, mut held_until) = self.whole(&place, Standing::Held, settings, now);
-        let (mut issued, mut issued_until) = self.whole(&place, Standing::Issued, settings, now);
+        let (mut held, mut held_until) = (Part::default(), None);
+        let (mut issued, mut issued_until) = (Part::default(), None);
+        // What is pending before what is marked: a session that goes from one to the other meanwhile is seen twice, not never.
         for session in self.pending.lock().of(service, assignment) {
             let standing = pending::standing(session);
             let (part, until) = match standing {
@@ -231,6 +233,13 @@ impl Accounts {
             };
             part.note(standing, session);
             *until = (*until).max(Some(now.plus_millis(standing.millis(settings))));
+        }
+        for (standing, part, until) in
+            [(Standing::Held, &mut held, &mut held_until), (Standing::Issued, &mut issued, &mut issued_until)]
+        {
+            let (marked, marked_until) = self.whole(&place, standing, settings, now);
+            part.merge(&marked);
+            *until = (*until).max(marked_until);
         }
         let mut all = held.sketch.clone();
         all.merge(&issued.sketch);

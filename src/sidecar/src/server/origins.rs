@@ -4,7 +4,7 @@
 //! session under it, and hands out further ids in that. None of them is a second session: all lead back to the first.
 
 use colorfast_core::ids::{ServiceName, Sid};
-use colorfast_core::memory::{RECORD, Record, Remembered, read};
+use colorfast_core::memory::{Certainty, RECORD, Record, Remembered, read};
 
 use crate::store::Ephemera;
 
@@ -28,7 +28,13 @@ pub fn trace(ephemera: &dyn Ephemera, service: &ServiceName, session: Remembered
             Some(read(kept).1)
         });
         match before {
-            Some(before) if before.sid != origin.sid && before.assignment == session.assignment => origin = before,
+            Some(before)
+                if before.sid != origin.sid
+                    && before.assignment == session.assignment
+                    && before.certainty == Certainty::Fact =>
+            {
+                origin = before;
+            }
             _ => break,
         }
     }

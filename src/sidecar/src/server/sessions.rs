@@ -107,8 +107,10 @@ impl Sessions {
             true => word.session,
             false => origins::trace(self.ephemera.as_ref(), &published.snapshot.service, word.session),
         };
+        // A proxy whose clock is fast has seen nothing in the future.
+        let session = Remembered { seen: session.seen.min(now.seconds()), ..session };
         let traced = Word { session, ..*word };
-        let is_traced = traced.session != word.session;
+        let is_traced = !traced.session.agrees_with(&word.session);
         let word = &traced;
         let (key, ground) = (key(published, id), Ground::new(published, now));
         let has_room = self.make_room(&key, id, &word.session);
@@ -176,7 +178,7 @@ impl Sessions {
 
     /// Forgets a session that has ended, unless another one is remembered under its id.
     fn forget(&self, published: &Published, id: Sid, ended: &Remembered) {
-        if self.get(published, id).is_some_and(|known| known.sid == ended.sid) {
+        if self.get(published, id).is_some_and(|known| known.sid == ended.sid && known.began <= ended.began) {
             self.remove(&key(published, id));
         }
     }

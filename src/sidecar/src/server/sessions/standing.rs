@@ -6,7 +6,7 @@
 //! | nothing that holds | else a guess, or a fact | it stands |
 //! | a guess | a fact that says otherwise | the fact stands, who holds the guess is corrected |
 //! | a guess that nobody has gone by | a guess of the same instance, by a newer snapshot | the new one stands |
-//! | a guess, or what was shown before | what was shown since, and says otherwise | the new one stands, who holds the old one is corrected |
+//! | a guess, or what was shown before | what was shown since, and says otherwise | the new one stands, who holds a guess is corrected |
 //! | what was shown | a fact that says otherwise | the fact stands, who holds the other is corrected |
 //! | anything | anything else that says otherwise | the first stands |
 //!
@@ -205,7 +205,9 @@ impl<'a> Ground<'a> {
         if says_otherwise && (word.session.certainty > known.session.certainty || is_newer) {
             let Remembered { seen, visits, .. } = heard.session;
             let stands = Standing { session: Remembered { seen, visits, ..word.session }, ..begun };
-            return Outcome { overruled: Overruled::Somebody, ..stays(Some(stands)) };
+            // Of names that one request shows after the other each proxy hears in its own time: they change hands too often.
+            let overruled = if is_newer { Overruled::Nobody } else { Overruled::Somebody };
+            return Outcome { overruled, ..stays(Some(stands)) };
         }
         stays(Some(heard))
     }
