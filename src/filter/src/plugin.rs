@@ -103,7 +103,7 @@ impl Plugin {
         requests.settle_all(self.root);
         if let Some(membership) = &mut self.membership {
             membership.tick(worker, requests.found(), now);
-            requests.questions().tick(now);
+            requests.tick(now);
         }
     }
 

@@ -39,6 +39,8 @@ pub mod waiting;
 
 use std::rc::Rc;
 
+use colorfast_core::time::UnixMillis;
+
 use self::body::BodyWaits;
 use self::common::Common;
 use self::doubled::Doubled;
@@ -46,7 +48,7 @@ use self::settle::Request;
 use self::waiting::{Progress, State, Waiting};
 use crate::flow::Flow;
 use crate::response::outcome::Expected;
-use crate::sidecar::questions::{Asker, Questions};
+use crate::sidecar::questions::{Asker, Heard, Question, Questions};
 use crate::sidecar::report::Found;
 use crate::worker::Worker;
 
@@ -70,11 +72,6 @@ impl Requests {
         &self.common.worker
     }
 
-    /// The questions that they ask.
-    pub fn questions(&self) -> &Questions {
-        &self.common.questions
-    }
-
     /// What they have shown of the listener.
     pub fn found(&self) -> Found {
         Found { chain: self.common.doubled.chain(), bodies: self.common.bodies.told() }
@@ -96,15 +93,37 @@ impl Requests {
         let Common { worker, questions, .. } = &self.common;
         let now = worker.clock.read();
         let Some(answers) = questions.answer(token, body_size, now) else { return false };
-        for (question, heard) in answers {
-            question.correct(heard, now);
-            match question.asker {
-                Asker::Nobody => questions.heard_later(question, heard, now),
-                Asker::Stream(context) => self.waiting.told(&self.common, context, question.id, heard),
-            }
-        }
-        questions.go_on(now);
+        questions.gather();
+        answers.into_iter().for_each(|(question, heard)| self.heard(question, heard, now));
+        self.go_on(now);
         true
+    }
+
+    /// Asks what could not be asked before, and has those go on whose time is over. The root is the effective context when
+    /// this returns.
+    fn go_on(&self, now: UnixMillis) {
+        let questions = &self.common.questions;
+        questions.gather();
+        for unsent in questions.take_unsent(now) {
+            self.heard(unsent, Heard::Silence, now);
+        }
+        for unsent in questions.go_on(now) {
+            self.heard(unsent, Heard::NoWay, now);
+        }
+    }
+
+    /// Does what is due. The root is the effective context before and after.
+    pub fn tick(&self, now: UnixMillis) {
+        self.common.questions.tick(now);
+        self.go_on(now);
+    }
+
+    fn heard(&self, question: Question, heard: Heard, now: UnixMillis) {
+        question.correct(heard, now);
+        match question.asker {
+            Asker::Nobody => self.common.questions.heard_later(question, heard, now),
+            Asker::Stream(context) => self.waiting.told(&self.common, context, question.id, heard),
+        }
     }
 
     /// The headers of the stream `context` have come.

@@ -34,10 +34,10 @@ impl State {
                 let asks = state.settings.memory.ask_wait_ms.0 > 0 && state.live().is_some();
                 (slot, asks && state.prepared().is_none())
             }
-            // Each time: sessions may have come back since the last.
+            // Each time: sessions may have come back, and requests begun, since the last. What was staged alone has had none.
             Event::Recycled { slot, force: None } => {
-                let drains = state.slots.get(&slot).is_some_and(|slot| slot.phase == Phase::Draining);
-                (slot, drains)
+                let held = state.slots.get(&slot).is_some_and(|slot| slot.phase != Phase::Staged);
+                (slot, held)
             }
             _ => return Ok(None),
         };

@@ -326,7 +326,7 @@ impl Check<'_> {
             let until = sessions_until.filter(|_| sessions + issued > 0);
             return Err(Refusal::SlotHeld { slot: name.clone(), sessions, issued, in_flight, until });
         }
-        if drains && !unheard.is_empty() {
+        if slot.phase != Phase::Staged && !unheard.is_empty() {
             return Err(Refusal::NotAccounted { slot: name.clone(), members: unheard });
         }
         Ok(Event::Recycled { slot: name.clone(), force: None })

@@ -9,7 +9,6 @@
 //! anew, and so is one that a newer snapshot overtook on its way.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use colorfast_core::ids::{Sid, SnapshotVersion};
 use colorfast_core::memory::{Certainty, Remembered};
@@ -57,8 +56,10 @@ enum State {
     Unheard(Asked),
     /// It will not have the proposal as a beginning, and would have it decided by this snapshot at least.
     Late(SnapshotVersion, UnixMillis),
-    /// It has said what it remembers from now on; none where it could not.
-    Told(Option<(Asked, Remembered)>),
+    /// It has said what it remembers from now on.
+    Told(Asked, Remembered),
+    /// It was asked in vain; how, in the word for metrics.
+    InVain(&'static str),
     /// That has been taken into account.
     Over,
 }
@@ -85,9 +86,10 @@ impl Inquiry {
         let State::Asked(asked, _) = self.state else { return };
         self.state = match heard {
             Heard::Silence if asked.left > 0 => State::Unheard(asked),
-            Heard::Session(session) => State::Told(Some((asked, session))),
+            Heard::Session(session) => State::Told(asked, session),
             Heard::Late(version) => State::Late(version, now),
-            Heard::Silence | Heard::Nothing => State::Told(None),
+            Heard::NoWay => State::InVain("no_way"),
+            Heard::Silence | Heard::Nothing => State::InVain("timeout"),
         };
     }
 
@@ -108,12 +110,13 @@ impl Inquiry {
             }
             State::Asked(_, since) if case.now.is_within(wait + LOST_MS, since) => return Word::Waits,
             State::Late(_, since) if case.now.is_within(NEWER_WAIT_MS, since) => return Word::Waits,
-            State::Told(Some((_, session))) => {
+            State::Told(_, session) => {
                 count(case.service, "met");
                 self.state = State::Over;
                 return heed(case, session, proposal, place);
             }
-            State::Asked(..) | State::Told(None) => Err("timeout"),
+            State::Asked(..) => Err("timeout"),
+            State::InVain(end) => Err(end),
             State::Late(..) => Err("late"),
             State::Over => return Word::Nothing,
         };
@@ -132,7 +135,7 @@ impl Inquiry {
         let version = case.plan().version;
         let is_anew = match self.state {
             State::Late(needed, _) => version >= needed,
-            State::Told(Some((asked, session))) => {
+            State::Told(asked, session) => {
                 asked.version < version
                     && session.certainty == Certainty::Guess
                     && session.agrees_with(&asked.proposal)
@@ -164,7 +167,8 @@ impl Inquiry {
             version: asked.version,
             id,
             proposal: asked.proposal,
-            timeout: Duration::from_millis(timeout_ms),
+            asked: case.now,
+            timeout_ms,
             asker: Asker::Stream(self.context),
         }
     }

@@ -6,7 +6,6 @@
 //! wait is over, the answer goes on all the same, counted.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use colorfast_core::ids::Sid;
 use colorfast_core::memory::Remembered;
@@ -71,10 +70,11 @@ impl Telling {
         if !plan.asks_the_fleet() || wait == 0 {
             return;
         }
-        let (timeout, asker) = (Duration::from_millis(wait), Asker::Stream(context));
+        let asker = Asker::Stream(context);
         for (id, proposal) in found.iter().copied() {
             let told = Rc::clone(service);
-            let question = Question { service: told, version: plan.version, id, proposal, timeout, asker };
+            let (version, asked) = (plan.version, now);
+            let question = Question { service: told, version, id, proposal, asked, timeout_ms: wait, asker };
             match questions.ask(question) {
                 Ok(()) => self.out.push(id),
                 Err(_) => count(service, "no_way"),

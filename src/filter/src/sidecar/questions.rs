@@ -2,7 +2,8 @@
 //!
 //! Both are records under ids of a service, and go out together: as many as there are, in calls of up to
 //! [`Records::MAX`], of which [`CALLS_MAX`] are out at once. So a single question goes at once, and a crowd goes in few
-//! calls. What bounds them is room and time: of [`ROOM`] questions and no more, each has its own timeout.
+//! calls. What bounds them is room and time: of [`ROOM`] questions and no more, each has its own timeout, from when it is
+//! asked: one that could not go out in time is not heard, and a call takes as long as the first of its questions has left.
 //!
 //! A call is one of the root context, whichever callback makes it: it must not end with a stream whose client is impatient.
 //! The SDK hands its answer to the context whose callback made the call, whatever the effective context was; where that one
@@ -47,6 +48,8 @@ pub struct Questions {
     root: u32,
     /// The context of the running callback.
     running: Cell<u32>,
+    /// Whether many may ask before the next call goes out.
+    gathers: Cell<bool>,
     queue: SharedCell<VecDeque<Question>>,
     calls: SharedCell<Vec<Call>>,
     /// The sessions that were placed without the fleet's word, longest ago first.
@@ -66,8 +69,10 @@ pub struct Question {
     pub id: Sid,
     /// What the proxy will do where the fleet knows nothing, or what it has found out.
     pub proposal: Remembered,
-    /// How long the answer may take.
-    pub timeout: Duration,
+    /// When it is asked.
+    pub asked: UnixMillis,
+    /// How long the answer may take, in milliseconds.
+    pub timeout_ms: u64,
     /// Who waits for the answer.
     pub asker: Asker,
 }
@@ -92,6 +97,8 @@ pub enum Heard {
     Nothing,
     /// No answer.
     Silence,
+    /// It could not go out.
+    NoWay,
 }
 
 /// Who waits for an answer.
@@ -128,7 +135,12 @@ impl Question {
 
     /// Whether both can go out in one call.
     fn goes_with(&self, other: &Self) -> bool {
-        Rc::ptr_eq(&self.service, &other.service) && self.version == other.version && self.timeout == other.timeout
+        Rc::ptr_eq(&self.service, &other.service) && self.version == other.version
+    }
+
+    /// How long is left for the answer.
+    fn left_ms(&self, now: UnixMillis) -> u64 {
+        self.timeout_ms.saturating_sub(now.since(self.asked))
     }
 
     fn says_as(&self, other: &Self) -> bool {
@@ -144,6 +156,7 @@ impl Questions {
             identity: Rc::clone(identity),
             root,
             running: Cell::new(root),
+            gathers: Cell::new(false),
             queue: SharedCell::default(),
             calls: SharedCell::default(),
             later: SharedCell::default(),
@@ -173,9 +186,12 @@ impl Questions {
             Asker::Stream(context) => context,
             Asker::Nobody => self.root,
         };
-        let (id, asker) = (question.id, question.asker);
+        let (id, asker, now) = (question.id, question.asker, question.asked);
         self.queue.with(|queue| queue.push_back(question));
-        let sent = self.send();
+        if self.gathers.get() {
+            return Ok(());
+        }
+        let sent = self.send(now);
         let _ = host::set_effective_context(context);
         if sent.is_err() {
             self.queue.with(|queue| queue.retain(|question| (question.id, question.asker) != (id, asker)));
@@ -187,12 +203,12 @@ impl Questions {
     ///
     /// # Errors
     /// Where there is no way to the sidecar: nothing waits any more then.
-    fn send(&self) -> Result<(), Unasked> {
+    fn send(&self, now: UnixMillis) -> Result<(), Unasked> {
         let mut sent = Ok(());
         while sent.is_ok() && self.calls.with(|calls| calls.len()).is_some_and(|out| out < CALLS_MAX) {
             let batch = self.queue.with(next_batch).unwrap_or_default();
             let Some(first) = batch.first() else { return Ok(()) };
-            sent = match self.call(first, &batch) {
+            sent = match self.call(first, &batch, now) {
                 Ok(token) => {
                     let call = Call { token, booked: self.running.get(), questions: batch };
                     self.calls.with(|calls| calls.push(call));
@@ -207,7 +223,7 @@ impl Questions {
         sent
     }
 
-    fn call(&self, first: &Question, batch: &[Question]) -> Result<u32, Unasked> {
+    fn call(&self, first: &Question, batch: &[Question], now: UnixMillis) -> Result<u32, Unasked> {
         let mut records = Vec::with_capacity(batch.len() * RECORD);
         for (place, question) in batch.iter().enumerate() {
             if !batch.iter().take(place).any(|before| before.id == question.id) {
@@ -224,7 +240,9 @@ impl Questions {
         };
         let body = serde_json::to_vec(&ask).map_err(|_| Unasked::NoWay)?;
         host::set_effective_context(self.root).map_err(|_| Unasked::NoWay)?;
-        self.link.call(names::SESSIONS_PATH, &body, first.timeout).map_err(|_| Unasked::NoWay)
+        // A call with a timeout of 0 has none.
+        let timeout = Duration::from_millis(first.left_ms(now).max(1));
+        self.link.call(names::SESSIONS_PATH, &body, timeout).map_err(|_| Unasked::NoWay)
     }
 
     /// Reads an answer: what came of each question that it is to. None where the token is none of these. The root is the
@@ -251,38 +269,58 @@ impl Questions {
         Some(heard.collect())
     }
 
-    /// Sends what could not go out before. The root is the effective context afterwards.
-    pub fn go_on(&self, now: UnixMillis) {
-        if self.send().is_err() {
-            self.silent_at.set(now);
+    /// Many may ask from here on: their questions go out together, by [`Self::go_on`].
+    pub fn gather(&self) {
+        self.gathers.set(true);
+    }
+
+    /// Sends what could not go out before, or has gathered. Returns what there is no way for. The root is the effective context
+    /// afterwards.
+    pub fn go_on(&self, now: UnixMillis) -> Vec<Question> {
+        self.gathers.set(false);
+        let sent = self.send(now);
+        let _ = host::set_effective_context(self.root);
+        if sent.is_ok() {
+            return Vec::new();
         }
+        self.silent_at.set(now);
+        self.queue.with(std::mem::take).unwrap_or_default().into()
+    }
+
+    /// The questions that could not go out in time.
+    pub fn take_unsent(&self, now: UnixMillis) -> Vec<Question> {
+        self.queue
+            .with(|queue| {
+                let (late, rest) = queue.drain(..).partition(|question| question.left_ms(now) == 0);
+                *queue = rest;
+                late
+            })
+            .unwrap_or_default()
+            .into()
     }
 
     /// A request goes on without the fleet's word: it is asked for later.
     pub fn later(&self, question: Question) {
-        let timeout = Duration::from_millis(LATER_MS);
         self.later.with(|later| {
             if later.len() < ROOM {
-                later.push_back(Question { timeout, asker: Asker::Nobody, ..question });
+                later.push_back(Question { timeout_ms: LATER_MS, asker: Asker::Nobody, ..question });
             }
         });
     }
 
-    /// Asks after the sessions that no request waits for, where it is time. The root is the effective context.
+    /// Has the sessions asked after that no request waits for, where it is time.
     pub fn tick(&self, now: UnixMillis) {
-        self.go_on(now);
         let waits = |calls: &mut Vec<Call>| calls.iter().any(|call| call.questions.iter().any(of_nobody));
         if self.calls.with(waits) != Some(false) || now.is_within(LATER_MS, self.silent_at.get()) {
             return;
         }
-        if self.link.tickets.shown().is_none() {
+        if self.later.with(|later| later.is_empty()) != Some(false) || self.link.tickets.shown().is_none() {
             return;
         }
         let some = |later: &mut VecDeque<Question>| later.drain(..later.len().min(Records::MAX)).collect::<Vec<_>>();
         let due = self.later.with(some).unwrap_or_default();
         if !due.is_empty() {
-            self.queue.with(|queue| queue.extend(due));
-            self.go_on(now);
+            self.queue.with(|queue| queue.extend(due.into_iter().map(|due| Question { asked: now, ..due })));
         }
     }
 
@@ -291,7 +329,7 @@ impl Questions {
     pub fn heard_later(&self, question: Question, heard: Heard, now: UnixMillis) {
         let Question { service, id, proposal, .. } = &question;
         let stands = match heard {
-            Heard::Silence => {
+            Heard::Silence | Heard::NoWay => {
                 self.silent_at.set(now);
                 return self.later(question);
             }

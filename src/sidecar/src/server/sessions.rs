@@ -108,7 +108,8 @@ impl Sessions {
             false => origins::trace(self.ephemera.as_ref(), &published.snapshot.service, word.session),
         };
         // A proxy whose clock is fast has seen nothing in the future.
-        let session = Remembered { seen: session.seen.min(now.seconds()), ..session };
+        let (began, seen) = (session.began.min(now.seconds()), session.seen.min(now.seconds()));
+        let session = Remembered { began, seen, ..session };
         let traced = Word { session, ..*word };
         let is_traced = !traced.session.agrees_with(&word.session);
         let word = &traced;
