@@ -95,7 +95,8 @@ fn asking_ends_by_itself() {
 }
 
 /// Accounted: a slot that drains is freed only once proxies have told whom it holds, each time that it is tried, whether they
-/// are ever asked or not; a refusal comes first, and a word of force, or a slot that holds no session, waits for nobody.
+/// are ever asked or not, and one that is condemned once they have told what it has under way. A refusal comes first. A word of
+/// force, or what was staged alone, waits for nobody.
 #[test]
 fn a_slot_is_freed_after_a_preparation() {
     let mut story = Story::two_bundles();
@@ -112,5 +113,8 @@ fn a_slot_is_freed_after_a_preparation() {
         assert_eq!((story.flush(), story.chat().acted), (Some(story.chat().version), seen));
     }
     story.does(Verb::Migrate { slot: slot("blue") });
+    assert_eq!(story.before(&recycle("blue", None)), Ok(Some(Event::Prepared { slot: slot("blue") })));
+    story.does(recycle("blue", None));
+    story.does(Verb::Stage { slot: slot("blue"), bundle: "v1".parse().unwrap() });
     assert_eq!(story.before(&recycle("blue", None)), Ok(None));
 }

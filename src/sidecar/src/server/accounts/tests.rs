@@ -55,6 +55,20 @@ async fn sessions(rig: &Rig, slot: &str) -> crate::api::Sessions {
     status.slots.iter().find(|known| known.slot.as_str() == slot).unwrap().sessions.unwrap()
 }
 
+/// A slot is freed, once the member has told all for the flush that comes before.
+async fn is_freed(rig: &Rig, slot: &str, sequence: u64) {
+    let before = rig.status().await.version;
+    let mut freeing = rig.try_verb(json!({"verb": "recycle", "slot": slot}));
+    while rig.status().await.version == before {
+        assert!(crate::server::rig::is_held(&mut freeing).await);
+    }
+    join(rig).await;
+    let sessions = json!([{"service": "chat", "flushed": before + 1}]);
+    let told = json!({"node": node(), "instance": "00000000000000bb", "sequence": sequence, "sessions": sessions});
+    rig.shown(REPORTS, &told).await.json(200);
+    freeing.await.json(200);
+}
+
 /// Accounted: recycling a slot that drains is refused, with what it holds and until when, until it is empty; requests under
 /// way end with the report that says so. A restart goes on counting.
 #[tokio::test]
@@ -93,7 +107,7 @@ async fn a_slot_that_holds_sessions_is_not_recycled() {
     report(&rig, 2, "blue", json!({})).await.json(200);
     assert_eq!(sessions(&rig, "blue").await.in_flight, 0);
     rig.verb(json!({"verb": "migrate", "slot": "blue"})).await;
-    rig.verb(json!({"verb": "recycle", "slot": "blue"})).await;
+    is_freed(&rig, "blue", 3).await;
 }
 
 /// A member that has not reported may know of sessions that nobody else does: it is named.
@@ -121,7 +135,7 @@ async fn a_condemned_slot_ends_its_requests() {
     let refused = rig.try_verb(json!({"verb": "recycle", "slot": "green"})).await.problem(409);
     assert!(refused.2.starts_with("green still has 2 requests under way: wait"), "{}", refused.2);
     report(&rig, 2, "green", json!({})).await.json(200);
-    rig.verb(json!({"verb": "recycle", "slot": "green"})).await;
+    is_freed(&rig, "green", 3).await;
 }
 
 /// Marks that are none are refused by field, and the report changes nothing.

@@ -121,7 +121,12 @@ async fn a_slot_is_freed_once_everyone_has_flushed() {
             rig.shown(REPORTS_PATH, &report).await.json(200);
             assert_eq!(freeing.await.problem(409).0, "slot-held");
             rig.verb(json!({"verb": "migrate", "slot": "blue"})).await;
-            rig.verb(json!({"verb": "recycle", "slot": "blue"})).await;
+            assert_eq!(
+                recycle().await.problem(409).0,
+                "not-accounted",
+                "requests of what is condemned may be under way"
+            );
+            rig.verb(json!({"verb": "recycle", "slot": "blue", "force": {"reason": "a test"}})).await;
             rig.verb(json!({"verb": "stage", "slot": "blue", "bundle": "v1"})).await;
             let held = rig.shown(DISCOVERY_PATH, &poll("")).await.json(200)["version_info"].clone();
             assert!(is_held(&mut rig.shown(DISCOVERY_PATH, &poll(held.as_str().unwrap()))).await);
