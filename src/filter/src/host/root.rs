@@ -1,5 +1,5 @@
-//! What only a root context uses: its configuration, and HTTP calls to the sidecar (a call dies with the context that
-//! made it, so streams make none).
+//! What only a root context uses: its configuration, and HTTP calls to the sidecar. A call dies with the context that made it,
+//! so streams have theirs made as the root.
 
 use std::time::Duration;
 

@@ -169,7 +169,7 @@ impl Questions {
         self.running.set(context);
     }
 
-    /// Asks. The asker's context is the effective one before and after.
+    /// Asks. The stream that asks is the effective context before and after.
     ///
     /// # Errors
     /// Says why it could not.
