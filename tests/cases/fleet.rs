@@ -114,18 +114,46 @@ fn a_question_without_an_answer_is_asked_once_more() {
         let first = question(&worker);
         let says = first.says.clone();
         worker.hear(&asking(green_live(3)));
-        proxy.run(5 * u64::from(WAIT_MS), [&worker]);
+        proxy.run(u64::from(WAIT_MS), [&worker]);
         assert!(sent.waits(), "{number}: how long a question takes is not the clock's to say");
         silent(first);
         let second = question(&worker);
         assert_eq!((&second.says, second.call.timeout_ms), (&says, HALF_MS), "{number}");
-        proxy.run(5 * u64::from(WAIT_MS), [&worker]);
+        proxy.run(u64::from(WAIT_MS), [&worker]);
         assert!(sent.waits(), "{number}");
         elsewhere(second, BLUE);
         assert_eq!(went(&sent), to("blue", "memory"), "{number}");
         let ends = ["again", "met", "timeout"].map(|end| proxy.count(&format!("waits.need.fleet.end.{end}")));
         assert_eq!(ends, [1, 1, 0], "{number}");
     }
+}
+
+/// Kept: where the worker itself is late, a call that ran out of time says nothing of the sidecar: it is asked again, for a
+/// second at most, and a sidecar that does not answer then is known for it.
+#[test]
+fn a_late_worker_asks_again() {
+    let proxy = Proxy::chat();
+    let worker = proxy.with(&asking(green_live(2)));
+    let sent = worker.send(Request::new().session("alpha"));
+    for _ in 0..3 {
+        proxy.wait(5 * u64::from(WAIT_MS));
+        let asked = question(&worker);
+        assert_eq!(asked.call.timeout_ms, WAIT_MS);
+        asked.time_out();
+        assert!(sent.waits());
+    }
+    elsewhere(question(&worker), BLUE);
+    assert_eq!(went(&sent), to("blue", "memory"));
+    let sent = worker.send(Request::new().session("beta"));
+    let mut asked = 0;
+    while sent.waits() {
+        asked += 1;
+        assert!(asked < 20, "it waits for ever");
+        proxy.wait(5 * u64::from(WAIT_MS));
+        question(&worker).time_out();
+        worker.tick();
+    }
+    assert_eq!(went(&sent), to("green", "hash"));
 }
 
 /// Last good: without an answer to either question the request goes on by itself, and that is counted; a body that comes

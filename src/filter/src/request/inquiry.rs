@@ -22,6 +22,8 @@ use crate::sidecar::questions::{Asker, Heard, Question, Unasked};
 
 /// How long after its time a call without an answer is given up, though Envoy ends each by itself.
 const LOST_MS: u64 = 1_000;
+/// How long it is asked again while the sidecar answers other questions of the worker.
+const PATIENCE_MS: u64 = 1_000;
 /// How long a request waits for the snapshot by which the fleet would have it decided.
 const NEWER_WAIT_MS: u64 = 500;
 /// How often one request is proposed anew.
@@ -169,6 +171,8 @@ impl Inquiry {
             proposal: asked.proposal,
             asked: case.now,
             timeout_ms,
+            // The second question is the last.
+            patience_ms: if asked.left > 0 { PATIENCE_MS } else { 0 },
             asker: Asker::Stream(self.context),
         }
     }

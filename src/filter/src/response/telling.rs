@@ -74,7 +74,8 @@ impl Telling {
         for (id, proposal) in found.iter().copied() {
             let told = Rc::clone(service);
             let (version, asked) = (plan.version, now);
-            let question = Question { service: told, version, id, proposal, asked, timeout_ms: wait, asker };
+            let question =
+                Question { service: told, version, id, proposal, asked, timeout_ms: wait, patience_ms: 0, asker };
             match questions.ask(question) {
                 Ok(()) => self.out.push(id),
                 Err(_) => count(service, "no_way"),

@@ -4,6 +4,8 @@
 //! [`Records::MAX`], of which [`CALLS_MAX`] are out at once. So a single question goes at once, and a crowd goes in few
 //! calls. What bounds them is room and time: of [`ROOM`] questions and no more, each has its own timeout, from when it is
 //! asked: one that could not go out in time is not heard, and a call takes as long as the first of its questions has left.
+//! A crowd is worth some patience while the sidecar answers, or where the worker itself is late: a question that it could not
+//! ask, or hear, in time is asked again, for as long as it says.
 //!
 //! A call is one of the root context, whichever callback makes it: it must not end with a stream whose client is impatient.
 //! The SDK hands its answer to the context whose callback made the call, whatever the effective context was; where that one
@@ -37,6 +39,10 @@ const CALLS_MAX: usize = 8;
 const ROOM: usize = 8_192;
 /// Largest answer that is read: it holds as many records as a call, in base64, and two words.
 const ANSWER_MAX: usize = Records::MAX * RECORD * 4 / 3 + 512;
+/// So long after it was heard last the sidecar is taken to answer, and a worker that was late to be so.
+const LASTS_MS: u64 = 100;
+/// A worker that ticks no more often than this, or ends a call after twice its time, has too much to do.
+const LATE_MS: u64 = 60;
 /// How long a question waits that no request waits for, and the next one where nobody has answered.
 const LATER_MS: u64 = 1_000;
 
@@ -56,6 +62,11 @@ pub struct Questions {
     later: SharedCell<VecDeque<Question>>,
     /// When a question after one of them was not answered.
     silent_at: Cell<UnixMillis>,
+    /// When the sidecar answered last.
+    heard_at: Cell<UnixMillis>,
+    /// When the worker was late last, and when it ticked.
+    late_at: Cell<UnixMillis>,
+    ticked_at: Cell<UnixMillis>,
 }
 
 /// What the fleet is asked for, or told.
@@ -73,6 +84,8 @@ pub struct Question {
     pub asked: UnixMillis,
     /// How long the answer may take, in milliseconds.
     pub timeout_ms: u64,
+    /// How long it is asked again while the sidecar answers others, in milliseconds.
+    pub patience_ms: u64,
     /// Who waits for the answer.
     pub asker: Asker,
 }
@@ -83,6 +96,8 @@ struct Call {
     token: u32,
     /// The context that will be handed the answer.
     booked: u32,
+    /// By when it has an answer, or is ended, where the worker is not late.
+    ends: UnixMillis,
     questions: Vec<Question>,
 }
 
@@ -161,6 +176,9 @@ impl Questions {
             calls: SharedCell::default(),
             later: SharedCell::default(),
             silent_at: Cell::default(),
+            heard_at: Cell::default(),
+            late_at: Cell::default(),
+            ticked_at: Cell::default(),
         }
     }
 
@@ -208,9 +226,11 @@ impl Questions {
         while sent.is_ok() && self.calls.with(|calls| calls.len()).is_some_and(|out| out < CALLS_MAX) {
             let batch = self.queue.with(next_batch).unwrap_or_default();
             let Some(first) = batch.first() else { return Ok(()) };
-            sent = match self.call(first, &batch, now) {
+            let timeout_ms = if self.is_patient(first, now) { first.timeout_ms } else { first.left_ms(now) };
+            sent = match self.call(first, &batch, timeout_ms) {
                 Ok(token) => {
-                    let call = Call { token, booked: self.running.get(), questions: batch };
+                    let ends = now.plus_millis(2 * timeout_ms);
+                    let call = Call { token, booked: self.running.get(), ends, questions: batch };
                     self.calls.with(|calls| calls.push(call));
                     Ok(())
                 }
@@ -223,7 +243,7 @@ impl Questions {
         sent
     }
 
-    fn call(&self, first: &Question, batch: &[Question], now: UnixMillis) -> Result<u32, Unasked> {
+    fn call(&self, first: &Question, batch: &[Question], timeout_ms: u64) -> Result<u32, Unasked> {
         let mut records = Vec::with_capacity(batch.len() * RECORD);
         for (place, question) in batch.iter().enumerate() {
             if !batch.iter().take(place).any(|before| before.id == question.id) {
@@ -241,7 +261,7 @@ impl Questions {
         let body = serde_json::to_vec(&ask).map_err(|_| Unasked::NoWay)?;
         host::set_effective_context(self.root).map_err(|_| Unasked::NoWay)?;
         // A call with a timeout of 0 has none.
-        let timeout = Duration::from_millis(first.left_ms(now).max(1));
+        let timeout = Duration::from_millis(timeout_ms.max(1));
         self.link.call(names::SESSIONS_PATH, &body, timeout).map_err(|_| Unasked::NoWay)
     }
 
@@ -258,8 +278,18 @@ impl Questions {
         let answer = Answer::read(body_size);
         if let Answer::Told(.., incarnation) = &answer {
             self.link.hear(incarnation);
+            self.heard_at.set(now);
         }
-        let heard = call.questions.into_iter().map(|question| {
+        let mut questions = call.questions;
+        if let Answer::Silence = answer {
+            if now > call.ends {
+                self.late_at.set(now);
+            }
+            let (again, over) = questions.into_iter().partition(|question| self.is_patient(question, now));
+            self.queue.with(|queue: &mut VecDeque<_>| queue.extend::<Vec<_>>(again));
+            questions = over;
+        }
+        let heard = questions.into_iter().map(|question| {
             let heard = answer.to(&question);
             if let Heard::Session(stands) = heard {
                 question.service.news.has_told(&record(question.id, &stands), now);
@@ -287,11 +317,18 @@ impl Questions {
         self.queue.with(std::mem::take).unwrap_or_default().into()
     }
 
+    /// Whether a question is worth asking again: the sidecar answers, and it was not asked too long ago.
+    fn is_patient(&self, question: &Question, now: UnixMillis) -> bool {
+        (now.is_within(LASTS_MS, self.heard_at.get()) || now.is_within(LASTS_MS, self.late_at.get()))
+            && now.is_within(question.patience_ms, question.asked)
+    }
+
     /// The questions that could not go out in time.
     pub fn take_unsent(&self, now: UnixMillis) -> Vec<Question> {
         self.queue
             .with(|queue| {
-                let (late, rest) = queue.drain(..).partition(|question| question.left_ms(now) == 0);
+                let (late, rest) =
+                    queue.drain(..).partition(|question| question.left_ms(now) == 0 && !self.is_patient(question, now));
                 *queue = rest;
                 late
             })
@@ -303,13 +340,17 @@ impl Questions {
     pub fn later(&self, question: Question) {
         self.later.with(|later| {
             if later.len() < ROOM {
-                later.push_back(Question { timeout_ms: LATER_MS, asker: Asker::Nobody, ..question });
+                later.push_back(Question { timeout_ms: LATER_MS, patience_ms: 0, asker: Asker::Nobody, ..question });
             }
         });
     }
 
     /// Has the sessions asked after that no request waits for, where it is time.
     pub fn tick(&self, now: UnixMillis) {
+        let before = self.ticked_at.replace(now);
+        if before != UnixMillis::default() && !now.is_within(LATE_MS, before) {
+            self.late_at.set(now);
+        }
         let waits = |calls: &mut Vec<Call>| calls.iter().any(|call| call.questions.iter().any(of_nobody));
         if self.calls.with(waits) != Some(false) || now.is_within(LATER_MS, self.silent_at.get()) {
             return;
