@@ -104,6 +104,23 @@ fn a_document_waits_at_its_end() {
     }
 }
 
+/// Kept: a client that has as many bytes as the headers say has the document, so the piece that makes it whole waits, though
+/// the end comes behind it.
+#[test]
+fn a_document_of_known_length_waits_when_it_is_whole() {
+    let proxy = Proxy::chat();
+    let (worker, sent) = begun(&proxy);
+    let (first, last) = (r#"{"id":"new","#, r#""x":1}"#);
+    let length = (first.len() + last.len()).to_string();
+    sent.stream.response_headers_before_body(headers("application/json", &[("content-length", &length)])).unwrap();
+    assert_eq!(sent.stream.response_body(first).unwrap(), Action::Continue);
+    assert_eq!(sent.stream.response_body(last).unwrap(), Action::Pause);
+    assert_eq!(sent.stream.response_body_last("").unwrap(), Action::Pause);
+    hears(&worker);
+    assert!(!sent.stream.is_response_paused());
+    assert_eq!(sent.stream.forwarded_response_body(), [first, last].concat().as_bytes());
+}
+
 /// Last good: an answer waits for no longer than the word may take, whatever becomes of it, and is whole; so does one of
 /// which too much gathers.
 #[test]

@@ -44,6 +44,8 @@ pub struct Expected {
     pub missed_body: Option<UnixMillis>,
     /// What kind of body its answer has.
     media: Media,
+    /// How much of it is to come, where its headers say so: a client that has all of it waits for no end.
+    to_come: Option<usize>,
     /// What the fleet is told of the ids that its answer hands out.
     telling: Telling,
 }
@@ -71,6 +73,7 @@ impl Expected {
             flight: None,
             missed_body: None,
             media: Media::Other,
+            to_come: None,
             telling: Telling::default(),
         }
     }
@@ -106,7 +109,7 @@ impl Expected {
         }
         if let Some(mut learner) = learner {
             let body = AnswerBody { content_type: shown.content_type, encoding: shown.encoding, is_there: has_body };
-            self.media = Media::of(shown.content_type);
+            (self.media, self.to_come) = (Media::of(shown.content_type), shown.length);
             let listening = learner.hear_headers(&headers, body, now);
             self.found.append(&mut learner.take_found());
             self.learner = (listening == Listening::On).then_some(learner);
@@ -126,6 +129,7 @@ impl Expected {
     pub fn streams(&mut self, clock: &Clock, size: usize, is_last: bool) {
         let start = self.telling.seen();
         let piece = (start, size.saturating_sub(start));
+        self.to_come = self.to_come.map(|to_come| to_come.saturating_sub(piece.1));
         if let Some(learner) = &mut self.learner
             && learner.hear_body(clock, piece, is_last) == Listening::Over
         {
@@ -158,7 +162,8 @@ impl Expected {
 
     /// What a piece of the answer's body may do, with which `size` bytes pass or are held.
     pub fn pass_piece(&mut self, size: usize, is_last: bool) -> Flow {
-        let part = if is_last || self.media == Media::EventStream { Part::Usable } else { Part::Unfinished };
+        let is_whole = is_last || self.to_come == Some(0);
+        let part = if is_whole || self.media == Media::EventStream { Part::Usable } else { Part::Unfinished };
         self.telling.pass(&self.service, part, size)
     }
 
@@ -192,6 +197,7 @@ struct Shown<'a> {
     attestation: &'a [u8],
     content_type: &'a [u8],
     encoding: &'a [u8],
+    length: Option<usize>,
     cache: Cache,
     via: Via,
 }
@@ -219,6 +225,7 @@ impl<'a> Shown<'a> {
             attestation: none,
             content_type: none,
             encoding: none,
+            length: None,
             cache: Cache::Private,
             via: Via::Unknown,
         };
@@ -227,6 +234,7 @@ impl<'a> Shown<'a> {
                 b":status" => shown.status = value,
                 b"content-type" => shown.content_type = value,
                 b"content-encoding" => shown.encoding = value,
+                b"content-length" => shown.length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()),
                 b"grpc-status" => shown.grpc_status = value,
                 b"cache-control" if is_public(value) => shown.cache = Cache::Public,
                 // The router measures how long an upstream took, and nobody else: no answer of Envoy's own has it.

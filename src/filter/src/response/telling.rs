@@ -2,7 +2,8 @@
 //! next request is served alike at any proxy, however soon it comes. Nothing waits while one slot alone holds sessions.
 //!
 //! An answer is never held whole. Of headers and of event streams the part waits that has the id. A JSON document is of no use
-//! to its client before its end, so its last piece waits, and all before it has passed. Where much gathers in the wait, or the
+//! to its client before its end, so its last piece waits, by the length that its headers say or by its end, and all before it
+//! has passed. Where much gathers in the wait, or the
 //! wait is over, the answer goes on all the same, counted.
 
 use std::rc::Rc;
