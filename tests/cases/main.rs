@@ -38,6 +38,7 @@ mod sources;
 mod start;
 mod telling;
 mod tickets;
+mod told;
 
 #[path = "../forgery/mod.rs"]
 mod forgery;
