@@ -43,7 +43,7 @@ impl Heard {
     /// Hears the reports that are out; now and then one is lost, and comes again.
     fn hear(&mut self, rng: &mut Rng, worker: &Worker, now: u64) {
         for report in sidecar::reports(worker) {
-            if rng.next() % 5 == 0 {
+            if rng.next().is_multiple_of(5) {
                 report.answer(503, "");
                 continue;
             }
@@ -99,7 +99,7 @@ fn whoever_has_a_request_is_told_of() {
             let number = rng.next() % SESSIONS;
             let worker = &workers[(rng.next() % 2) as usize][(rng.next() % 2) as usize];
             let id = format!("session-{number}");
-            let pin = pins.get(&number).filter(|_| number % 3 > 0).cloned();
+            let pin = pins.get(&number).filter(|_| !number.is_multiple_of(3)).cloned();
             let request = match number % 3 {
                 0 => Request::new().session(&id),
                 1 => pin.iter().fold(Request::new().session(&id), |request, pin: &Vec<u8>| request.pin(pin)),
