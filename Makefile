@@ -136,7 +136,7 @@ test-mesh: wasm wasm-crash native envoy ## Tests a release inside a real Istio a
 
 test-func-e: wasm wasm-crash native envoy $(MESH)/func-e ## Plays the flip through func-e, which runs the same Envoy: needs Go
 	$(call suite,func-e: build,$(BUILD),$(CARGO) test --quiet --test all --no-run)
-	$(call suite,func-e,45,PATH="$(abspath $(MESH)):$$PATH" COLORFAST_RUNNER=func-e \
+	$(call suite,func-e,120,PATH="$(abspath $(MESH)):$$PATH" COLORFAST_RUNNER=func-e \
 		$(CARGO) test --quiet --test all -- flip:: --test-threads=1)
 
 bench-mesh: release envoy mesh-tools ## Measures a switch beside a weight changed in a VirtualService, 30 times each
