@@ -1,4 +1,4 @@
-//! A pin whose last refresh is too long ago, and streams that were open meanwhile.
+//! A pin whose last refresh is too long ago, streams that were open meanwhile, and how often a request is decided.
 
 use super::*;
 use crate::ids::{Epoch, KeyId};
@@ -138,4 +138,37 @@ fn what_a_stream_comes_to() {
     ] {
         assert_eq!(super::in_use(&plan, &over, None, now), InUse::Over, "{over:?}");
     }
+}
+
+/// How often a request is decided until it is, with what it needs fetched as the filter does: again once the fleet has
+/// answered, on a view of its own.
+fn runs(plan: &Plan, session_id: Option<&[u8]>, pins: Option<&Pins<'_>>, known: Option<Remembered>) -> usize {
+    let fresh = || View { session_id, pins, ..View::default() };
+    let (mut view, mut count, mut asked) = (fresh(), 0, NeedSet::default());
+    loop {
+        count += 1;
+        match decide(plan, &view, NOW, 1) {
+            Step::Decided(_) => return count,
+            Step::Needs(need @ Need::Memory(_)) => (view.memory, view.without) = (known, view.without.with(need)),
+            Step::Needs(need @ Need::Fleet(..)) if asked.contains(need) => view.without = view.without.with(need),
+            Step::Needs(need @ Need::Fleet(..)) => (view, asked) = (fresh(), asked.with(need)),
+            Step::Needs(need) => panic!("nothing is lacking, yet it needs {need:?}"),
+        }
+    }
+}
+
+/// Cheap: a request that its pin keeps is decided in one run, a remembered one in two, and one that asks the fleet in five.
+/// A number that rises here is paid by every request; one that falls is to be written down.
+#[test]
+fn a_request_is_decided_in_these_runs() {
+    let (off, on) = (plan(Asking::Off), plan(Asking::On));
+    let sid = on.sid(b"alpha").unwrap();
+    let claims = Claims { kind: Kind::Bound, sid, assignment: BLUE, began: ago(60), refreshed: ago(60) };
+    let (token, mut pins) = (on.mint(&claims).unwrap(), Pins::default());
+    pins.add_header(token.as_bytes());
+    let known = Remembered { sid, ..in_use() };
+    assert_eq!(runs(&on, Some(b"alpha"), Some(&pins), None), 1, "pin");
+    assert_eq!(runs(&on, Some(b"alpha"), None, Some(known)), 2, "memory");
+    assert_eq!(runs(&off, Some(b"alpha"), None, None), 2, "hash");
+    assert_eq!(runs(&on, Some(b"alpha"), None, None), 5, "hash, once the fleet has been asked");
 }
