@@ -64,6 +64,9 @@ pub struct Service {
 /// another proxy pay for that once, not at every request.
 const IN_VAIN_MS: u64 = 10_000;
 
+/// How often a record is written down anew after another write to its place.
+const TRIES: usize = 4;
+
 /// What stands before a plugin configuration that is published: no answer begins so.
 const PUSHED: &[u8] = b"\0";
 
@@ -148,6 +151,26 @@ impl Service {
         let written = self.memory.write(place, session, ages, now);
         let learnt = if let Written::Stands(_) = written { self.tell(place.id(), session) } else { Learnt::Lost };
         self.another(written).map_or(Ok(learnt), Err)
+    }
+
+    /// Writes down what `weigh` makes of what stands in a place, and has the fleet told. What somebody else has written there
+    /// meanwhile is weighed as what stood there before. Answers what stood there and what does now; none where nothing was
+    /// written.
+    pub fn remember_weighed(
+        &self,
+        place: &mut Place,
+        ages: &PinSettings,
+        now: UnixSeconds,
+        weigh: impl Fn(Option<&Remembered>) -> Option<Remembered>,
+    ) -> Option<(Option<Remembered>, Remembered)> {
+        for _ in 0..TRIES {
+            let known = place.known();
+            let new = weigh(known.as_ref())?;
+            if self.remember(place, &new, ages, now).is_ok() {
+                return Some((known, new));
+            }
+        }
+        None
     }
 
     /// Writes down what the fleet has said of a session, as [`Self::remember`] does, but the fleet need not be told.

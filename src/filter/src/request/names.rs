@@ -6,9 +6,6 @@ use colorfast_core::memory::Remembered;
 
 use super::case::Case;
 
-/// How often a name is written down anew after another write to its bucket.
-const TRIES: usize = 4;
-
 /// Writes the ids that the request shows beside the one that decided down as names of `session`. One that this worker has
 /// met of late as such costs no look.
 pub fn remember(case: &Case<'_>, session: &Remembered) {
@@ -19,11 +16,7 @@ pub fn remember(case: &Case<'_>, session: &Remembered) {
             continue;
         }
         let mut place = service.memory.look_up(&plan.settings, id);
-        for _ in 0..TRIES {
-            let Some(new) = further(plan, session, place.known().as_ref(), now) else { break };
-            if service.remember(&mut place, &new, &plan.settings.pin, now).is_ok() {
-                break;
-            }
-        }
+        let newest = |known: Option<&Remembered>| further(plan, session, known, now);
+        service.remember_weighed(&mut place, &plan.settings.pin, now, newest);
     }
 }

@@ -18,9 +18,6 @@ use crate::clock::Clock;
 use crate::host::{self, HeaderMap, Map};
 use crate::service::{Current, Service};
 
-/// How often an id is written down anew after another write to its bucket.
-const TRIES: usize = 4;
-
 /// The session of one answer, which may hand out ids.
 #[derive(Debug)]
 pub struct Learner {
@@ -162,16 +159,12 @@ impl Learner {
         let (plan, service) = (&self.current.plan, &self.service);
         let Some(id) = plan.sid(id) else { return };
         let mut place = service.memory.look_up(&plan.settings, id);
-        for _ in 0..TRIES {
-            let known = place.known();
-            let Some(new) = alias(plan, &self.session, known.as_ref(), now.seconds()) else { return };
-            // What somebody else has written there is weighed as what stood there before.
-            if service.remember(&mut place, &new, &plan.settings.pin, now.seconds()).is_ok() {
-                if known.is_none_or(|known| !known.agrees_with(&new)) {
-                    self.found.push((id, new));
-                }
-                return;
-            }
+        let (ages, now) = (&plan.settings.pin, now.seconds());
+        let fact = |known: Option<&Remembered>| alias(plan, &self.session, known, now);
+        if let Some((known, new)) = service.remember_weighed(&mut place, ages, now, fact)
+            && known.is_none_or(|known| !known.agrees_with(&new))
+        {
+            self.found.push((id, new));
         }
     }
 
