@@ -163,8 +163,8 @@ text_id! {
 text_id! {
     /// Where in a path a session id stands.
     PathTemplate,
-    "a path template: /{session} among at most 8 segments on either side, each * or 1 to 64 of A-Z a-z 0-9 . _ ~ -, as in /threads/{session}/runs",
-    r"^(/(\*|[A-Za-z0-9._~-]{1,64})){0,8}/\{session\}(/(\*|[A-Za-z0-9._~-]{1,64})){0,8}$",
+    "a path template: a segment with {session} among at most 8 on either side, each * or 1 to 64 of A-Z a-z 0-9 . _ ~ : @ -, as in /threads/{session}/runs, /**/tasks/{session}:cancel or /threads/{session!search!count}",
+    r"^(/\*\*)?(/(\*|[A-Za-z0-9._~:@-]{1,64})){0,8}/[A-Za-z0-9._~:@-]{0,64}\{session(![A-Za-z0-9._~:@-]{1,64}){0,16}\}[A-Za-z0-9._~:@-]{0,64}(/(\*|[A-Za-z0-9._~:@-]{1,64})){0,8}$",
     crate::path::is_template
 }
 

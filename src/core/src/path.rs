@@ -1,55 +1,138 @@
 //! Session ids in `:path`: a segment by a template, or a parameter of the query.
 //!
-//! A template is a path whose segments are texts, `*` (any one segment) and once `{session}`. It takes a path whose first
-//! segments are these, as path prefixes of the plugin configuration do: `/threads/{session}` takes `/threads/7/runs`.
+//! A template is a path whose segments are texts, `*` (any one segment) and one that holds `{session}`, with text before or
+//! behind it: `/tasks/{session}:cancel`. `{session!search!count}` takes no segment that is `search` or `count`. A template
+//! takes a path whose first segments are these, as path prefixes of the plugin configuration do: `/threads/{session}` takes
+//! `/threads/7/runs`. One that begins with `/**/` may have up to 8 segments of any kind in front.
 
 use std::borrow::Cow;
 
 use crate::ids::{ParameterName, PathTemplate};
 use crate::percent::{self, Plus};
 
-/// The segment that is the session id.
-const SESSION: &str = "{session}";
 /// Any one segment.
 const ANY: &str = "*";
+/// Any segments in front, as a template begins.
+const ANYWHERE: &str = "/**";
 /// Most segments before the session id, and behind it.
 const SEGMENTS_MAX: usize = 8;
-/// Longest segment of a template.
-const SEGMENT_MAX: usize = 64;
+/// Longest text of a segment, before the session id, behind it, or taken out.
+const TEXT_MAX: usize = 64;
+/// Most segments that a template takes out.
+const OTHERS_MAX: usize = 16;
+
+/// One segment of a template.
+enum Segment<'t> {
+    /// Any.
+    Any,
+    /// This one.
+    Text(&'t str),
+    /// The session id between two texts.
+    Session(Place<'t>),
+}
+
+/// Where in a segment the session id stands.
+struct Place<'t> {
+    before: &'t str,
+    behind: &'t str,
+    /// What is no session id, each text behind a `!`.
+    others: &'t str,
+}
+
+impl<'t> Segment<'t> {
+    fn read(text: &'t str) -> Self {
+        let place = || {
+            let (before, rest) = text.split_once("{session")?;
+            let (others, behind) = rest.split_once('}')?;
+            Some(Self::Session(Place { before, behind, others }))
+        };
+        if text == ANY { Self::Any } else { place().unwrap_or(Self::Text(text)) }
+    }
+
+    fn is_valid(&self) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Text(text) => !text.is_empty() && is_text(text),
+            Self::Session(place) => is_text(place.before) && is_text(place.behind) && place.are_others_valid(),
+        }
+    }
+}
+
+impl<'t> Place<'t> {
+    fn others(&self) -> impl Iterator<Item = &'t str> {
+        self.others.split('!').skip(1)
+    }
+
+    fn are_others_valid(&self) -> bool {
+        let begins = self.others.is_empty() || self.others.starts_with('!');
+        begins && self.others().count() <= OTHERS_MAX && self.others().all(|text| !text.is_empty() && is_text(text))
+    }
+
+    /// The session id in a segment of a path.
+    fn find<'p>(&self, segment: &'p [u8]) -> Option<Cow<'p, [u8]>> {
+        let within = |text: &[u8]| {
+            let from = text.strip_prefix(self.before.as_bytes()).map(|_| self.before.len())?;
+            let to = text.strip_suffix(self.behind.as_bytes())?.len();
+            let id = text.get(from..to).filter(|id| !id.is_empty())?;
+            (!self.others().any(|other| other.as_bytes() == id)).then_some(from..to)
+        };
+        match percent::decode(segment, Plus::Itself) {
+            Cow::Borrowed(text) => text.get(within(text)?).map(Cow::Borrowed),
+            Cow::Owned(text) => text.get(within(&text)?).map(|id| Cow::Owned(id.to_vec())),
+        }
+    }
+}
+
+fn is_text(text: &str) -> bool {
+    text.len() <= TEXT_MAX && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~:@-".contains(&b))
+}
 
 /// Whether a text is a template.
 pub(crate) fn is_template(text: &str) -> bool {
-    let Some(segments) = text.strip_prefix('/') else { return false };
-    let mut sides = segments.split('/');
-    let before = sides.by_ref().take_while(|segment| *segment != SESSION);
-    let Some(before) = count_valid(before) else { return false };
-    let Some(behind) = count_valid(sides) else { return false };
-    // Where there is no session id all segments stand before it, and the text does not get shorter by one.
-    let all = segments.split('/').count();
-    before <= SEGMENTS_MAX && behind <= SEGMENTS_MAX && before + behind + 1 == all
+    let Some(segments) = text.strip_prefix(ANYWHERE).unwrap_or(text).strip_prefix('/') else { return false };
+    let mut sides = [0, 0];
+    let mut sessions = 0;
+    for segment in segments.split('/').map(Segment::read) {
+        if !segment.is_valid() {
+            return false;
+        }
+        match (segment, &mut sides) {
+            (Segment::Session(_), _) => sessions += 1,
+            (_, [before, _]) if sessions == 0 => *before += 1,
+            (_, [_, behind]) => *behind += 1,
+        }
+    }
+    sessions == 1 && sides.iter().all(|side| *side <= SEGMENTS_MAX)
 }
 
-/// How many segments there are, where each is a text or `*`.
-fn count_valid<'a>(mut segments: impl Iterator<Item = &'a str>) -> Option<usize> {
-    segments.try_fold(0, |count, segment| {
-        let is_text = (1..=SEGMENT_MAX).contains(&segment.len())
-            && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~-".contains(&b));
-        (is_text || segment == ANY).then_some(count + 1)
-    })
+/// The session id in `path` by `template`, without its encoding; one that is empty is none.
+pub fn session<'a>(path: &'a [u8], template: &PathTemplate) -> Option<Cow<'a, [u8]>> {
+    let path = path.split(|b| *b == b'?').next().unwrap_or_default().strip_prefix(b"/")?;
+    let Some(template) = template.as_str().strip_prefix(ANYWHERE) else {
+        return session_at(path, template.as_str());
+    };
+    let mut rest = Some(path);
+    for _ in 0..=SEGMENTS_MAX {
+        let from = rest?;
+        if let Some(id) = session_at(from, template) {
+            return Some(id);
+        }
+        rest = from.iter().position(|b| *b == b'/').and_then(|slash| from.get(slash + 1..));
+    }
+    None
 }
 
-/// The segment of `path` that `template` says is the session id, as it stands there; empty segments are none.
-pub fn session<'a>(path: &'a [u8], template: &PathTemplate) -> Option<&'a [u8]> {
-    let path = path.split(|b| *b == b'?').next().unwrap_or_default();
-    let mut found = path.strip_prefix(b"/")?.split(|b| *b == b'/');
+/// The session id by `template` in a path whose segments begin with `path`.
+fn session_at<'a>(path: &'a [u8], template: &str) -> Option<Cow<'a, [u8]>> {
+    let mut found = path.split(|b| *b == b'/');
     let mut session = None;
-    for wanted in template.as_str().split('/').skip(1) {
+    for wanted in template.split('/').skip(1) {
         let segment = found.next().filter(|segment| !segment.is_empty())?;
-        match wanted {
-            SESSION => session = Some(segment),
-            ANY => {}
-            text if *percent::decode(segment, Plus::Itself) == *text.as_bytes() => {}
-            _ => return None,
+        match Segment::read(wanted) {
+            Segment::Session(place) => session = Some(place.find(segment)?),
+            Segment::Any => {}
+            Segment::Text(text) if *percent::decode(segment, Plus::Itself) == *text.as_bytes() => {}
+            Segment::Text(_) => return None,
         }
     }
     session
@@ -71,8 +154,8 @@ mod tests {
 
     use super::*;
 
-    fn found<'a>(template: &str, path: &'a str) -> Option<&'a str> {
-        session(path.as_bytes(), &template.parse().unwrap()).map(|id| str::from_utf8(id).unwrap())
+    fn found(template: &str, path: &str) -> Option<String> {
+        session(path.as_bytes(), &template.parse().unwrap()).map(|id| String::from_utf8(id.into_owned()).unwrap())
     }
 
     /// Bad templates are refused: a path without the id, or with two, would place every request alike or by chance.
@@ -82,13 +165,22 @@ mod tests {
         let many = format!("{}/{{session}}", "/a".repeat(9));
         for bad in ["", "/", "/a", "{session}", "a/{session}", "/{session}/", "//{session}", "/{session}/{session}"]
             .into_iter()
-            .chain(["/{id}", "/a{session}", "/{session}b", "/a b/{session}", "/**/{session}", "/a?b={session}"])
+            .chain(["/{id}", "/{session}{session}", "/a b/{session}", "/a/**/{session}", "/**", "/a?b={session}"])
+            .chain(["/{session!}", "/{session!a!}", "/{session a}", "/{sessiona}", "/{session!a b}", "/{session", "/**{session}"])
             .chain([long.as_str(), many.as_str()])
         {
             let error = bad.parse::<PathTemplate>().unwrap_err().to_string();
             assert!(error.contains("/threads/{session}/runs"), "{bad}: {error}");
         }
-        for good in ["/{session}", "/threads/{session}/runs", "/*/v1.2/{session}/*", "/a/{session}/b/c"] {
+        for good in [
+            "/{session}",
+            "/threads/{session}/runs",
+            "/*/v1.2/{session}/*",
+            "/a/{session}/b/c",
+            "/**/tasks/{session}:subscribe",
+            "/run-{session!all}.json/a",
+            "/message:send/{session!search!count}",
+        ] {
             assert_eq!(good.parse::<PathTemplate>().unwrap().as_str(), good);
         }
     }
@@ -109,14 +201,29 @@ mod tests {
             ("/threads/{session}", "/threads/t-1/state", Some("t-1")),
             ("/threads/{session}", "/threads", None),
             ("/threads/{session}", "/threads/", None),
-            ("/*/{session}", "/any/x%2Fy", Some("x%2Fy")),
+            ("/*/{session}", "/any/x%2Fy", Some("x/y")),
             ("/*/{session}", "//x", None),
             ("/{session}", "/?a/b", None),
             ("/{session}", "*", None),
             ("/{session}", "", None),
+            ("/v1/tasks/{session}:subscribe", "/v1/tasks/t-1:subscribe", Some("t-1")),
+            ("/v1/tasks/{session}:subscribe", "/v1/tasks/t-1%3Asubscribe?x", Some("t-1")),
+            ("/v1/tasks/{session}:subscribe", "/v1/tasks/t-1", None),
+            ("/v1/tasks/{session}:subscribe", "/v1/tasks/:subscribe", None),
+            ("/aa{session}aa", "/aaa", None),
+            ("/aa{session}aa", "/aaxaa", Some("x")),
+            ("/threads/{session!search!count}", "/threads/search", None),
+            ("/threads/{session!search!count}", "/threads/c%6Funt/x", None),
+            ("/threads/{session!search!count}", "/threads/searches", Some("searches")),
+            ("/**/threads/{session!search}", "/threads/t-1", Some("t-1")),
+            ("/**/threads/{session!search}", "/agents/a/v1/threads/t-1/runs", Some("t-1")),
+            ("/**/threads/{session!search}", "/threads/search", None),
+            ("/**/threads/{session!search}", "/threads/threads/t-1", Some("threads")),
+            ("/**/threads/{session}", "/1/2/3/4/5/6/7/8/threads/t-1", Some("t-1")),
+            ("/**/threads/{session}", "/1/2/3/4/5/6/7/8/9/threads/t-1", None),
         ];
         for (template, path, wanted) in cases {
-            assert_eq!(found(template, path), wanted, "{template} on {path}");
+            assert_eq!(found(template, path).as_deref(), wanted, "{template} on {path}");
         }
     }
 
@@ -146,20 +253,25 @@ mod tests {
         fn reads_what_a_template_writes(
             before in proptest::collection::vec("[A-Za-z0-9._~-]{1,8}|\\*", 0..4),
             behind in proptest::collection::vec("[A-Za-z0-9._~-]{1,8}|\\*", 0..4),
-            id in "[^/?]{1,16}",
+            id in "[^/?%]{1,16}",
+            (left, right) in ("[a-z:-]{0,4}", "[a-z:-]{0,4}"),
             rest in "(/[a-z/]{0,8})?(\\?[a-z/?=]{0,8})?",
         ) {
             let segments = |id: &str| [before.clone(), vec![id.to_owned()], behind.clone()].concat().join("/");
-            let template = format!("/{}", segments(SESSION));
-            let path = format!("/{}{rest}", segments(&id));
-            prop_assert_eq!(found(&template, &path), Some(id.as_str()));
+            let template = format!("/{}", segments(&format!("{left}{{session}}{right}")));
+            let path = format!("/{}{rest}", segments(&format!("{left}{id}{right}")));
+            prop_assert_eq!(found(&template, &path), Some(id.clone()));
+            let mounted = found(&format!("/**{template}"), &format!("/any/where{path}"));
+            prop_assert!(mounted.is_some());
         }
 
         /// Total: no path is too odd.
         #[test]
         fn total(path in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let id = session(&path, &"/*/{session}".parse().unwrap());
-            prop_assert!(id.is_none_or(|id| !id.is_empty() && !id.contains(&b'/')));
+            for template in ["/*/{session}", "/**/a/{session!b}:c"] {
+                let id = session(&path, &template.parse().unwrap());
+                prop_assert!(id.is_none_or(|id| !id.is_empty()));
+            }
         }
     }
 }

@@ -407,7 +407,7 @@ impl Source {
             SessionSource::Query(name) => {
                 path::parameters(value, name).map(|id| percent::decode(id, Plus::Space)).find(|id| !id.is_empty())?
             }
-            SessionSource::Path(template) => percent::decode(path::session(value, template)?, Plus::Itself),
+            SessionSource::Path(template) => path::session(value, template)?,
             SessionSource::Baggage(key) => {
                 let mut ids = baggage::find_key(value, key.as_str().as_bytes());
                 percent::decode(ids.find(|id| !id.is_empty())?, Plus::Itself)
