@@ -11,7 +11,7 @@
 //! | file | is about |
 //! | --- | --- |
 //! | [`settle`] | one request, and one try to settle it: the four steps |
-//! | [`read`], [`body`], [`redirect`] | observe: what the request shows, and what came before this pass |
+//! | [`read`], [`body`], [`held`], [`redirect`] | observe: what the request shows, and what came before this pass |
 //! | [`resolve`], [`wait`], [`inquiry`] | resolve: what a decision needs is fetched, waited for, or asked of the fleet |
 //! | [`record`], [`names`] | record: the session is written down under each of its names, and all is counted |
 //! | [`apply`], [`stamps`], [`local_reply`] | apply: what becomes of the request |
@@ -25,6 +25,7 @@ pub mod body;
 pub mod case;
 pub mod common;
 pub mod doubled;
+pub mod held;
 pub mod inquiry;
 pub mod local_reply;
 pub mod names;
@@ -44,6 +45,7 @@ use colorfast_core::time::UnixMillis;
 use self::body::BodyWaits;
 use self::common::Common;
 use self::doubled::Doubled;
+use self::held::Held;
 use self::settle::Request;
 use self::waiting::{Progress, State, Waiting};
 use crate::flow::Flow;
@@ -63,7 +65,7 @@ impl Requests {
     /// None yet, under the plugin configuration `text` of `worker`; they ask the fleet by `questions`.
     pub fn new(worker: Rc<Worker>, questions: Questions, text: &[u8]) -> Self {
         let doubled = Doubled::under(text);
-        let common = Common { worker, questions, bodies: BodyWaits::default(), doubled };
+        let common = Common { worker, questions, bodies: BodyWaits::default(), held: Held::default(), doubled };
         Self { common, waiting: Waiting::default() }
     }
 
