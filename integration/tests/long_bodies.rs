@@ -83,8 +83,10 @@ impl Talk {
     fn body(&self, turn: usize) -> String {
         let message =
             json!({"role": "user", "content": "fn main() {\n    println!(\"[{}]\", \"ä\\u\");\n}\n".repeat(20)});
-        let message = format!("{message},");
-        let history = |size: usize| format!("[{}{turn}]", message.repeat(size / message.len()));
+        let text = "fn main() {\n    println!(\"[{}]\", \"ä\\u\");\n}\n".repeat(20);
+        let message = |number: usize| format!("{},", json!({"role": "user", "content": format!("{number}: {text}")}));
+        let length = message(100).len();
+        let history = |size: usize| format!("[{}{turn}]", (0..size / length).map(message).collect::<String>());
         let (front, middle, behind) = match self.place {
             Place::Front => (0, 0, self.size),
             Place::Middle => (0, self.size / 2, self.size / 2),

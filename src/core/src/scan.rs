@@ -105,6 +105,13 @@ impl BodyScan {
         }
         (come_to, None)
     }
+
+    /// The first id that was found, with the place of its source, where no more of the body is searched: what sources before
+    /// it look for did not come.
+    pub fn so_far(&self, plan: &Plan, seen: &Seen<'_>) -> Option<(usize, &[u8])> {
+        let mut sources = plan.pointers.sources.iter().enumerate().filter(|(_, source)| seen.is_before(**source));
+        sources.find_map(|(place, source)| Some((*source, self.0.id(place)?)))
+    }
 }
 
 /// How far a search is.

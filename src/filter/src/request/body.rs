@@ -98,6 +98,11 @@ impl Body {
         self.end != End::Open || self.held.bytes() > 0
     }
 
+    /// Whether a piece of it is held and more may come.
+    pub fn is_cut(&self) -> bool {
+        matches!(self.end, End::Open | End::Full) && self.held.bytes() > 0
+    }
+
     /// Whether the request must wait for nothing more, since the worker holds as much as it may.
     pub fn is_full(&self) -> bool {
         self.end == End::Full
@@ -119,19 +124,23 @@ impl Body {
             reading => reading.insert(Reading { of: Rc::clone(current), scan: BodyScan::new(plan), read: 0 }),
         };
         reading.go_on(plan, seen, self.held.bytes().min(most));
-        match reading.scan.search(plan, seen) {
-            (Search::Found, Some((source, id))) => {
+        let (come_to, found) = reading.scan.search(plan, seen);
+        let result = match come_to {
+            Search::Open if self.held.bytes() > most => "over",
+            Search::Open => match self.end {
+                End::Open => return Told::Open,
+                End::Full => "full",
+                End::Complete | End::None => "malformed",
+            },
+            Search::Malformed => "malformed",
+            Search::Missing | Search::Found => "missing",
+        };
+        match found.or_else(|| reading.scan.so_far(plan, seen)) {
+            Some((source, id)) => {
                 seen.name_by_body(source, id.to_vec());
                 Told::Ended("found")
             }
-            (Search::Open, _) if self.held.bytes() > most => Told::Ended("over"),
-            (Search::Open, _) => match self.end {
-                End::Open => Told::Open,
-                End::Full => Told::Ended("full"),
-                End::Complete | End::None => Told::Ended("malformed"),
-            },
-            (Search::Malformed, _) => Told::Ended("malformed"),
-            (Search::Missing | Search::Found, _) => Told::Ended("missing"),
+            None => Told::Ended(result),
         }
     }
 }

@@ -106,6 +106,11 @@ impl Input {
         self.body.take(size, is_whole, usize::try_from(most).unwrap_or(usize::MAX));
     }
 
+    /// Whether a piece of the body is held and more may come.
+    pub fn is_cut(&self) -> bool {
+        self.body.is_cut()
+    }
+
     /// Takes note that the body has ended.
     pub fn end_body(&mut self) {
         self.body.complete();

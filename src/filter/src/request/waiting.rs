@@ -62,11 +62,17 @@ impl Progress {
                 Next::Resumes => Step::Resumes(Direction::Response),
                 Next::Over => Step::Leaves,
             },
-            _ => match self.settle(common) {
-                Flow::Waits => Step::Stays,
-                Flow::Goes => Step::Resumes(Direction::Request),
-                Flow::Ends => Step::Leaves,
-            },
+            _ => {
+                let is_cut = matches!(self, Self::Waiting(request) if request.input.is_cut());
+                match self.settle(common) {
+                    Flow::Waits => Step::Stays,
+                    // Its next piece lets it go. Let go here, Envoy would add that piece to those that it keeps to try the
+                    // request again with, and the agent would never get it.
+                    Flow::Goes if is_cut => Step::Leaves,
+                    Flow::Goes => Step::Resumes(Direction::Request),
+                    Flow::Ends => Step::Leaves,
+                }
+            }
         }
     }
 
@@ -87,7 +93,7 @@ enum Step {
     Stays,
     /// This half of it goes on.
     Resumes(Direction),
-    /// It waits for nothing more.
+    /// It waits for nothing more that the root would hear of.
     Leaves,
 }
 
