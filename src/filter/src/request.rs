@@ -145,7 +145,8 @@ impl Requests {
     pub fn take_body(&self, context: u32, state: &State, size: usize, is_whole: bool) -> Flow {
         state.with(|progress| match progress {
             Progress::Waiting(request) => request.take_body(&self.common, size, is_whole),
-            Progress::Settled(expected) => {
+            Progress::Settled(expected, held) => {
+                *held = None;
                 if let Some(decided) = expected.missed_body.take() {
                     self.common.bodies.came_late(&expected.service.name, decided, self.common.worker.clock.read());
                 }
@@ -157,15 +158,15 @@ impl Requests {
 
     /// The trailers have come, so that there is no more of the body. What must not reach the agent is taken off them.
     pub fn take_trailers(&self, context: u32, state: &State) -> Flow {
-        state.with(|progress| {
-            if let Progress::Waiting(request) = progress {
-                request.input.end_body();
-            }
+        state.with(|progress| match progress {
+            Progress::Waiting(request) => request.input.end_body(),
+            Progress::Settled(_, held) => *held = None,
+            Progress::New | Progress::Untouched | Progress::Answered => {}
         });
         let flow = self.advance(context, state);
         if flow == Flow::Goes {
             state.with(|progress| {
-                if let Progress::Settled(expected) = progress
+                if let Progress::Settled(expected, _) = progress
                     && let Some(current) = expected.service.current()
                 {
                     stamps::strip_trailers(&current.plan);
@@ -217,7 +218,7 @@ impl Requests {
 
     fn respond(&self, context: u32, state: &State, with: impl FnOnce(&mut Expected) -> Flow) -> Flow {
         let came_to = state.with(|progress| match progress {
-            Progress::Settled(expected) => {
+            Progress::Settled(expected, _) => {
                 let flow = with(expected);
                 (flow, expected.is_telling())
             }
@@ -236,7 +237,7 @@ impl Requests {
     pub fn forget(&self, context: u32, state: &State) {
         let waits = state.with(|progress| match progress {
             Progress::Waiting(_) => true,
-            Progress::Settled(expected) => {
+            Progress::Settled(expected, _) => {
                 expected.ends(self.common.worker.clock.recent());
                 expected.is_telling()
             }

@@ -98,9 +98,10 @@ impl Body {
         self.end != End::Open || self.held.bytes() > 0
     }
 
-    /// Whether a piece of it is held and more may come.
-    pub fn is_cut(&self) -> bool {
-        matches!(self.end, End::Open | End::Full) && self.held.bytes() > 0
+    /// Takes over what is held of it, where more may come.
+    pub fn take_cut(&mut self) -> Option<Share> {
+        let is_cut = matches!(self.end, End::Open | End::Full) && self.held.bytes() > 0;
+        is_cut.then(|| self.held.take())
     }
 
     /// Whether the request must wait for nothing more, since the worker holds as much as it may.

@@ -27,6 +27,15 @@ impl Share {
         self.bytes
     }
 
+    /// Takes it over: for what is decided, and held until its next piece.
+    pub fn take(&mut self) -> Self {
+        let bytes = self.bytes;
+        self.set(0);
+        let mut taken = self.of.share();
+        taken.set(bytes);
+        taken
+    }
+
     /// The request holds so much by now. Returns what all hold together.
     pub fn set(&mut self, bytes: usize) -> usize {
         let others = self.of.0.get().saturating_sub(self.bytes);

@@ -8,7 +8,7 @@ use colorfast_core::seen::{self, Evidence, Seen};
 use colorfast_core::settings::Sessionless;
 
 use super::body::{Body, Told};
-use super::held::Held;
+use super::held::{Held, Share};
 use super::redirect::{self, EarlierPass};
 use super::stamps;
 use crate::host::{self, HeaderMap, Map};
@@ -106,9 +106,9 @@ impl Input {
         self.body.take(size, is_whole, usize::try_from(most).unwrap_or(usize::MAX));
     }
 
-    /// Whether a piece of the body is held and more may come.
-    pub fn is_cut(&self) -> bool {
-        self.body.is_cut()
+    /// Takes over what is held of the body, where more may come.
+    pub fn take_cut(&mut self) -> Option<Share> {
+        self.body.take_cut()
     }
 
     /// Takes note that the body has ended.
