@@ -2,12 +2,15 @@
 //! turn.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use integration::http::{Call, Line, Protocol};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use integration::http::{Answer, Call, Line, Protocol};
 use integration::mirror::{CAME, LENGTH, checksum};
-use integration::numbers::from_environment;
+use integration::numbers::{chance, from_environment};
 use integration::{Envoy, Mesh, Mirror, names, scenario, waits};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -146,13 +149,12 @@ async fn results(envoys: &[Envoy]) -> Result<BTreeMap<String, u64>> {
 }
 
 /// Two proxies before one mirror, that find sessions in bodies of both makers.
-async fn stage(edit: impl Fn(&mut Value) -> Result<()>) -> Result<(Mesh, Mirror, Vec<Envoy>)> {
-    let mut settings = json!({
+async fn stage() -> Result<(Mesh, Mirror, Vec<Envoy>)> {
+    let settings = json!({
         "session_sources": [{"body": "/previous_response_id"}, {"body": "/metadata/user_id"}],
         "pin": {"header": "never", "cookie": "never"},
         "memory": waits::of_ms(2_000),
     });
-    edit(&mut settings)?;
     let mesh = Mesh::with(settings, &[("blue", "b-1"), ("green", "g-1")]).await?;
     let mirror = Mirror::start().await?;
     let mut envoys = Vec::new();
@@ -169,7 +171,7 @@ async fn stage(edit: impl Fn(&mut Value) -> Result<()>) -> Result<(Mesh, Mirror,
 #[test]
 fn conversations_of_any_size_are_kept() {
     scenario(async {
-        let (mesh, _mirror, envoys) = stage(|_| Ok(())).await?;
+        let (mesh, _mirror, envoys) = stage().await?;
         let talks = Talk::all(from_environment("COLORFAST_BODY_WAYS", WAYS)?);
         mesh.does("ramp green 50%").await?;
         let began = turns(&talks, &envoys[0], 1).await?;
@@ -200,4 +202,61 @@ fn conversations_of_any_size_are_kept() {
         }
         Ok(())
     });
+}
+
+/// Kept: with Envoy's decompressor before the filter a compressed body names its session as one in the clear does, and none
+/// is counted as encoded; the encoding may be said to be none in any way.
+#[test]
+fn compressed_bodies_are_read_behind_a_decompressor() {
+    scenario(async {
+        let (mesh, mirror, envoys) = stage().await?;
+        let config = mesh.config("edge-3")?.agent("blue", mirror.address()).agent("green", mirror.address());
+        let config = config.edit_http(|http| {
+            let filters = http["http_filters"].as_array_mut().context("filters")?;
+            filters.insert(0, decompressor());
+            Ok(())
+        });
+        let envoy = mesh.join(config).await?;
+        mesh.does("ramp green 50%").await?;
+        for number in 0..8 {
+            let id = format!("zipped-{number}");
+            // Envoy refuses what grows more than a hundredfold.
+            let text: String = (0..8_000).map(|nth| format!("word {} ", chance(nth, number as u64))).collect();
+            let body = format!(r#"{{"input":"{text}","previous_response_id":"{id}"}}"#);
+            let mut zipped = GzEncoder::new(Vec::new(), Compression::default());
+            zipped.write_all(body.as_bytes())?;
+            let call = |body: Vec<u8>, encoding: &str| {
+                Call::post("/?quiet", body)
+                    .header("content-type", "application/json")
+                    .header("content-encoding", encoding)
+            };
+            let encodings = ["identity", "IDENTITY", ""];
+            let plain = call(body.clone().into_bytes(), encodings[number % encodings.len()]);
+            let first = plain.send(envoys[0].address()).await?;
+            let second = call(zipped.finish()?, "gzip").send(envoy.address()).await?;
+            let served = |answer: &Answer| answer.header(names::SERVED_BY);
+            ensure!(served(&first).is_some() && served(&first) == served(&second), "{id}: {first:?} {second:?}");
+            ensure!(second.header(CAME) == Some(checksum(body.as_bytes())), "{id}: {second:?}");
+        }
+        let mut all = envoys;
+        all.push(envoy);
+        let counted = results(&all).await?;
+        ensure!(counted == BTreeMap::from([("found".to_owned(), 16)]), "{counted:?}");
+        Ok(())
+    });
+}
+
+/// Envoy's decompressor, for gzip.
+fn decompressor() -> Value {
+    const TYPES: &str = "type.googleapis.com/envoy.extensions";
+    json!({
+        "name": "decompressor",
+        "typed_config": {
+            "@type": format!("{TYPES}.filters.http.decompressor.v3.Decompressor"),
+            "decompressor_library": {
+                "name": "gzip",
+                "typed_config": {"@type": format!("{TYPES}.compression.gzip.decompressor.v3.Gzip")},
+            },
+        },
+    })
 }

@@ -169,7 +169,7 @@ fn a_worker_holds_so_much() {
     // One holds all that there is, but for a byte; each time it ends another way, and leaves all of it.
     let ends: [fn(&Sent); 5] = [
         |sent| drop(sent.stream.request_body_last(r#""}"#).unwrap()),
-        |sent| drop(sent.stream.request_body(r#"","id":"alpha""#).unwrap()),
+        |sent| drop(sent.stream.request_body(r#"","id":"beta""#).unwrap()),
         |sent| drop(sent.stream.request_trailers([("x-checksum", "7")]).unwrap()),
         |sent| sent.stream.finish().unwrap(),
         // Whoever is given up is held by Envoy until the next piece.
