@@ -260,3 +260,32 @@ fn decompressor() -> Value {
         },
     })
 }
+
+/// Kept: an answer whose piece waits until the fleet knows the id in it reaches its client whole and in order, however soon
+/// the next piece comes.
+#[test]
+fn answers_that_wait_arrive_in_order() {
+    scenario(async {
+        let settings = json!({"learn_from": [{"event": "/response/id"}], "memory": waits::of_ms(2_000)});
+        let mesh = Mesh::with(settings, &[("blue", "b-1"), ("green", "g-1")]).await?;
+        let mirror = Mirror::start().await?;
+        let config = mesh.config("edge-1")?.agent("blue", mirror.address()).agent("green", mirror.address());
+        let envoy = mesh.join(config).await?;
+        mesh.does("ramp green 50%").await?;
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let mut line = Line::new(envoy.address(), protocol);
+            for number in 0..20 {
+                let id = format!("{protocol:?}-{number}");
+                let events: String = (0..3_000).map(|nth| format!("data: {{\"delta\": \"{nth}\"}}\n\n")).collect();
+                let body = format!("data: {{\"response\": {{\"id\": \"{id}-a\"}}}}\n\n{events}");
+                let path = format!("/?piece={}", 500 + number * 500);
+                let call = Call::post(&path, body.clone()).header("content-type", "text/event-stream");
+                let answer = line.send(&call.header(names::SESSION, &id)).await?;
+                ensure!(answer.status == 200 && answer.body == body, "{id}: {} bytes, or others", answer.body.len());
+            }
+        }
+        let told = envoy.stats(r"waits\.need\.tell").await?;
+        ensure!(told.values().sum::<u64>() > 0, "nothing waited: {told:?}");
+        Ok(())
+    });
+}

@@ -168,12 +168,12 @@ fn a_worker_holds_so_much() {
     let full = || proxy.count("session_bodies.result.full");
     // One holds all that there is, but for a byte; each time it ends another way, and leaves all of it.
     let ends: [fn(&Sent); 5] = [
-        |sent| drop(sent.stream.request_body_last(r#""}"#).unwrap()),
-        |sent| drop(sent.stream.request_body(r#"","id":"beta""#).unwrap()),
-        |sent| drop(sent.stream.request_trailers([("x-checksum", "7")]).unwrap()),
+        |sent| _ = sent.stream.request_body_last(r#""}"#).unwrap(),
+        |sent| _ = sent.stream.request_body(r#"","id":"beta""#).unwrap(),
+        |sent| _ = sent.stream.request_trailers([("x-checksum", "7")]).unwrap(),
         |sent| sent.stream.finish().unwrap(),
         // Whoever is given up is held by Envoy until the next piece.
-        |sent| drop(sent.stream.request_body("x").unwrap()),
+        |sent| _ = sent.stream.request_body("x").unwrap(),
     ];
     for (nth, end) in ends.into_iter().enumerate() {
         let (first, second) = (beta(), beta());
