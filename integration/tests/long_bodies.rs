@@ -84,25 +84,22 @@ impl Talk {
 
     /// A turn of about the size.
     fn body(&self, turn: usize) -> String {
-        let message =
-            json!({"role": "user", "content": "fn main() {\n    println!(\"[{}]\", \"ä\\u\");\n}\n".repeat(20)});
         let text = "fn main() {\n    println!(\"[{}]\", \"ä\\u\");\n}\n".repeat(20);
         let message = |number: usize| format!("{},", json!({"role": "user", "content": format!("{number}: {text}")}));
         let length = message(100).len();
         let history = |size: usize| format!("[{}{turn}]", (0..size / length).map(message).collect::<String>());
-        let (front, middle, behind) = match self.place {
-            Place::Front => (0, 0, self.size),
-            Place::Middle => (0, self.size / 2, self.size / 2),
-            Place::Behind => (0, self.size, 0),
+        let (before, behind) = match self.place {
+            Place::Front => (0, self.size),
+            Place::Middle => (self.size / 2, self.size / 2),
+            Place::Behind => (self.size, 0),
         };
-        let (middle, behind) = (history(middle + front), history(behind));
-        let id = &self.id;
+        let (before, behind, id) = (history(before), history(behind), &self.id);
         match self.maker {
             Maker::OpenAi => format!(
-                r#"{{"model":"gpt","input":{middle},"instructions":"be brief","previous_response_id":"{id}","more":{behind}}}"#
+                r#"{{"model":"gpt","input":{before},"instructions":"be brief","previous_response_id":"{id}","more":{behind}}}"#
             ),
             Maker::Anthropic => format!(
-                r#"{{"max_tokens":1024,"messages":{middle},"model":"claude","metadata":{{"user_id":"{id}"}},"more":{behind}}}"#
+                r#"{{"max_tokens":1024,"messages":{before},"model":"claude","metadata":{{"user_id":"{id}"}},"more":{behind}}}"#
             ),
         }
     }
