@@ -3,6 +3,7 @@
 //!
 //! | request | answer |
 //! | --- | --- |
+//! | `POST …?quiet` | no body; type and encoding are those of the body that came |
 //! | `POST …?piece=N` | the body that came, type and encoding included; in pieces of `N` bytes, where that is asked for |
 //! | `GET …/streams/N` | a stream of events, as [`Mirror::send`] says, until [`Mirror::end`] |
 
@@ -28,6 +29,8 @@ use crate::server::{Pieces, serve};
 
 /// The checksum of the body that came, on the answer.
 pub const CAME: &str = "x-body-sha256";
+/// How long the body was that came, on the answer.
+pub const LENGTH: &str = "x-body-bytes";
 /// Why the request came here, on the answer.
 pub const WHY: &str = "x-decided-by";
 /// The pause between two pieces of an answer.
@@ -113,15 +116,20 @@ async fn answer(streams: Arc<Streams>, request: Request<Incoming>) -> Response<B
     let piece = head.uri.query().and_then(|query| query.strip_prefix("piece=")?.parse().ok());
     let Ok(body) = body.collect().await else { return refusal("the body broke off") };
     let body = body.to_bytes();
-    let sum = checksum(&body);
+    let (sum, length) = (checksum(&body), body.len());
+    let is_quiet = head.uri.query() == Some("quiet");
     let mut response = Response::new(match piece {
+        _ if is_quiet => Full::default().boxed(),
         Some(piece) => in_pieces(body, piece).boxed(),
         None => Full::new(body).boxed(),
     });
     let mirrored = [CONTENT_TYPE.as_str(), CONTENT_ENCODING.as_str()];
-    for (from, to) in mirrored.map(|name| (name, name)).into_iter().chain([(names::DECISION, WHY)]) {
+    for (from, to) in
+        mirrored.map(|name| (name, name)).into_iter().chain([(names::DECISION, WHY), (names::SLOT, names::SERVED_BY)])
+    {
         copy(&head.headers, from, response.headers_mut(), to);
     }
+    response.headers_mut().insert(LENGTH, HeaderValue::from(length));
     if let Ok(sum) = HeaderValue::try_from(sum) {
         response.headers_mut().insert(CAME, sum);
     }

@@ -41,8 +41,8 @@ fn bodies_name_sessions_and_arrive_whole() {
                 let id = format!("{protocol:?} {number}");
                 let (wanted, _) = ask(&mut line, &Call::get("/who").header("x-thread", &id)).await?;
                 // Within one piece, over several, and beyond the bound.
-                for padding in [0, 60_000, 300_000] {
-                    let thread = if padding > 65_536 { id.as_str() } else { "another" };
+                for padding in [0, 300_000, 1_100_000] {
+                    let thread = if padding > 1 << 20 { id.as_str() } else { "another" };
                     let (reply, _) = ask(&mut line, &turn(&id, padding).header("x-thread", thread)).await?;
                     ensure!(reply.conversation == id, "{padding}: the agent got another body: {reply:?}");
                     let place = (&reply.slot, reply.decision.as_str());

@@ -26,6 +26,7 @@ mod harness;
 mod kept;
 mod learnt;
 mod leases;
+mod long_bodies;
 mod matrix;
 mod mcp;
 mod members;

@@ -162,7 +162,7 @@ fn settings_are_listed_with_their_defaults() {
         // Settings at their default are not written, so this changes each of them.
         let other = json!({
             "slots": ["a"], "session_sources": [], "learn_from": [{"header": "x"}], "session_end_header": "x-end",
-            "body": {"prefix_bytes": 1, "wait_ms": 1}, "sessionless": "client",
+            "body": {"prefix_bytes": 1, "wait_ms": 1, "held_bytes": 1_048_576}, "sessionless": "client",
             "part_headers": {"code": "x-code"}, "quarantine_seconds": 1, "drain_deadline_seconds": 1, "bootstrap_wait_ms": 1,
             "on_slot_down": "reassign", "on_bundle_gone": "refuse", "runs": {"mint": "always", "status_header": "x-run"}, "memory": {"sessions": 2_000},
             "headers": {"slot": "x-1", "bundle": "x-2", "decision": "x-3", "pin": "x-4", "preview": "x-5"},

@@ -63,8 +63,8 @@ fn cases() -> Result<Vec<Case>> {
         plain("empty", Vec::new()),
         plain("one byte", b"{".to_vec()),
         plain("small", turn("small", 10)),
-        plain("just below the bound", turn("below", 65_000)),
-        plain("over the bound", turn("over", 70_000)),
+        plain("just below the bound", turn("below", 1_048_000)),
+        plain("over the bound", turn("over", 1_050_000)),
         plain("far over the bound", turn("far over", 3_000_000)),
         plain("cut off", cut),
         plain("garbage behind it", garbage),
@@ -125,7 +125,7 @@ fn a_small_buffer_limit_refuses_no_body() {
         let envoy = mesh.join(config).await?;
         for protocol in [Protocol::Http1, Protocol::Http2] {
             let mut line = Line::new(envoy.address(), protocol);
-            for size in [20_000, 40_000, 60_000, 100_000, 1_000_000] {
+            for size in [20_000, 60_000, 100_000, 1_000_000, 1_048_576, 1_100_000, 3_000_000] {
                 let body = format!(r#"{{"text":"{}","conversation":"late"}}"#, "x".repeat(size));
                 for call in [Call::post("/", body.clone()), Call::post("/", body.clone()).trickle(4_000, PACE)] {
                     let answer = line.send(&call.header("content-type", "application/json")).await?;

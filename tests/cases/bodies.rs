@@ -133,11 +133,92 @@ fn the_next_source_is_taken() {
     proxy.run(4_900, [&worker]);
     assert!(slow.waits());
     proxy.run(200, [&worker]);
-    assert_eq!(placed(&slow), "green");
+    // It is decided, and goes on with its next piece.
+    assert_eq!(proxy.count("session_bodies.result.late"), 1);
     assert_eq!(slow.stream.request_body_last(r#""alpha"}"#).unwrap(), Action::Continue);
+    assert_eq!(placed(&slow), "green");
     assert_eq!(slow.stream.forwarded_request_body(), br#"{"id":"alpha"}"#);
     assert_eq!(proxy.count("session_bodies.result.late"), 1);
     assert_eq!(proxy.count("waits.need.body.end.timeout"), 1);
+}
+
+/// Kept: where the search ends before a source has its id, the next that has one in the body decides.
+#[test]
+fn a_later_source_of_the_same_body_is_taken() {
+    let proxy = flagged();
+    let worker = proxy.with(&by_body());
+    let sent = begin(&worker, post().with("x-thread", "alpha"));
+    let body = format!(r#"{{"id":"beta","x":"{}","metadata":{{"thread":"alpha"}}}}"#, "x".repeat(64));
+    assert_eq!(sent.stream.request_body_last(&body).unwrap(), Action::Continue);
+    assert_eq!(placed(&sent), "green");
+    assert_eq!(proxy.count("session_bodies.result.found"), 1);
+}
+
+/// Bounded: what a worker holds of all bodies is counted exactly, however their requests end. Beyond it the next source
+/// decides; where there is room again, bodies are waited for again.
+#[test]
+fn a_worker_holds_so_much() {
+    const MIB: usize = 1 << 20;
+    let mut snapshot = by_body();
+    (snapshot.settings.body.prefix_bytes, snapshot.settings.body.held_bytes) = (16 << 20, 1 << 20);
+    let proxy = flagged();
+    let worker = proxy.with(&snapshot);
+    let beta = || begin(&worker, post().with("x-thread", "beta"));
+    let piece = |size: usize| format!(r#"{{"x":"{}"#, "x".repeat(size - 6));
+    let full = || proxy.count("session_bodies.result.full");
+    // One holds all that there is, but for a byte; each time it ends another way, and leaves all of it.
+    let ends: [fn(&Sent); 5] = [
+        |sent| _ = sent.stream.request_body_last(r#""}"#).unwrap(),
+        |sent| _ = sent.stream.request_body(r#"","id":"beta""#).unwrap(),
+        |sent| _ = sent.stream.request_trailers([("x-checksum", "7")]).unwrap(),
+        |sent| sent.stream.finish().unwrap(),
+        // Whoever is given up is held by Envoy until the next piece.
+        |sent| _ = sent.stream.request_body("x").unwrap(),
+    ];
+    for (nth, end) in ends.into_iter().enumerate() {
+        let (first, second) = (beta(), beta());
+        assert_eq!(first.stream.request_body(piece(MIB - 10)).unwrap(), Action::Pause, "{nth}");
+        assert_eq!(second.stream.request_body(piece(10)).unwrap(), Action::Pause, "{nth}");
+        let before = full();
+        // Where there is no room, what comes whole is read all the same.
+        let whole = begin(&worker, post());
+        assert_eq!(whole.stream.request_body_last(r#"{"id":"alpha","x":1}"#).unwrap(), Action::Continue);
+        assert_eq!((placed(&whole).as_str(), full()), ("blue", before));
+        let third = beta();
+        assert_eq!(third.stream.request_body(piece(7)).unwrap(), Action::Continue, "{nth}");
+        assert_eq!((placed(&third).as_str(), full()), ("green", before + 1));
+        if nth == 4 {
+            proxy.run(5_100, [&worker]);
+            let third = beta();
+            assert_eq!(third.stream.request_body(piece(7)).unwrap(), Action::Continue);
+            assert_eq!(full(), before + 2);
+        }
+        let before = full();
+        end(&first);
+        second.stream.finish().unwrap();
+        let next = beta();
+        assert_eq!(next.stream.request_body(piece(MIB)).unwrap(), Action::Pause, "{nth}");
+        next.stream.finish().unwrap();
+        assert_eq!(full(), before);
+    }
+}
+
+/// Cheap: each byte is fetched once, and none once it is known what the body says.
+#[test]
+fn each_byte_is_fetched_once() {
+    let proxy = flagged();
+    let mut snapshot = by_body();
+    snapshot.settings.body.prefix_bytes = 1 << 20;
+    let worker = proxy.with(&snapshot);
+    let sent = begin(&worker, post());
+    let fetched = || worker.host_calls().get("proxy_get_buffer_bytes").copied().unwrap_or_default();
+    let before = fetched();
+    for nth in 1..=10 {
+        sent.stream.request_body(if nth == 1 { r#"{"x":[0"# } else { ",1" }).unwrap();
+        assert_eq!(fetched(), before + nth);
+    }
+    worker.tick();
+    assert_eq!(fetched(), before + 10);
 }
 
 /// Kept: a pin that is bound to another session than the body's does not apply, and one of its own does.

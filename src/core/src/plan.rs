@@ -9,7 +9,7 @@ use crate::ids::{AssignmentId, BundleId, Epoch, KeyId, ServiceName, Sid, SlotNam
 use crate::keys::{Ring, Secret, ServiceKeys, SidHasher};
 use crate::release::Phase;
 use crate::rendezvous::{self, Key, Place};
-use crate::scan::{self, Media, Pointer};
+use crate::scan::{AnswerPointers, BodyPointers};
 use crate::seen::Roles;
 use crate::settings::{HeaderCarrier, ServiceSettings};
 use crate::snapshot::{BundleRef, SlotSnapshot, Snapshot};
@@ -52,10 +52,10 @@ pub struct Plan {
     /// While it is there, the fleet is asked after sessions; a new number has it told what was learnt before.
     pub flush: Option<u64>,
     pub(crate) roles: Roles,
-    /// The sources of session ids that stand in bodies, by their place in the settings.
-    pub(crate) pointers: Vec<(usize, Pointer)>,
+    /// The sources of session ids that stand in bodies.
+    pub pointers: BodyPointers,
     /// The sources of ids that stand in the bodies of answers.
-    pub(crate) answer_pointers: Vec<(Media, Pointer)>,
+    pub(crate) answer_pointers: AnswerPointers,
     /// Name of the pin cookie. Taken off requests also where pins do not travel in it any more.
     pub cookie: String,
     slots: Vec<SlotPlan>,
@@ -114,8 +114,8 @@ impl Plan {
             service: snapshot.service.clone(),
             version: snapshot.version(),
             roles: Roles::new(&snapshot.settings),
-            pointers: scan::pointers(&snapshot.settings),
-            answer_pointers: scan::answer_pointers(&snapshot.settings),
+            pointers: BodyPointers::new(&snapshot.settings),
+            answer_pointers: AnswerPointers::new(&snapshot.settings),
             cookie: snapshot.settings.cookie_name(&snapshot.service),
             settings: snapshot.settings.clone(),
             places: takers.iter().map(|(_, slot)| Place::new(&snapshot.service, &slot.name, slot.weight)).collect(),

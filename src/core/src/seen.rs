@@ -71,6 +71,13 @@ pub enum BodyRole {
     Other,
 }
 
+/// Whether a `content-encoding` of this value makes a body unreadable. `identity` and nothing are no encoding (RFC 9110,
+/// section 8.4; names are compared without regard to case).
+pub fn is_encoded(encoding: &[u8]) -> bool {
+    let encoding = encoding.trim_ascii();
+    !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity")
+}
+
 /// Whether a request has something.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Presence {
@@ -243,7 +250,7 @@ impl<'a> Seen<'a> {
                 b"user-agent" => seen.user_agent = value,
                 b"cookie" => seen.read_pin_cookies(value, plan),
                 b"content-type" if body == BodyRole::Other && Media::of(value) == Media::Json => body = BodyRole::Json,
-                b"content-encoding" if value != b"identity" => body = BodyRole::Encoded,
+                b"content-encoding" if is_encoded(value) => body = BodyRole::Encoded,
                 b"baggage" => baggage::find(value).for_each(|token| seen.runs.add(token)),
                 _ => {}
             }
@@ -269,7 +276,7 @@ impl<'a> Seen<'a> {
                 }
             }
         }
-        if plan.pointers.first().is_some_and(|(first, _)| *first < seen.source.0) {
+        if plan.pointers.first().is_some_and(|first| first < seen.source.0) {
             seen.body = body;
         }
         seen

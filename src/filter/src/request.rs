@@ -11,7 +11,7 @@
 //! | file | is about |
 //! | --- | --- |
 //! | [`settle`] | one request, and one try to settle it: the four steps |
-//! | [`read`], [`body`], [`redirect`] | observe: what the request shows, and what came before this pass |
+//! | [`read`], [`body`], [`held`], [`redirect`] | observe: what the request shows, and what came before this pass |
 //! | [`resolve`], [`wait`], [`inquiry`] | resolve: what a decision needs is fetched, waited for, or asked of the fleet |
 //! | [`record`], [`names`] | record: the session is written down under each of its names, and all is counted |
 //! | [`apply`], [`stamps`], [`local_reply`] | apply: what becomes of the request |
@@ -25,6 +25,7 @@ pub mod body;
 pub mod case;
 pub mod common;
 pub mod doubled;
+pub mod held;
 pub mod inquiry;
 pub mod local_reply;
 pub mod names;
@@ -44,6 +45,7 @@ use colorfast_core::time::UnixMillis;
 use self::body::BodyWaits;
 use self::common::Common;
 use self::doubled::Doubled;
+use self::held::Held;
 use self::settle::Request;
 use self::waiting::{Progress, State, Waiting};
 use crate::flow::Flow;
@@ -63,7 +65,7 @@ impl Requests {
     /// None yet, under the plugin configuration `text` of `worker`; they ask the fleet by `questions`.
     pub fn new(worker: Rc<Worker>, questions: Questions, text: &[u8]) -> Self {
         let doubled = Doubled::under(text);
-        let common = Common { worker, questions, bodies: BodyWaits::default(), doubled };
+        let common = Common { worker, questions, bodies: BodyWaits::default(), held: Held::default(), doubled };
         Self { common, waiting: Waiting::default() }
     }
 
@@ -143,7 +145,8 @@ impl Requests {
     pub fn take_body(&self, context: u32, state: &State, size: usize, is_whole: bool) -> Flow {
         state.with(|progress| match progress {
             Progress::Waiting(request) => request.take_body(&self.common, size, is_whole),
-            Progress::Settled(expected) => {
+            Progress::Settled(expected, held) => {
+                *held = None;
                 if let Some(decided) = expected.missed_body.take() {
                     self.common.bodies.came_late(&expected.service.name, decided, self.common.worker.clock.read());
                 }
@@ -155,15 +158,15 @@ impl Requests {
 
     /// The trailers have come, so that there is no more of the body. What must not reach the agent is taken off them.
     pub fn take_trailers(&self, context: u32, state: &State) -> Flow {
-        state.with(|progress| {
-            if let Progress::Waiting(request) = progress {
-                request.input.end_body();
-            }
+        state.with(|progress| match progress {
+            Progress::Waiting(request) => request.input.end_body(),
+            Progress::Settled(_, held) => *held = None,
+            Progress::New | Progress::Untouched | Progress::Answered => {}
         });
         let flow = self.advance(context, state);
         if flow == Flow::Goes {
             state.with(|progress| {
-                if let Progress::Settled(expected) = progress
+                if let Progress::Settled(expected, _) = progress
                     && let Some(current) = expected.service.current()
                 {
                     stamps::strip_trailers(&current.plan);
@@ -215,7 +218,7 @@ impl Requests {
 
     fn respond(&self, context: u32, state: &State, with: impl FnOnce(&mut Expected) -> Flow) -> Flow {
         let came_to = state.with(|progress| match progress {
-            Progress::Settled(expected) => {
+            Progress::Settled(expected, _) => {
                 let flow = with(expected);
                 (flow, expected.is_telling())
             }
@@ -234,7 +237,7 @@ impl Requests {
     pub fn forget(&self, context: u32, state: &State) {
         let waits = state.with(|progress| match progress {
             Progress::Waiting(_) => true,
-            Progress::Settled(expected) => {
+            Progress::Settled(expected, _) => {
                 expected.ends(self.common.worker.clock.recent());
                 expected.is_telling()
             }

@@ -1,18 +1,47 @@
 //! The ids that an agent hands out in the body of an answer, found as it streams by.
 
-use super::events::{Events, Part};
-use super::{Scanner, Search};
+use super::Pointer;
+use super::events::{Events, Part, Run};
+use super::scanner::Scanner;
 use crate::plan::Plan;
+use crate::settings::{AnswerSource, ServiceSettings};
 
-/// The searches of one answer for the ids of all sources of a plan. It keeps nothing of the answer but the ids.
+/// The pointers of a plan's sources that stand in the bodies of answers.
+#[derive(Debug, Clone)]
+pub struct AnswerPointers {
+    /// The kind of body of each.
+    media: Vec<Media>,
+    pointers: Vec<Pointer>,
+}
+
+impl AnswerPointers {
+    /// Those of these settings.
+    pub(crate) fn new(settings: &ServiceSettings) -> Self {
+        let in_body = |source: &AnswerSource| match source {
+            AnswerSource::Body(pointer) => Some((Media::Json, Pointer::new(pointer))),
+            AnswerSource::Event(pointer) => Some((Media::EventStream, Pointer::new(pointer))),
+            AnswerSource::Header(_) => None,
+        };
+        let (media, pointers) = settings.learn_from.iter().filter_map(in_body).unzip();
+        Self { media, pointers }
+    }
+
+    /// Those that are looked for in a body of this kind, by their bits.
+    fn of(&self, media: Media) -> u32 {
+        let all = Scanner::all(self.pointers.len());
+        let others = self.media.iter().enumerate().filter(|(_, of)| **of != media);
+        others.fold(all, |set, (place, _)| set & !Scanner::bit(place))
+    }
+}
+
+/// The search of one answer for the ids of all sources of a plan. It keeps nothing of the answer but the ids.
 #[derive(Debug, Clone)]
 pub struct AnswerScan {
     media: Media,
     events: Events,
-    /// The searches that go on: each with the place of its pointer.
-    searches: Vec<(usize, Scanner)>,
-    /// Whether some id is not there.
-    lacks: bool,
+    scanner: Scanner,
+    /// The pointers that have not been found, by their bits.
+    wanted: u32,
     /// How many bytes are still looked at.
     left: usize,
 }
@@ -31,14 +60,13 @@ pub enum Searched {
 }
 
 impl AnswerScan {
-    /// The searches of a body of this type; none where no source of `plan` looks there, or it is neither JSON nor a
-    /// stream of events.
+    /// The search of a body of this type; none where no source of `plan` looks there, or it is neither JSON nor a stream of
+    /// events.
     pub fn new(plan: &Plan, content_type: &[u8]) -> Option<Self> {
         let media = Media::of(content_type);
-        let pointers = plan.answer_pointers.iter().enumerate().filter(|(_, (of, _))| *of == media);
-        let searches: Vec<_> = pointers.map(|(place, _)| (place, Scanner::default())).collect();
+        let wanted = plan.answer_pointers.of(media);
         let left = usize::try_from(plan.settings.body.prefix_bytes).unwrap_or(usize::MAX);
-        (!searches.is_empty()).then_some(Self { media, events: Events::default(), searches, lacks: false, left })
+        (wanted != 0).then(|| Self { media, events: Events::default(), scanner: Scanner::new(wanted), wanted, left })
     }
 
     /// Most bytes that are still looked at.
@@ -51,51 +79,54 @@ impl AnswerScan {
         let bytes = bytes.get(..self.left).unwrap_or(bytes);
         self.left -= bytes.len();
         let mut ids = Vec::new();
-        for byte in bytes {
-            let part = match self.media {
-                Media::EventStream => self.events.take(*byte),
-                Media::Json | Media::Other => Part::Data(*byte),
-            };
-            match part {
-                Part::Data(byte) => self.take(plan, byte, &mut ids),
-                // Each event is a document of its own.
-                Part::End => self.searches.iter_mut().for_each(|(_, scanner)| *scanner = Scanner::default()),
-                Part::Beside => {}
-            }
-            if self.searches.is_empty() {
-                break;
-            }
+        match self.media {
+            Media::EventStream => self.read_events(plan, bytes, &mut ids),
+            Media::Json | Media::Other => self.take(plan, bytes, &mut ids),
         }
         ids
     }
 
-    fn take(&mut self, plan: &Plan, byte: u8, ids: &mut Vec<Vec<u8>>) {
-        let Self { media, searches, lacks, .. } = self;
-        searches.retain_mut(|(place, scanner)| {
-            let Some((_, pointer)) = plan.answer_pointers.get(*place) else { return false };
-            match scanner.read(pointer, &[byte]) {
-                Search::Open => true,
-                Search::Found => {
-                    ids.extend(scanner.id().map(<[u8]>::to_vec));
-                    false
+    fn read_events(&mut self, plan: &Plan, mut bytes: &[u8], ids: &mut Vec<Vec<u8>>) {
+        while self.wanted != 0 {
+            let count = match self.events.run(bytes) {
+                Some(Run::Data(data)) => {
+                    self.take(plan, data, ids);
+                    data.len()
                 }
-                // Another event may have it.
-                Search::Missing | Search::Malformed if *media == Media::EventStream => true,
-                Search::Missing | Search::Malformed => {
-                    *lacks = true;
-                    false
+                Some(Run::Beside(count)) => count,
+                None => {
+                    let Some(byte) = bytes.first() else { return };
+                    match self.events.take(*byte) {
+                        Part::Data(byte) => self.take(plan, &[byte], ids),
+                        // Each event is a document of its own.
+                        Part::End => self.scanner = Scanner::new(self.wanted),
+                        Part::Beside => {}
+                    }
+                    1
                 }
+            };
+            bytes = bytes.get(count..).unwrap_or_default();
+        }
+    }
+
+    fn take(&mut self, plan: &Plan, bytes: &[u8], ids: &mut Vec<Vec<u8>>) {
+        self.scanner.read(&plan.answer_pointers.pointers, bytes);
+        for (place, id) in self.scanner.found() {
+            if self.wanted & Scanner::bit(*place) != 0 {
+                self.wanted &= !Scanner::bit(*place);
+                ids.push(id.clone());
             }
-        });
+        }
     }
 
     /// How far the answer has been searched.
     pub fn searched(&self) -> Searched {
-        match self.searches.is_empty() {
-            true if self.lacks => Searched::Missing,
-            true => Searched::Found,
-            false if self.left == 0 => Searched::Over,
-            false => Searched::Open,
+        match self.media {
+            _ if self.wanted == 0 => Searched::Found,
+            // Another event may have it.
+            Media::Json | Media::Other if !self.scanner.is_open() => Searched::Missing,
+            _ if self.left == 0 => Searched::Over,
+            _ => Searched::Open,
         }
     }
 }

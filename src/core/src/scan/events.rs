@@ -1,6 +1,8 @@
 //! Server-sent events, byte by byte, as far as it takes to tell their data from the rest (WHATWG HTML, section 9.2.6,
 //! "Interpreting an event stream").
 
+use super::skip;
+
 /// Where in a stream of events the next byte stands.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Events {
@@ -27,6 +29,15 @@ impl Default for Line {
     }
 }
 
+/// What several bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run<'a> {
+    /// These of an event's data.
+    Data(&'a [u8]),
+    /// So many that are none.
+    Beside(usize),
+}
+
 /// What one more byte is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -40,6 +51,19 @@ pub enum Part {
 
 impl Events {
     const DATA: &[u8] = b"data";
+
+    /// What the bytes at the beginning are that all belong to one line whose kind is known: data, or neither; none where
+    /// the next byte must be taken by itself.
+    pub fn run<'a>(&mut self, bytes: &'a [u8]) -> Option<Run<'a>> {
+        let run = bytes.get(..skip::line(bytes)).filter(|run| !run.is_empty())?;
+        let run = match self.line {
+            Line::Data => Run::Data(run),
+            Line::Other => Run::Beside(run.len()),
+            Line::Name(_) | Line::Colon => return None,
+        };
+        self.after_return = false;
+        Some(run)
+    }
 
     /// Takes the next byte.
     pub fn take(&mut self, byte: u8) -> Part {

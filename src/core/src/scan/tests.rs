@@ -9,12 +9,12 @@ fn pointer(text: &str) -> Pointer {
 
 /// What a search comes to, and the id.
 fn scan<'a>(text: &str, pieces: impl IntoIterator<Item = &'a [u8]>) -> (Search, Option<Vec<u8>>) {
-    let pointer = pointer(text);
-    let mut scanner = Scanner::default();
+    let pointers = [pointer(text)];
+    let mut scanner = Scanner::new(Scanner::all(1));
     for piece in pieces {
-        scanner.read(&pointer, piece);
+        scanner.read(&pointers, piece);
     }
-    (scanner.search(), scanner.id().map(<[u8]>::to_vec))
+    (scanner.search(0), scanner.id(0).map(<[u8]>::to_vec))
 }
 
 /// Kept: the id is found by its pointer, whatever stands beside the way, and nothing else is taken for it.
@@ -37,6 +37,13 @@ fn finds_the_id_in_its_place() {
         ("/0", "[]", none(Search::Missing)),
         ("/01", r#"["a","b"]"#, none(Search::Missing)),
         ("/0", r#"{"0":"key"}"#, found("key")),
+        ("/*/id", r#"[{"x":1},{"id":null},{"id":""},{"id":"first"},{"id":"second"}]"#, found("first")),
+        ("/*/params/*/id", r#"[{"params":[]},7,{"params":{"*":{"id":"key"}}}]"#, found("key")),
+        ("/*", r#"{"a":"no","*":"key"}"#, found("key")),
+        ("/*", r#"[[],{},7]"#, found("7")),
+        ("/*/id", r#"[{"id":{"id":"no"}}]"#, none(Search::Missing)),
+        ("/*/id", r#"[{"id":{"id":"no"}}"#, none(Search::Open)),
+        ("/id", r#"[{"id":"no"}]"#, none(Search::Missing)),
         ("/a~1b~0c/~01", r#"{"a/b~c":{"~1":"x"}}"#, found("x")),
         ("/id", "{}", none(Search::Missing)),
         ("/id", r#"{"id":""}"#, none(Search::Missing)),
@@ -97,7 +104,46 @@ fn json() -> impl Strategy<Value = Value> {
     })
 }
 
+/// What a reader of whole documents finds by a pointer.
+fn whole(document: &Value, tokens: &[&str]) -> Option<Vec<u8>> {
+    match (document, tokens.split_first()) {
+        (Value::String(id), None) if !id.is_empty() => Some(id.clone().into_bytes()),
+        (Value::Number(id), None) => Some(id.to_string().into_bytes()),
+        (Value::Array(items), Some((&"*", rest))) => items.iter().find_map(|item| whole(item, rest)),
+        (Value::Array(_) | Value::Object(_), Some((token, rest))) => {
+            whole(document.pointer(&format!("/{token}"))?, rest)
+        }
+        _ => None,
+    }
+}
+
 proptest! {
+    /// Kept: one pass finds for each of several pointers what a whole reader finds, however the document is cut.
+    #[test]
+    fn one_pass_agrees_with_a_whole_reader(
+        document in json(),
+        places in proptest::collection::vec(proptest::collection::vec("[a-c0-2*]", 1..4), 1..6),
+        cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..8),
+        pretty in any::<bool>(),
+    ) {
+        let text = if pretty { serde_json::to_string_pretty(&document) } else { serde_json::to_string(&document) }.unwrap();
+        let pointers: Vec<_> = places.iter().map(|tokens| pointer(&format!("/{}", tokens.join("/")))).collect();
+        let mut scanner = Scanner::new(Scanner::all(pointers.len()));
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(text.len() + 1)).chain([0, text.len()]).collect();
+        cuts.sort_unstable();
+        for cut in cuts.windows(2) {
+            scanner.read(&pointers, text.as_bytes().get(cut[0]..cut[1]).unwrap());
+        }
+        for (place, tokens) in places.iter().enumerate() {
+            let tokens: Vec<_> = tokens.iter().map(String::as_str).collect();
+            let wanted = whole(&document, &tokens);
+            let ends = if wanted.is_some() { Search::Found } else { Search::Missing };
+            prop_assert_eq!(scanner.id(place), wanted.as_deref(), "{:?} in {}", tokens, text);
+            prop_assert_eq!(scanner.search(place), ends, "{:?} in {}", tokens, text);
+        }
+        prop_assert!(!scanner.is_open(), "{}", text);
+    }
+
     /// Kept: the id is what a whole reader finds by the same pointer, however the stream is cut, pretty or not.
     #[test]
     fn agrees_with_a_whole_reader(

@@ -37,6 +37,11 @@ impl Piece {
 }
 
 impl Text {
+    /// Whether the next byte stands in no escape.
+    pub fn is_plain(self) -> bool {
+        matches!(self.at, At::Plain)
+    }
+
     /// Takes the next byte. Halves of characters that lack the other half bring nothing.
     pub fn take(&mut self, byte: u8) -> Piece {
         match self.at {

@@ -72,7 +72,7 @@ fn bodies_matter_where_they_may_name_the_session() {
     let plan = plan(|settings| sources(settings, r#"[{"header":"x-a"},{"body":"/id"},{"header":"x-c"}]"#));
     type Pairs<'a> = &'a [(&'a str, &'a str)];
     let json = ("content-type", "application/json");
-    let cases: [(Pairs, BodyRole); 8] = [
+    let cases: [(Pairs, BodyRole); 10] = [
         (&[json], BodyRole::Json),
         (&[("content-type", "Application/Problem+JSON; charset=utf-8"), ("x-c", "c")], BodyRole::Json),
         (&[json, ("x-a", "a")], BodyRole::None),
@@ -81,6 +81,8 @@ fn bodies_matter_where_they_may_name_the_session() {
         (&[("content-type", "application/jsonl")], BodyRole::Other),
         (&[("content-encoding", "gzip"), json], BodyRole::Encoded),
         (&[json, ("content-encoding", "identity")], BodyRole::Json),
+        (&[json, ("content-encoding", "IDENTITY ")], BodyRole::Json),
+        (&[json, ("content-encoding", "")], BodyRole::Json),
     ];
     for (headers, wanted) in cases {
         assert_eq!(read(&plan, headers).body, wanted, "{headers:?}");

@@ -74,34 +74,46 @@ impl FromTree for AnswerSource {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct BodySettings {
-    /// How much of a body is read, from its beginning.
+    /// How much of a body is searched, from its beginning.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = PREFIX_MAX_BYTES)))]
     pub prefix_bytes: u32,
     /// How long a request waits for its body.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = WAIT_MAX_MS)))]
     pub wait_ms: u32,
+    /// How much one worker of a proxy holds of the bodies of all requests that wait.
+    #[cfg_attr(feature = "schema", schemars(range(min = HELD_MIN_BYTES, max = HELD_MAX_BYTES)))]
+    pub held_bytes: u32,
 }
 
-record!(BodySettings, Refused, [prefix_bytes, wait_ms]);
+record!(BodySettings, Refused, [prefix_bytes, wait_ms, held_bytes]);
 
-/// Half of what Envoy holds of a request by default; it refuses one over that.
-const PREFIX_MAX_BYTES: u32 = 512 * 1024;
+/// One mebibyte.
+const MIB: u32 = 1 << 20;
+/// Most that is searched of a body.
+const PREFIX_MAX_BYTES: u32 = 16 * MIB;
+/// Least that a worker may hold.
+const HELD_MIN_BYTES: u32 = MIB;
+/// Most that a worker may hold.
+const HELD_MAX_BYTES: u32 = 1024 * MIB;
 /// Longest wait for a body.
 const WAIT_MAX_MS: u32 = 30_000;
 
 impl Default for BodySettings {
     fn default() -> Self {
-        Self { prefix_bytes: 64 * 1024, wait_ms: 5_000 }
+        Self { prefix_bytes: MIB, wait_ms: 5_000, held_bytes: 64 * MIB }
     }
 }
 
 impl BodySettings {
     pub(super) fn validate(&self) -> Result<(), FieldError> {
-        let bounds =
-            [("body.prefix_bytes", self.prefix_bytes, PREFIX_MAX_BYTES), ("body.wait_ms", self.wait_ms, WAIT_MAX_MS)];
-        for (field, value, most) in bounds {
-            if !(1..=most).contains(&value) {
-                return Err(FieldError::new(field, format!("{value} is not within 1 to {most}")));
+        let bounds = [
+            ("body.prefix_bytes", self.prefix_bytes, 1, PREFIX_MAX_BYTES),
+            ("body.wait_ms", self.wait_ms, 1, WAIT_MAX_MS),
+            ("body.held_bytes", self.held_bytes, HELD_MIN_BYTES, HELD_MAX_BYTES),
+        ];
+        for (field, value, least, most) in bounds {
+            if !(least..=most).contains(&value) {
+                return Err(FieldError::new(field, format!("{value} is not within {least} to {most}")));
             }
         }
         Ok(())

@@ -14,6 +14,7 @@ use colorfast_core::seen::{BodyRole, Seen};
 use colorfast_core::time::UnixMillis;
 use colorfast_core::wire::reports::Bodies;
 
+use super::held::Share;
 use crate::host;
 use crate::service::Current;
 
@@ -24,12 +25,14 @@ const HELD_MS: u64 = 10;
 /// How many bodies must have been held.
 const HELD_ENOUGH: u8 = 2;
 
-/// The body of a request that is not decided.
+/// How much is fetched at once: what the worker's memory grows by, once.
+const PIECE: usize = 64 * 1024;
+
+/// The body of a request that is not decided. It stays where Envoy holds it: each byte is fetched once, as it comes.
 #[derive(Debug)]
 pub struct Body {
     end: End,
-    /// What came of it, at most as much as is read. Kept, since a snapshot that comes may have it read anew.
-    bytes: Vec<u8>,
+    held: Share,
     reading: Option<Reading>,
 }
 
@@ -42,11 +45,11 @@ enum End {
     Open,
     /// It has come whole.
     Complete,
-    /// More has come than is read.
-    Over,
+    /// More may come, but the worker holds as much as it may.
+    Full,
 }
 
-/// The search of a body by one plan.
+/// The search of a body for the sources of one plan.
 #[derive(Debug)]
 struct Reading {
     of: Rc<Current>,
@@ -68,37 +71,42 @@ pub enum Told {
 
 impl Body {
     /// The body of a request whose headers have come.
-    pub fn new(is_headers_only: bool) -> Self {
+    pub fn new(is_headers_only: bool, held: Share) -> Self {
         let end = if is_headers_only { End::None } else { End::Open };
-        Self { end, bytes: Vec::new(), reading: None }
+        Self { end, held, reading: None }
     }
 
-    /// Takes what has come since: `size` bytes are held by now, of which the first `most` are read.
+    /// Takes note of what has come since: `size` bytes are held by now. All requests of the worker may hold `most`.
     pub fn take(&mut self, size: usize, is_whole: bool, most: usize) {
-        if self.end != End::Open {
-            return;
-        }
-        let wanted = size.min(most).saturating_sub(self.bytes.len());
-        if wanted > 0 {
-            self.bytes.extend(host::request_body(self.bytes.len(), wanted).unwrap_or_default());
-        }
+        let all = self.held.set(size);
         self.end = match is_whole {
-            _ if size > most => End::Over,
             true => End::Complete,
+            false if all > most => End::Full,
             false => End::Open,
         };
     }
 
     /// The request's trailers have come, so there is no more of its body.
     pub fn complete(&mut self) {
-        if self.end == End::Open {
+        if self.end != End::None {
             self.end = End::Complete;
         }
     }
 
     /// Whether any of it came.
     pub fn has_come(&self) -> bool {
-        self.end != End::Open || !self.bytes.is_empty()
+        self.end != End::Open || self.held.bytes() > 0
+    }
+
+    /// Takes over what is held of it, where more may come.
+    pub fn take_cut(&mut self) -> Option<Share> {
+        let is_cut = matches!(self.end, End::Open | End::Full) && self.held.bytes() > 0;
+        is_cut.then(|| self.held.take())
+    }
+
+    /// Whether the request must wait for nothing more, since the worker holds as much as it may.
+    pub fn is_full(&self) -> bool {
+        self.end == End::Full
     }
 
     /// Reads on, and names the session of `seen` where the body does.
@@ -110,24 +118,44 @@ impl Body {
             (BodyRole::Json, _) => {}
         }
         let plan = &current.plan;
+        let most = usize::try_from(plan.settings.body.prefix_bytes).unwrap_or(usize::MAX);
         let reading = match &mut self.reading {
-            Some(reading) if Rc::ptr_eq(&reading.of, current) => reading,
+            Some(reading) if reading.of.plan.pointers == plan.pointers => reading,
+            // Envoy has it all from its start.
             reading => reading.insert(Reading { of: Rc::clone(current), scan: BodyScan::new(plan), read: 0 }),
         };
-        reading.scan.read(plan, self.bytes.get(reading.read..).unwrap_or_default());
-        reading.read = self.bytes.len();
-        match reading.scan.search(plan, seen) {
-            (Search::Found, Some((source, id))) => {
+        reading.go_on(plan, seen, self.held.bytes().min(most));
+        let (come_to, found) = reading.scan.search(plan, seen);
+        let result = match come_to {
+            Search::Open if self.held.bytes() > most => "over",
+            Search::Open => match self.end {
+                End::Open => return Told::Open,
+                End::Full => "full",
+                End::Complete | End::None => "malformed",
+            },
+            Search::Malformed => "malformed",
+            Search::Missing | Search::Found => "missing",
+        };
+        match found.or_else(|| reading.scan.so_far(plan, seen)) {
+            Some((source, id)) => {
                 seen.name_by_body(source, id.to_vec());
                 Told::Ended("found")
             }
-            (Search::Open, _) => match self.end {
-                End::Open => Told::Open,
-                End::Over => Told::Ended("over"),
-                End::Complete | End::None => Told::Ended("malformed"),
-            },
-            (Search::Malformed, _) => Told::Ended("malformed"),
-            (Search::Missing | Search::Found, _) => Told::Ended("missing"),
+            None => Told::Ended(result),
+        }
+    }
+}
+
+impl Reading {
+    /// Searches on, as far as `until`, and no further than it takes.
+    fn go_on(&mut self, plan: &Plan, seen: &Seen<'_>, until: usize) {
+        while self.read < until && self.scan.search(plan, seen).0 == Search::Open {
+            let piece = host::request_body(self.read, (until - self.read).min(PIECE)).unwrap_or_default();
+            if piece.is_empty() {
+                return;
+            }
+            self.scan.read(plan, &piece);
+            self.read += piece.len();
         }
     }
 }

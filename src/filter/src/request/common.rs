@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::body::BodyWaits;
 use super::doubled::Doubled;
+use super::held::Held;
 use crate::sidecar::questions::Questions;
 use crate::worker::Worker;
 
@@ -16,6 +17,8 @@ pub struct Common {
     pub questions: Questions,
     /// Whether bodies come to requests that wait.
     pub bodies: BodyWaits,
+    /// What they hold of bodies together.
+    pub held: Held,
     /// Whether the filter stands twice in its chain.
     pub doubled: Doubled,
 }

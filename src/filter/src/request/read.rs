@@ -8,6 +8,7 @@ use colorfast_core::seen::{self, Evidence, Seen};
 use colorfast_core::settings::Sessionless;
 
 use super::body::{Body, Told};
+use super::held::{Held, Share};
 use super::redirect::{self, EarlierPass};
 use super::stamps;
 use crate::host::{self, HeaderMap, Map};
@@ -44,7 +45,7 @@ pub struct Observed<'a> {
 
 /// Reads the request of the running callback: the service that has it, and the plan that it has now. `None` where no
 /// service has it, so that it passes untouched.
-pub fn read(worker: &Worker, is_headers_only: bool) -> Option<(Rc<Service>, Rc<Current>, Input)> {
+pub fn read(worker: &Worker, held: &Held, is_headers_only: bool) -> Option<(Rc<Service>, Rc<Current>, Input)> {
     let headers = host::headers(Map::Request).ok()?;
     if worker.config.direction == Direction::Egress {
         if headers.iter().any(|(name, line)| name == b"baggage" && baggage::find(line).next().is_some()) {
@@ -69,7 +70,7 @@ pub fn read(worker: &Worker, is_headers_only: bool) -> Option<(Rc<Service>, Rc<C
     Some((
         Rc::clone(service),
         current,
-        Input { headers, address: None, body: Body::new(is_headers_only), evidence: None },
+        Input { headers, address: None, body: Body::new(is_headers_only, held.share()), evidence: None },
     ))
 }
 
@@ -99,10 +100,15 @@ impl Input {
         self.evidence = Some((current, evidence));
     }
 
-    /// Takes what has come of the body: `size` bytes are held by now, of which `current` has so many read as it says.
+    /// Takes note of what has come of the body: `size` bytes are held by now.
     pub fn take_body(&mut self, current: &Current, size: usize, is_whole: bool) {
-        let most = current.plan.settings.body.prefix_bytes;
+        let most = current.plan.settings.body.held_bytes;
         self.body.take(size, is_whole, usize::try_from(most).unwrap_or(usize::MAX));
+    }
+
+    /// Takes over what is held of the body, where more may come.
+    pub fn take_cut(&mut self) -> Option<Share> {
+        self.body.take_cut()
     }
 
     /// Takes note that the body has ended.

@@ -43,7 +43,7 @@ impl Request {
     /// passes untouched.
     pub fn read(common: &Common, context: u32, is_headers_only: bool) -> Option<Self> {
         let worker = &common.worker;
-        let (service, current, input) = read::read(worker, is_headers_only)?;
+        let (service, current, input) = read::read(worker, &common.held, is_headers_only)?;
         let fresh = Some((current, worker.clock.read()));
         Some(Self { service, fresh, input, resolver: Resolver::new(context, worker.draws.next()) })
     }

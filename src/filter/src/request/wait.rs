@@ -58,6 +58,7 @@ impl Waits {
             }
         };
         let may = match need {
+            _ if case.observed.body.is_full() => false,
             Need::Snapshot(Why::Bootstrap) => {
                 let longest = case.plan().settings.bootstrap_wait_ms.0;
                 now.is_within(longest.into(), case.common.worker.started)

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use colorfast_core::ids::Sid;
 
 use super::common::Common;
+use super::held::Share;
 use super::settle::{Request, Settled};
 use crate::cell::SharedCell;
 use crate::flow::Flow;
@@ -23,8 +24,8 @@ pub enum Progress {
     Waiting(Request),
     /// It is of no service, and passes untouched.
     Untouched,
-    /// It is decided.
-    Settled(Expected),
+    /// It is decided. Where its next piece lets it go, what is held of it until then.
+    Settled(Expected, Option<Share>),
     /// It was answered here, and goes nowhere.
     Answered,
 }
@@ -48,7 +49,7 @@ impl Progress {
                 Flow::Ends
             }
             Settled::Goes(expected) => {
-                *self = Self::Settled(expected);
+                *self = Self::Settled(expected, None);
                 Flow::Goes
             }
         }
@@ -57,16 +58,28 @@ impl Progress {
     /// Takes another step, whether it is the request that waits or its answer.
     fn step(&mut self, common: &Common) -> Step {
         match self {
-            Self::Settled(expected) => match expected.next(common.worker.clock.recent()) {
+            Self::Settled(expected, _) => match expected.next(common.worker.clock.recent()) {
                 Next::Waits => Step::Stays,
                 Next::Resumes => Step::Resumes(Direction::Response),
                 Next::Over => Step::Leaves,
             },
-            _ => match self.settle(common) {
-                Flow::Waits => Step::Stays,
-                Flow::Goes => Step::Resumes(Direction::Request),
-                Flow::Ends => Step::Leaves,
+            Self::Waiting(request) => match request.settle(common) {
+                Settled::Waits => Step::Stays,
+                Settled::Answered => {
+                    *self = Self::Answered;
+                    Step::Leaves
+                }
+                Settled::Goes(expected) => {
+                    // The next piece lets a request go of which one is held. Let go here, Envoy would add that piece to those
+                    // that it keeps to try the request again with, and the agent would never get it.
+                    let cut = request.input.take_cut();
+                    let step = if cut.is_some() { Step::Leaves } else { Step::Resumes(Direction::Request) };
+                    *self = Self::Settled(expected, cut);
+                    step
+                }
             },
+            Self::Answered => Step::Leaves,
+            Self::New | Self::Untouched => Step::Resumes(Direction::Request),
         }
     }
 
@@ -74,7 +87,7 @@ impl Progress {
     fn told(&mut self, common: &Common, id: Sid, heard: Heard) {
         match self {
             Self::Waiting(request) => request.resolver.inquiry.told(heard, common.worker.clock.recent()),
-            Self::Settled(expected) => expected.told(id, heard),
+            Self::Settled(expected, _) => expected.told(id, heard),
             Self::New | Self::Untouched | Self::Answered => {}
         }
     }
@@ -87,7 +100,7 @@ enum Step {
     Stays,
     /// This half of it goes on.
     Resumes(Direction),
-    /// It waits for nothing more.
+    /// It waits for nothing more that the root would hear of.
     Leaves,
 }
 

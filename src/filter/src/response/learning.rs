@@ -9,7 +9,7 @@ use colorfast_core::ids::{HeaderName, Sid};
 use colorfast_core::memory::Remembered;
 use colorfast_core::names::metric;
 use colorfast_core::scan::{AnswerScan, Searched};
-use colorfast_core::seen::Presence;
+use colorfast_core::seen::{self, Presence};
 use colorfast_core::settings::{AnswerSource, has_run_ended};
 use colorfast_core::time::UnixMillis;
 use colorfast_core::token::pin::{Claims, Kind};
@@ -112,7 +112,7 @@ impl Learner {
             }
         }
         self.scan = AnswerScan::new(&current.plan, body.content_type).filter(|_| body.is_there);
-        if self.scan.is_some() && !matches!(body.encoding, b"" | b"identity") {
+        if self.scan.is_some() && seen::is_encoded(body.encoding) {
             self.gives_up("encoded");
         }
         if self.scan.is_some() { Listening::On } else { Listening::Over }

@@ -141,25 +141,42 @@ pub fn by_header(site: &Site<'_>, evidence: &Evidence) -> Vec<Finding> {
     found.map(|(.., name)| problem(name)).collect()
 }
 
+/// What a connection buffers unless it is said: so much may come on top of what is held already.
+const PIECE_BYTES: u64 = 1 << 20;
+/// What may come of a body besides while the fleet is asked after its session.
+const ASKING_BYTES: u64 = 15 << 20;
+
 /// Whether there is room for bodies that requests wait for.
 pub fn body_limit(site: &Site<'_>, evidence: &Evidence) -> Vec<Finding> {
-    let looks = |settings: &ServiceSettings| {
+    let looks = |settings: &&ServiceSettings| {
         settings.session_sources.iter().any(|source| matches!(source, SessionSource::Body(_)))
     };
-    if !evidence.settings_of(site).is_some_and(|all| all.iter().any(looks)) {
+    let settings = evidence.settings_of(site).unwrap_or_default();
+    let Some(bound) = settings.iter().filter(looks).map(|settings| settings.body.prefix_bytes).max() else {
         return Vec::new();
-    }
-    let lacking = stamped_hosts(site, evidence).filter(|host| host.request_body_buffer_limit.is_none());
-    let note = |host: &VirtualHost| {
-        Finding::note(
-            "body-limit",
-            "request_body_buffer_limit is not said, and a service looks for session ids in bodies",
-            "Envoy answers 413 where a large piece of a body comes on top of what is held already",
-            "request_body_buffer_limit: 2097152, on the virtual host (Envoy 1.37 and later)",
-        )
-        .on_route(host.name.clone())
     };
-    lacking.map(note).collect()
+    let least = u64::from(bound) + PIECE_BYTES;
+    let note = |host: &VirtualHost| {
+        let told = match host.request_body_buffer_limit.as_ref().map(Value::as_u64) {
+            None => "request_body_buffer_limit is not said, and a service looks for session ids in bodies".to_owned(),
+            Some(Some(limit)) if limit < least => format!(
+                "request_body_buffer_limit is {limit}, and a service looks for session ids in the first {bound} bytes of bodies"
+            ),
+            Some(_) => return None,
+        };
+        let finding = Finding::note(
+            "body-limit",
+            told,
+            "Envoy answers 413 where a large piece of a body comes on top of what is held already",
+            format!(
+                "request_body_buffer_limit: {}, on the virtual host (Envoy 1.37 and later), {least} at least; or a smaller \
+                 body.prefix_bytes",
+                u64::from(bound) + ASKING_BYTES
+            ),
+        );
+        Some(finding.on_route(host.name.clone()))
+    };
+    stamped_hosts(site, evidence).filter_map(note).collect()
 }
 
 /// A route for a slot that no service has.

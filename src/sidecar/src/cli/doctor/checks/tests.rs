@@ -175,6 +175,13 @@ fn bodies_that_are_waited_for_need_room() {
     assert_eq!(found[0].place.route.as_deref(), Some("agents"));
     evidence.proxy = Proxy::of_bootstrap(&shipped());
     assert_eq!(diagnose(&evidence), []);
+    // What is there fits the default, and no larger bound.
+    for service in evidence.services.iter_mut().flat_map(BTreeMap::values_mut) {
+        service.settings.body.prefix_bytes = 16 << 20;
+    }
+    let found = diagnose(&evidence);
+    assert_eq!((words(&found, Level::Note), found.len()), (vec!["body-limit"], 1));
+    assert!(found[0].instead.contains("32505856") && found[0].instead.contains("17825792"), "{:?}", found[0]);
 }
 
 /// What concerns the whole proxy is found as well.
