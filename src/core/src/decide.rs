@@ -5,6 +5,7 @@
 //! A rule that lacks something it could be given says so ([`Step::Needs`]); the caller fetches it, or says that it cannot
 //! ([`View::without`]), and calls again on the newest plan. So a step never waits.
 
+mod gone;
 mod hash;
 mod lasting;
 mod memory;
