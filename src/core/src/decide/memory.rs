@@ -160,7 +160,8 @@ fn recall<O: Observer>(
 ) -> Result<Option<Remembered>, Need> {
     let known = recall_here(context, id)?;
     let gone = |known: &Remembered| matches!(judge(context.plan, known, context.at), Judged::Gone(_));
-    if known.is_some_and(|known| !gone(&known)) {
+    // While one slot alone holds sessions, what is gone here went on nowhere else.
+    if known.is_some_and(|known| !gone(&known) || !context.plan.asks_the_fleet()) {
         return Ok(known);
     }
     context.fleet(id, proposal).map_or(Ok(known), Err)
