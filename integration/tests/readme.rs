@@ -168,7 +168,7 @@ fn settings_are_listed_with_their_defaults() {
             "headers": {"slot": "x-1", "bundle": "x-2", "decision": "x-3", "pin": "x-4", "preview": "x-5"},
             "pin": {"header": "never", "cookie": "never", "cookie_name": "n", "cookie_path": "/p",
                 "cookie_same_site": "strict", "cookie_secure": "always", "envelope_header": null,
-                "dead_envelope": "not_found", "max_age_seconds": 2, "idle_timeout_seconds": 1,
+                "max_age_seconds": 2, "idle_timeout_seconds": 1,
                 "key_rotation_seconds": 0, "first_return_seconds": 1},
         });
         let settings: ServiceSettings = serde_json::from_value(other)?;

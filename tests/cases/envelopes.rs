@@ -2,7 +2,7 @@
 
 use colorfast_core::envelope;
 use colorfast_core::names::HEADER_MCP_SESSION;
-use colorfast_core::settings::{CookieCarrier, DeadEnvelope, HeaderCarrier};
+use colorfast_core::settings::{CookieCarrier, HeaderCarrier, OnBundleGone};
 use colorfast_core::snapshot::Snapshot;
 use wasm_host::HeaderMap;
 
@@ -18,8 +18,9 @@ fn alone(mut snapshot: Snapshot) -> Snapshot {
     snapshot
 }
 
-fn dead_is_told(mut snapshot: Snapshot) -> Snapshot {
-    snapshot.settings.pin.dead_envelope = DeadEnvelope::NotFound;
+/// Where the settings have sessions begin anew.
+fn anew(mut snapshot: Snapshot) -> Snapshot {
+    snapshot.settings.on_bundle_gone = OnBundleGone::New;
     alone(snapshot)
 }
 
@@ -68,13 +69,13 @@ fn the_envelope_holds_the_session() {
     assert_eq!(envelope::open(issued(&again, "agents-own-id").as_bytes()).unwrap().0, b"agents-own-id");
 }
 
-/// Kept: after a break the client goes on with its first value; where its session went is known under the agent's id.
+/// Kept: after a break, where the settings have it begin anew, the client goes on with its first value; where its session went is known under the agent's id.
 #[test]
 fn after_a_break_memory_goes_on() {
     let proxy = Proxy::chat();
-    let worker = proxy.with(&alone(green_live(1)));
+    let worker = proxy.with(&anew(green_live(1)));
     let envelope = issued(&worker.send(Request::new()), "inner");
-    worker.hear(&alone(rolled_back(2)));
+    worker.hear(&anew(rolled_back(2)));
     assert_eq!(goes(&worker, turn(&envelope)), to("blue", "hash", "inner"));
     assert_eq!(proxy.count("tokens_refused.kind.pin.cause.broken"), 1);
     assert_eq!(goes(&worker, turn(&envelope)), to("blue", "memory", "inner"));
@@ -97,20 +98,21 @@ fn an_envelope_is_never_refreshed_and_ends_with_max_age() {
     assert_eq!(goes(&other, turn(&envelope)).1, "pin");
     [&here, &there].iter().for_each(|proxy| proxy.wait(731_000));
     worker.hear(&aged(green_live(2)));
-    assert_eq!(goes(&worker, turn(&envelope)), to("green", "hash", "inner"));
+    assert_eq!(worker.send(turn(&envelope)).stream.local_reply().map(|reply| reply.status), Some(404));
     assert_eq!(here.count("tokens_refused.kind.pin.cause.expired"), 1);
 }
 
-/// Kept: where the settings say so a dead envelope is answered 404, as MCP has it, and nothing reaches the agent.
+/// Kept: unless the settings say otherwise a dead envelope is answered 404, as MCP has it, and nothing reaches the agent: a GET
+/// that would have a stream replayed as little.
 #[test]
-fn a_dead_envelope_may_be_told() {
+fn a_dead_envelope_is_told() {
     let proxy = Proxy::chat();
-    let worker = proxy.with(&dead_is_told(green_live(1)));
+    let worker = proxy.with(&alone(green_live(1)));
     let envelope = issued(&worker.send(Request::new()), "inner");
     assert_eq!(goes(&worker, turn(&envelope)).0, "green");
-    worker.hear(&dead_is_told(rolled_back(2)));
-    for _ in 0..2 {
-        let sent = worker.send(turn(&envelope));
+    worker.hear(&alone(rolled_back(2)));
+    for request in [turn(&envelope), turn(&envelope).with("last-event-id", "7")] {
+        let sent = worker.send(request);
         let answer = sent.stream.local_reply().expect("an answer");
         assert_eq!(answer.status, 404);
         assert!(String::from_utf8_lossy(&answer.body).contains("urn:colorfast:problem:session-ended"));

@@ -25,6 +25,7 @@ mod memory;
 mod open_streams;
 mod part_headers;
 mod poison;
+mod preflights;
 mod pushed;
 mod rebuilds;
 mod redirects;

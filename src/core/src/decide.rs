@@ -5,6 +5,7 @@
 //! A rule that lacks something it could be given says so ([`Step::Needs`]); the caller fetches it, or says that it cannot
 //! ([`View::without`]), and calls again on the newest plan. So a step never waits.
 
+mod gone;
 mod hash;
 mod lasting;
 mod memory;
@@ -33,7 +34,7 @@ use self::rule::{Context, Verdict};
 use crate::ids::{AssignmentId, Sid};
 use crate::memory::Remembered;
 use crate::plan::{Plan, SlotIndex, SlotSet};
-use crate::seen::{Few, Pins, Presence, Token};
+use crate::seen::{Beginning, Few, Pins, Presence, Token};
 use crate::time::UnixMillis;
 use crate::token::{pin as pin_token, preview as preview_token, run as run_token};
 
@@ -62,6 +63,8 @@ pub struct View<'a> {
     pub down: SlotSet,
     /// Whether there is a body that may name the session, and has not been read far enough.
     pub unread_body: Presence,
+    /// Whether it may begin a session. What it carries decides its slot all the same.
+    pub beginning: Beginning,
     /// What the caller could not fetch.
     pub without: NeedSet,
 }

@@ -145,6 +145,11 @@ pub mod metric {
         of(service, format_args!("requests.slot.{slot}.decision.{decision}"))
     }
 
+    /// Counter: requests that begin no session, by their kind.
+    pub fn beginning_nothing(service: &ServiceName, kind: &str) -> String {
+        of(service, format_args!("requests_beginning_nothing.kind.{kind}"))
+    }
+
     /// Counter: requests that were answered 409, since the bundle of their session is gone.
     pub fn gone(service: &ServiceName) -> String {
         of(service, "requests_gone")

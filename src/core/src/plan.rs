@@ -154,6 +154,12 @@ impl Plan {
         self.flush.is_some() && self.settings.memory.ask_wait_ms.0 > 0
     }
 
+    /// Whether the fleet is asked after an id that this proxy does not know. Where a client is answered that its bundle is
+    /// gone it always is: a session that was broken is known by what the fleet remembers.
+    pub fn asks_after_ids(&self) -> bool {
+        self.asks_the_fleet() || (self.settings.on_bundle_gone.answers_ids() && self.settings.memory.ask_wait_ms.0 > 0)
+    }
+
     /// The keyed hash of a session id, by which memory knows it.
     pub fn sid(&self, id: &[u8]) -> Option<Sid> {
         self.secrets.as_ref().map(|secrets| secrets.sid.sid(id))
@@ -237,6 +243,12 @@ impl Plan {
         let takes = |phase| matches!(phase, Phase::Candidate | Phase::Live | Phase::Draining);
         let runs = |slot: &SlotPlan| takes(slot.phase) && slot.bundle.as_ref().is_some_and(|runs| runs.id == *bundle);
         self.slots().find(|(_, slot)| runs(slot)).map(|(index, _)| index)
+    }
+
+    /// Whether a slot that ran `bundle` was condemned.
+    pub(crate) fn has_condemned(&self, bundle: &BundleId) -> bool {
+        let ran = |slot: &SlotPlan| slot.bundle.as_ref().is_some_and(|ran| ran.id == *bundle);
+        self.slots().any(|(_, slot)| slot.phase == Phase::Condemned && ran(slot))
     }
 
     /// The slot that keeps the sessions of `assignment`.

@@ -53,6 +53,8 @@ pub struct Seen<'a> {
     pub enveloped: Option<&'a [u8]>,
     /// Whether the request is to delete something.
     pub deletes: Presence,
+    /// Whether the request may begin a session.
+    pub beginning: Beginning,
     /// What the body has to say of the session id.
     pub body: BodyRole,
     source: Source,
@@ -76,6 +78,29 @@ pub enum BodyRole {
 pub fn is_encoded(encoding: &[u8]) -> bool {
     let encoding = encoding.trim_ascii();
     !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity")
+}
+
+/// Whether a request may begin a session: one that only asks about another request begins none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Beginning {
+    /// It may.
+    #[default]
+    Session,
+    /// A CORS preflight.
+    Preflight,
+    /// A HEAD.
+    Head,
+}
+
+impl Beginning {
+    /// The word for metrics, of what begins nothing.
+    pub fn of_nothing(self) -> Option<&'static str> {
+        match self {
+            Self::Session => None,
+            Self::Preflight => Some("preflight"),
+            Self::Head => Some("head"),
+        }
+    }
 }
 
 /// Whether a request has something.
@@ -239,13 +264,19 @@ impl<'a> Seen<'a> {
             runs: Few::default(),
             enveloped: None,
             deletes: Presence::Absent,
+            beginning: Beginning::Session,
             body: BodyRole::None,
             source: Source::NONE,
         };
         let mut body = BodyRole::Other;
+        let (mut is_options, mut has_origin, mut asks_method) = (false, false, false);
         for (name, value) in headers {
             match name {
                 b":method" if value == b"DELETE" => seen.deletes = Presence::Present,
+                b":method" if value == b"HEAD" => seen.beginning = Beginning::Head,
+                b":method" if value == b"OPTIONS" => is_options = true,
+                b"origin" => has_origin = true,
+                b"access-control-request-method" => asks_method = true,
                 b":scheme" if value == b"https" => seen.scheme = Scheme::Https,
                 b"user-agent" => seen.user_agent = value,
                 b"cookie" => seen.read_pin_cookies(value, plan),
@@ -276,6 +307,9 @@ impl<'a> Seen<'a> {
                 }
             }
         }
+        if is_options && has_origin && asks_method {
+            seen.beginning = Beginning::Preflight;
+        }
         if plan.pointers.first().is_some_and(|first| first < seen.source.0) {
             seen.body = body;
         }
@@ -290,6 +324,7 @@ impl<'a> Seen<'a> {
             preview: self.preview.as_ref(),
             runs: Some(&self.runs),
             client,
+            beginning: self.beginning,
             ..View::default()
         }
     }

@@ -15,6 +15,7 @@ use crate::json::{newtype, record, words};
 use crate::names;
 
 mod ages;
+pub mod former;
 mod memory;
 mod serving;
 mod session_source;
@@ -179,9 +180,6 @@ pub struct PinSettings {
     /// the session, too, where no source does before. `null`: no envelope.
     #[serde(skip_serializing_if = "is_default_envelope")]
     pub envelope_header: Option<HeaderName>,
-    /// What becomes of a request whose envelope holds a pin that is not honoured.
-    #[serde(skip_serializing_if = "is_default")]
-    pub dead_envelope: DeadEnvelope,
     /// A pin holds this long from the session's beginning, whatever happens.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = AGE_MAX_SECONDS)))]
     pub max_age_seconds: u32,
@@ -208,7 +206,6 @@ record!(
         cookie_same_site,
         cookie_secure,
         envelope_header,
-        dead_envelope,
         max_age_seconds,
         idle_timeout_seconds,
         first_return_seconds,
@@ -226,7 +223,6 @@ impl Default for PinSettings {
             cookie_same_site: SameSite::default(),
             cookie_secure: CookieSecure::default(),
             envelope_header: default_envelope(),
-            dead_envelope: DeadEnvelope::default(),
             max_age_seconds: 7 * 24 * 3600,
             idle_timeout_seconds: 24 * 3600,
             first_return_seconds: FirstReturnSeconds::default(),
@@ -327,20 +323,6 @@ pub enum CookieSecure {
 }
 
 words!(CookieSecure, "auto" => Auto, "always" => Always);
-
-/// What becomes of a request whose envelope holds a pin that is not honoured.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum DeadEnvelope {
-    /// Its session begins anew, under the agent's id.
-    #[default]
-    New,
-    /// It is answered 404, as MCP has it of a session that has ended.
-    NotFound,
-}
-
-words!(DeadEnvelope, "new" => New, "not_found" => NotFound);
 
 /// Path attribute of a cookie.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

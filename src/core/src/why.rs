@@ -60,6 +60,8 @@ pub enum Outcome {
     },
     /// Back to the client with 409: the bundle of its session is gone.
     Gone,
+    /// Back to the client with 404: its session has ended.
+    Ended,
     /// To the default route, without a stamp: no slot is live.
     Unrouted,
 }
@@ -141,6 +143,7 @@ pub fn explain(plan: &Plan, request: &Request, now: UnixMillis, recall: &Recall<
     let chosen = decision.chosen.and_then(|chosen| Some((plan.slot(chosen.slot)?, chosen.reason)));
     let outcome = match chosen {
         None if decision.way == Way::Gone => Outcome::Gone,
+        None if decision.way == Way::Ended => Outcome::Ended,
         None => Outcome::Unrouted,
         Some((_, reason)) if watcher.placed_by() == Some(PlacedBy::Draw) && plan.takers() > 1 => {
             Outcome::Chance { shares: shares(plan), reason }

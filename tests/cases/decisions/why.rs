@@ -22,7 +22,7 @@ pub fn check(case: &Case) {
     let (slots, reason) = match &explained.outcome {
         Outcome::Slot { slot, reason, .. } => (vec![slot.as_str()], Some(*reason)),
         Outcome::Chance { shares, reason } => (shares.iter().map(|share| share.slot.as_str()).collect(), Some(*reason)),
-        Outcome::Gone | Outcome::Unrouted => (Vec::new(), None),
+        Outcome::Gone | Outcome::Ended | Outcome::Unrouted => (Vec::new(), None),
     };
     assert_eq!(reason.map(Reason::as_str), wanted.decision.as_deref(), "{name}: {explained:#?}");
     assert_eq!(slots, wanted.slot.names(), "{name}: {explained:#?}");

@@ -1,7 +1,7 @@
 //! Rule `memory`: a session that was seen before, whose client echoes nothing.
 
 use super::rule::{Context, Newer, Ruled, Verdict};
-use super::{Chosen, Need, Observer, PinAction, Reason, Refusal, Why, placing};
+use super::{Chosen, Need, Observer, PinAction, Reason, Refusal, Why, gone, placing};
 use crate::ids::{AssignmentId, Sid};
 use crate::memory::{Certainty, Remembered, Visits};
 use crate::plan::{Plan, SlotIndex};
@@ -29,6 +29,9 @@ pub enum Judged {
 /// The rule. A pin whose last refresh is too long ago names its session by its sid, where the request names none: a stream
 /// that lasts is a session in use, and is remembered so.
 pub fn rule<O: Observer>(context: &mut Context<'_, O>) -> Verdict {
+    if let Some(way) = context.gone {
+        return Verdict::Ends(way);
+    }
     if context.secrets.is_none() {
         return Verdict::Passes;
     }
@@ -57,7 +60,13 @@ pub fn rule<O: Observer>(context: &mut Context<'_, O>) -> Verdict {
         Judged::Gone(refusal) => Err(refusal),
     };
     context.watch.memory(&session, told);
-    told.map_or(Verdict::Passes, |slot| Verdict::Decides(ruled(context, id, slot, session)))
+    match told {
+        Ok(slot) => Verdict::Decides(ruled(context, id, slot, session)),
+        Err(Refusal::Broken) if context.newer == Newer::Nothing => {
+            gone::by_name(context).map_or(Verdict::Passes, Verdict::Ends)
+        }
+        Err(_) => Verdict::Passes,
+    }
 }
 
 /// What becomes of a request with an envelope, where this proxy remembers where the session of its pin went on. What is
@@ -151,7 +160,8 @@ fn recall<O: Observer>(
 ) -> Result<Option<Remembered>, Need> {
     let known = recall_here(context, id)?;
     let gone = |known: &Remembered| matches!(judge(context.plan, known, context.at), Judged::Gone(_));
-    if known.is_some_and(|known| !gone(&known)) {
+    // While one slot alone holds sessions, what is gone here went on nowhere else.
+    if known.is_some_and(|known| !gone(&known) || !context.plan.asks_the_fleet()) {
         return Ok(known);
     }
     context.fleet(id, proposal).map_or(Ok(known), Err)

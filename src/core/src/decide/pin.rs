@@ -3,12 +3,11 @@
 use super::memory::{self, Beside};
 use super::rule::{Context, Newer, Ruled, Verdict};
 use super::tokens::{self, Pinned};
-use super::{Chosen, Need, Observer, PinAction, Reason, Refusal, Way, Why};
+use super::{Chosen, Need, Observer, PinAction, Reason, Refusal, Why, gone};
 use crate::ids::KeyId;
 use crate::memory::Remembered;
 use crate::plan::{Secrets, SlotIndex};
 use crate::seen::{Carrier, Envelope, Verified};
-use crate::settings::{DeadEnvelope, OnBundleGone};
 use crate::token::TokenKind;
 use crate::token::pin::Claims;
 
@@ -19,26 +18,20 @@ pub fn rule<O: Observer>(context: &mut Context<'_, O>) -> Verdict {
         return Verdict::Needs(need);
     }
     let Some(pins) = context.view.pins else { return Verdict::Passes };
-    let mut ends = None;
     for (carrier, token) in pins.iter() {
-        match one(context, secrets, carrier, token.verify(&secrets.pins), &mut ends) {
+        match one(context, secrets, carrier, token.verify(&secrets.pins)) {
             Verdict::Passes => {}
             verdict => return verdict,
         }
     }
-    match envelope(context, secrets, pins.envelope(), &mut ends) {
+    match envelope(context, secrets, pins.envelope()) {
         Verdict::Passes => {}
         verdict => return verdict,
     }
-    ends.map_or(Verdict::Passes, Verdict::Ends)
+    context.gone.map_or(Verdict::Passes, Verdict::Ends)
 }
 
-fn envelope<O: Observer>(
-    context: &mut Context<'_, O>,
-    secrets: &Secrets,
-    envelope: Envelope,
-    ends: &mut Option<Way>,
-) -> Verdict {
+fn envelope<O: Observer>(context: &mut Context<'_, O>, secrets: &Secrets, envelope: Envelope) -> Verdict {
     let verified = match envelope {
         Envelope::None => return Verdict::Passes,
         Envelope::Unverified(invalid) => Err(invalid),
@@ -54,7 +47,7 @@ fn envelope<O: Observer>(
             Ok((claims, key))
         }
     };
-    one(context, secrets, Carrier::Envelope, &verified, ends)
+    one(context, secrets, Carrier::Envelope, &verified)
 }
 
 /// One pin.
@@ -63,7 +56,6 @@ fn one<O: Observer>(
     secrets: &Secrets,
     carrier: Carrier,
     verified: &Verified<Claims>,
-    ends: &mut Option<Way>,
 ) -> Verdict {
     let refusal = match verified {
         Err(invalid) => (*invalid).into(),
@@ -72,15 +64,8 @@ fn one<O: Observer>(
             Err(refusal) => refusal,
         },
     };
-    let settings = &context.plan.settings;
-    let told = carrier == Carrier::Envelope && settings.pin.dead_envelope == DeadEnvelope::NotFound;
-    // Newer ones may be honoured later: nothing has ended.
-    if ends.is_none() && context.newer == Newer::Nothing && refusal != Refusal::SlotDown {
-        *ends = match refusal {
-            _ if told && verified.is_ok() && refusal != Refusal::OtherSession => Some(Way::Ended),
-            Refusal::Broken if settings.on_bundle_gone == OnBundleGone::Refuse => Some(Way::Gone),
-            _ => None,
-        };
+    if verified.is_ok() {
+        gone::by_pin(context, carrier, refusal);
     }
     context.watch.pin(carrier, verified.as_ref().ok().map(|(claims, _)| claims), Err(refusal));
     context.refusals.count(TokenKind::Pin, refusal);

@@ -6,6 +6,7 @@ use crate::ids::Sid;
 use crate::memory::{Certainty, Remembered, Visits};
 use crate::plan::SlotIndex;
 use crate::rendezvous::{self, Key};
+use crate::seen::Beginning;
 use crate::settings::Sessionless;
 use crate::token::pin::Kind;
 
@@ -51,10 +52,13 @@ pub fn kept<O: Observer>(context: &mut Context<'_, O>, kept: Chosen) -> Decision
     }
 }
 
-/// The session that begins now in `slot` under `name`; none where keys or assignments are missing. One whose own slot is
+/// The session that begins now in `slot` under `name`; none where keys or assignments are missing, or the request begins none. One whose own slot is
 /// down is no new one: it goes on here, and that is the newest that is known of it.
 fn begin<O>(context: &Context<'_, O>, slot: SlotIndex, name: Option<Sid>) -> Option<Remembered> {
     context.secrets?;
+    if context.view.beginning != Beginning::Session {
+        return None;
+    }
     let (assignment, now) = (context.plan.slot(slot)?.assignment?, context.at);
     if let Some(moved) = context.moves {
         return Some(Remembered { assignment, seen: now, certainty: Certainty::Shown, ..moved });

@@ -32,6 +32,8 @@ pub struct Context<'c, O> {
     pub idle: Option<Claims>,
     /// The session that holds a slot which is down: it goes on elsewhere as the same one.
     pub moves: Option<Remembered>,
+    /// What becomes of the request where no token decides: the bundle of its session is gone.
+    pub gone: Option<Way>,
     runs: Option<Runs>,
 }
 
@@ -94,6 +96,7 @@ impl<'c, O: Observer> Context<'c, O> {
             newer: Newer::Nothing,
             idle: None,
             moves: None,
+            gone: None,
             runs: None,
         }
     }
@@ -131,7 +134,7 @@ impl<'c, O: Observer> Context<'c, O> {
     /// What the fleet is to be asked for under `id`: with the proposal of the rules behind, or what a token says. None
     /// where there is nothing to propose, or the fleet cannot be asked.
     pub fn fleet(&mut self, id: Sid, proposal: Option<Remembered>) -> Option<Need> {
-        if !self.plan.asks_the_fleet() {
+        if !self.plan.asks_after_ids() {
             return None;
         }
         let proposal = proposal.or_else(|| hash::proposal(self))?;

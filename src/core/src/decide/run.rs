@@ -1,7 +1,7 @@
 //! Rule `run`: a run goes on where its bundle is. Without a key of runs their tokens are somebody else's to judge.
 
 use super::rule::{Context, Ruled, Verdict};
-use super::{Chosen, Observer, Reason, Refusal, RunAction, tokens};
+use super::{Chosen, Observer, Reason, Refusal, RunAction, gone, tokens};
 use crate::ids::{RunId, Sid};
 use crate::memory::{Certainty, Remembered, Visits};
 use crate::plan::{Plan, SlotIndex};
@@ -14,7 +14,12 @@ use crate::token::{TokenKind, run};
 pub fn rule<O: Observer>(context: &mut Context<'_, O>) -> Verdict {
     let (plan, at) = (context.plan, context.at);
     let runs = context.runs();
-    let Some(slot) = runs.slot else { return Verdict::Passes };
+    let Some(slot) = runs.slot else {
+        if runs.is_broken {
+            context.gone = gone::by_name(context);
+        }
+        return Verdict::Passes;
+    };
     let session = runs.session(plan, slot, at);
     if context.down.contains(slot) {
         context.refusals.count(TokenKind::Run, Refusal::SlotDown);
@@ -34,6 +39,8 @@ pub struct Runs {
     began: UnixSeconds,
     /// The place of the token that is good.
     good: Option<usize>,
+    /// Whether its bundle is gone: the slot that ran it was condemned. A bundle that no slot has may be another service's.
+    is_broken: bool,
     count: usize,
 }
 
@@ -55,6 +62,7 @@ impl Runs {
                     (runs.slot, runs.good) = (slot, Some(place));
                     if let Some(claims) = claims {
                         (runs.id, runs.began) = (Some(claims.run), claims.began);
+                        runs.is_broken = slot.is_none() && context.plan.has_condemned(&claims.bundle);
                     }
                 }
                 Err(refusal) => context.refusals.count(TokenKind::Run, refusal),

@@ -19,7 +19,7 @@ const ANSWER: &str = r#"{"version_info":"5.2","type_url":"t","nonce":"n","ticket
     "state":{"format":1,"service":"chat","epoch":5,"version":2,"ring":{"signing":1,"verifying":[1]},
     "run_ring":{"signing":2,"verifying":[2,3]},"newest_assignment":12,"flush":9,"lineage":8,"settings":{"slots":["blue","red"],
     "session_sources":[{"header":"x-id"},{"cookie":"s"},{"query":"q"},{"path":"/a/{session}"},{"baggage":"b"},{"body":"/a/0"}],"learn_from":[{"header":"x-new"},{"body":"/b"},{"event":"/c"}],"session_end_header":"x-end","body":{"prefix_bytes":9,"wait_ms":8,"held_bytes":2097152},"sessionless":"client","pin":{"header":"never",
-    "cookie":"always","cookie_name":"pin","cookie_path":"/a","cookie_same_site":"none","cookie_secure":"always","envelope_header":"x-session","dead_envelope":"not_found",
+    "cookie":"always","cookie_name":"pin","cookie_path":"/a","cookie_same_site":"none","cookie_secure":"always","envelope_header":"x-session",
     "max_age_seconds":60,"idle_timeout_seconds":50,"first_return_seconds":8,"key_rotation_seconds":7},
     "runs":{"mint":"always","status_header":"x-run"},"memory":{"sessions":2000,"ask_wait_ms":50,"tell_wait_ms":40},"headers":{"slot":"x-1","bundle":"x-2",
     "decision":"x-3","pin":"x-4","preview":"x-5","attestation":"x-6"},"part_headers":{"code":"x-7","model":"x-8",

@@ -132,6 +132,7 @@ fn hash(previous: &str, text: &str) -> String {
 mod tests {
     use super::*;
     use crate::ids::Epoch;
+    use crate::settings::OnBundleGone;
 
     fn entry(seq: u64) -> Entry {
         Entry {
@@ -154,6 +155,28 @@ mod tests {
         assert_eq!(Entry::open(1, GENESIS_HASH, &altered, &hash), Err(EntryError::BrokenChain { seq: 1 }));
         assert_eq!(Entry::open(1, "sha256:0", &text, &hash), Err(EntryError::BrokenChain { seq: 1 }));
         assert_eq!(Entry::open(2, GENESIS_HASH, &text, &hash), Err(EntryError::Misplaced { seq: 2, found: 1 }));
+    }
+
+    /// A log that an earlier build wrote is read: what it said of dead envelopes and of bundles that are gone is one policy.
+    #[test]
+    fn settings_of_earlier_builds_are_carried_over() {
+        let cases = [
+            (r#""pin":{"dead_envelope":"not_found","max_age_seconds":5}"#, OnBundleGone::ByProtocol),
+            (r#""pin":{"dead_envelope":"not_found"},"on_bundle_gone":"reassign""#, OnBundleGone::ByProtocol),
+            (r#""pin":{"dead_envelope":"not_found"},"on_bundle_gone":"refuse""#, OnBundleGone::Refuse),
+            (r#""pin":{"dead_envelope":"new"}"#, OnBundleGone::New),
+            (r#""on_bundle_gone":"reassign""#, OnBundleGone::New),
+            (r#""on_bundle_gone":"not_found""#, OnBundleGone::NotFound),
+            ("", OnBundleGone::ByProtocol),
+        ];
+        for (settings, wanted) in cases {
+            let text = format!(
+                r#"{{"seq":1,"schema":1,"at":5,"principal":"local","event":{{"type":"settings_applied","settings":{{{settings}}}}}}}"#
+            );
+            let entry = Entry::open(1, GENESIS_HASH, &text, &super::hash(GENESIS_HASH, &text)).unwrap();
+            let Event::SettingsApplied { settings: read } = entry.event else { panic!("{settings}") };
+            assert_eq!(read.on_bundle_gone, wanted, "{settings}");
+        }
     }
 
     /// A log of a later release is not guessed at.

@@ -26,6 +26,7 @@ pub enum Event {
     /// A service exists.
     ServiceCreated {
         /// Its first settings.
+        #[serde(deserialize_with = "crate::settings::former::read")]
         settings: Box<ServiceSettings>,
         /// Its first key.
         signing_key: KeyId,
@@ -33,6 +34,7 @@ pub enum Event {
     /// A service has other settings.
     SettingsApplied {
         /// The settings, whole.
+        #[serde(deserialize_with = "crate::settings::former::read")]
         settings: Box<ServiceSettings>,
     },
     /// A bundle can be staged.

@@ -19,17 +19,30 @@ pub enum OnSlotDown {
 
 words!(OnSlotDown, "fail" => Fail, "reassign" => Reassign);
 
-words!(OnBundleGone, "reassign" => Reassign, "refuse" => Refuse);
-/// What becomes of a session whose bundle is gone: its slot was recycled, or its pin was broken.
+/// What becomes of a session whose bundle is gone: its assignment was broken, or its slot recycled. It holds for pins,
+/// envelopes and run tokens, and for sessions that are remembered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnBundleGone {
-    /// It begins anew, on a bundle that takes new sessions.
+    /// Where its id came in an envelope its requests are answered 404, as MCP has it; any other begins anew.
     #[default]
-    Reassign,
-    /// Its requests are answered 409, so that the client knows and begins anew by itself.
+    ByProtocol,
+    /// It begins anew, on a bundle that takes new sessions.
+    New,
+    /// Its requests are answered 404.
+    NotFound,
+    /// Its requests are answered 409.
     Refuse,
+}
+
+words!(OnBundleGone, "by_protocol" => ByProtocol, "new" => New, "not_found" => NotFound, "refuse" => Refuse);
+
+impl OnBundleGone {
+    /// Whether a client that shows an id alone is answered: then proxies ask the fleet after ids at all times.
+    pub fn answers_ids(self) -> bool {
+        matches!(self, Self::NotFound | Self::Refuse)
+    }
 }
 
 /// How the sidecar sees for itself that a slot can serve: a request through a proxy, with a preview token.

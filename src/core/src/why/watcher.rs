@@ -56,8 +56,9 @@ impl<'p> Watcher<'p> {
                 _ if decided => Verdict::NotAsked,
                 _ => Verdict::DidNotApply,
             };
-            // A session whose bundle is gone is refused for its pin: what stands behind is not asked.
-            decided |= verdict == Verdict::Applied || (way == Way::Gone && rule == Reason::Pin);
+            // Where a session is answered that its bundle is gone, what stands behind is not asked.
+            let ends = if self.memory.is_some() { Reason::Memory } else { Reason::Pin };
+            decided |= verdict == Verdict::Applied || (way != Way::Goes && rule == ends);
             let said = if verdict == Verdict::NotAsked { "not asked".to_owned() } else { self.said(rule, seen) };
             RuleSaid { rule, verdict, said }
         };

@@ -85,6 +85,9 @@ fn count(case: &Case<'_>, decision: &Decision) {
     if case.observed.seen.stamps.is_present() && case.observed.earlier == EarlierPass::None {
         metrics.count(&metric::forged_headers(service), 1);
     }
+    if let Some(kind) = case.observed.seen.beginning.of_nothing() {
+        metrics.count(&metric::beginning_nothing(service, kind), 1);
+    }
     for (kind, refusal, times) in decision.refusals.iter() {
         metrics.count(&metric::refused(service, kind.as_str(), refusal.as_str()), u32::from(times));
     }

@@ -14,7 +14,7 @@ use std::str::FromStr;
 use colorfast_core::bundle::Manifest;
 use colorfast_core::error::FieldError;
 use colorfast_core::ids::{BundleId, ServiceName};
-use colorfast_core::settings::ServiceSettings;
+use colorfast_core::settings::{ServiceSettings, former};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
@@ -158,7 +158,7 @@ fn rule(message: &str) -> String {
         "invalid u32" => format!("is not a whole number from 0 to {}", u32::MAX),
         "expected mapping start" => "is not a mapping of fields to values".to_owned(),
         "expected string scalar" => "is not a text".to_owned(),
-        message => message.to_owned(),
+        message => former::hint(message).unwrap_or(message).to_owned(),
     }
 }
 
@@ -241,6 +241,10 @@ mod tests {
             (
                 "service: chat\npin:\n  max_age: 7\n",
                 ":3:3: pin.max_age: unknown field `max_age`, expected one of header",
+            ),
+            (
+                "pin:\n  dead_envelope: new\n",
+                ":2:3: pin.dead_envelope: pin.dead_envelope is gone: write on_bundle_gone",
             ),
             ("service: chat\ncolour: red\n", ":2:1: colour: unknown field `colour`, expected one of slots"),
             ("service: chat\nslots: [blue, Green]\n", ":2:15: slots[1]: \"Green\" is not a slot name"),

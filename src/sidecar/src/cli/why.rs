@@ -142,6 +142,7 @@ fn goes_to(outcome: &Outcome) -> String {
             format!("{}, by {reason}", shares.iter().map(share).collect::<Vec<_>>().join(" or "))
         }
         Outcome::Gone => "nobody: the client is answered 409, since the bundle of its session is gone".to_owned(),
+        Outcome::Ended => "nobody: the client is answered 404, since its session has ended".to_owned(),
         Outcome::Unrouted => "the default route, without a stamp: no slot is live".to_owned(),
     }
 }

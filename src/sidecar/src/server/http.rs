@@ -14,6 +14,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::middleware;
 use axum::routing::get;
 use colorfast_core::ids::{IdempotencyKey, ServiceName};
+use colorfast_core::settings::former;
 use schemars::{JsonSchema, SchemaGenerator, json_schema};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -127,6 +128,7 @@ pub fn document_error(error: serde_path_to_error::Error<serde_json::Error>) -> A
 /// The error `said` at the path `field` of a document; a field that is missing has no path yet, only its parent has.
 fn at(kind: Kind, field: &str, said: &impl ToString) -> ApiError {
     let said = said.to_string();
+    let said = former::hint(&said).map_or(said, str::to_owned);
     let missing = said.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')).map(|(name, _)| name);
     let path: Vec<_> = [field].into_iter().filter(|field| *field != ".").chain(missing).collect();
     match path.as_slice() {

@@ -9,6 +9,7 @@
 //! | a guess, or what was shown before | what was shown since, and says otherwise | the new one stands, who holds a guess is corrected |
 //! | what was shown | a fact that says otherwise | the fact stands, who holds the other is corrected |
 //! | anything | anything else that says otherwise | the first stands |
+//! | what is broken, and the settings have it told | a guess to be begun by | the first stands, until it would have ended |
 //!
 //! A session was seen when it was seen last, and has come back where that was said or where two instances know of it.
 
@@ -154,11 +155,25 @@ impl<'a> Ground<'a> {
 
     /// Whether a session goes on: it has not ended, and some slot honours its assignment.
     pub fn holds(&self, session: &Remembered) -> bool {
+        let ages = &self.published.snapshot.settings.pin;
+        self.honours(session.assignment) && !session.is_over(ages, self.now.seconds())
+    }
+
+    fn honours(&self, assignment: AssignmentId) -> bool {
+        let mut slots = self.published.snapshot.slots.iter();
+        slots.any(|slot| slot.phase.honours_pins() && slot.assignment == Some(assignment))
+    }
+
+    /// Whether a proxy that would begin a session hears instead that it was there and its bundle is gone: where the settings
+    /// have the client told. It stands as it was, so that its id is free again once it would have ended by idleness.
+    fn is_told_gone(&self, known: &Remembered, word: &Word) -> bool {
         let snapshot = &self.published.snapshot;
-        let honours = |assignment: AssignmentId| {
-            snapshot.slots.iter().any(|slot| slot.phase.honours_pins() && slot.assignment == Some(assignment))
-        };
-        honours(session.assignment) && !session.is_over(&snapshot.settings.pin, self.now.seconds())
+        let begins = matches!(word.how, How::Asked(_)) && word.session.certainty == Certainty::Guess;
+        snapshot.settings.on_bundle_gone.answers_ids()
+            && begins
+            && !self.honours(known.assignment)
+            && Some(known.assignment) <= snapshot.newest_assignment
+            && !known.is_over(&snapshot.settings.pin, self.now.seconds())
     }
 
     /// For how long an instance may wait for the answer to a proposal, and go by none of it.
@@ -169,6 +184,9 @@ impl<'a> Ground<'a> {
 
     /// Judges a word on what is known.
     pub fn weigh(&self, known: Option<Standing>, word: &Word) -> Outcome {
+        if let Some(known) = known.filter(|known| self.is_told_gone(&known.session, word)) {
+            return Outcome { kept: Some(known), answer: Some(known.session), overruled: Overruled::Nobody };
+        }
         let known = known.filter(|known| self.holds(&known.session));
         let says_otherwise = known.is_some_and(|known| !known.session.agrees_with(&word.session));
         let overruled =

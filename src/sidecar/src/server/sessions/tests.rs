@@ -135,6 +135,24 @@ async fn what_has_ended_makes_way() {
     assert_eq!(ask(&rig, 1, session(1, blue, 0, 0)).await, blue);
 }
 
+/// Where the settings have clients told that a bundle is gone, a session that was broken stands against proposals, however
+/// often it is proposed; a fact overrules it.
+#[tokio::test]
+async fn what_is_broken_is_told_where_the_settings_say_so() {
+    let rig = Rig::with_chat().await;
+    rig.verb(json!({"verb": "apply", "settings": {"on_bundle_gone": "refuse"}})).await;
+    rig.verb(json!({"verb": "ramp", "slot": "green", "weight": 5000})).await;
+    join(&rig, 1).await;
+    let [blue, green] = assignments(&rig).await;
+    rig.shown(REPORTS_PATH, &report(1, 1, &[session(1, green, 0, 0)])).await.json(200);
+    rig.verb(json!({"verb": "rollback", "pins": "break"})).await;
+    for _ in 0..2 {
+        assert_eq!(ask(&rig, 1, session(1, blue, 0, 0)).await, green);
+    }
+    assert_eq!(ask(&rig, 1, fact(1, blue)).await, blue);
+    assert_eq!(ask(&rig, 1, session(1, blue, 0, 0)).await, blue);
+}
+
 /// Kept: a session that its agent has ended makes way, and another one under the same id does not.
 #[tokio::test]
 async fn what_the_agent_has_ended_makes_way() {
