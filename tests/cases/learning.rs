@@ -3,6 +3,7 @@
 use colorfast_core::ids::Sid;
 use colorfast_core::keys::SidHasher;
 use colorfast_core::memory::Remembered;
+use colorfast_core::names;
 use colorfast_core::snapshot::Snapshot;
 use wasm_host::{Action, HeaderMap};
 
@@ -86,6 +87,49 @@ fn ids_of_answers_are_learnt() {
             leader.hear(&learning(rolled_back(3)));
             assert_eq!(went(&other, "no"), to("blue", "hash"));
         }
+    }
+}
+
+/// Kept: an application's cookie that comes only on the third answer names the session that was begun before, whether its
+/// client echoes the pin or nothing; at the other worker, at once after a switch, by the cookie alone. It is one session.
+#[test]
+fn a_cookie_that_comes_late_names_the_session_from_then_on() {
+    for echoes_the_pin in [true, false] {
+        let proxy = Proxy::chat();
+        let [leader, other] = proxy.workers();
+        let late = |mut snapshot: Snapshot| {
+            snapshot.settings.session_sources = serde_json::from_str(r#"[{"cookie":"JSESSIONID"}]"#).unwrap();
+            snapshot.settings.learn_from = serde_json::from_str(r#"[{"cookie":"JSESSIONID"}]"#).unwrap();
+            snapshot
+        };
+        leader.tick();
+        leader.hear(&late(blue_live(1)));
+        let mut pin = None;
+        for turn in 1..=3 {
+            let request = pin.iter().fold(Request::new(), |request, pin: &String| request.pin(pin));
+            let sent = leader.send(request);
+            let more: &[(&str, &str)] = if turn == 3 {
+                &[("set-cookie", "theme=dark"), ("set-cookie", "JSESSIONID=7F; Path=/; HttpOnly")]
+            } else {
+                &[]
+            };
+            let answer = sent.answered(more);
+            let issued = answer.text(names::HEADER_PIN).map(str::to_owned);
+            pin = issued.filter(|_| echoes_the_pin).or(pin);
+        }
+        leader.hear(&late(green_live(2)));
+        let went = |request: Request| {
+            let sent = other.send(request);
+            let found = (sent.slot(), sent.decision());
+            sent.stream.finish().unwrap();
+            found
+        };
+        assert_eq!(went(Request::new().with("cookie", "theme=dark; JSESSIONID=7F")), to("blue", "memory"));
+        assert_eq!(went(Request::new().with("cookie", "JSESSIONID=8A")), to("green", "hash"));
+        if let Some(pin) = pin {
+            assert_eq!(went(Request::new().with("cookie", "JSESSIONID=7F").pin(pin)), to("blue", "pin"));
+        }
+        assert_eq!(proxy.count("learnt_ids.result.found"), 1);
     }
 }
 

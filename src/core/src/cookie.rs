@@ -9,6 +9,20 @@ pub fn find<'a>(line: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
     line.split(|b| *b == b';').filter_map(move |pair| value_of(pair, name))
 }
 
+/// The value that one `set-cookie` line gives the cookie `name`; none where it takes the cookie back, by an empty value or a
+/// `Max-Age` of nothing (RFC 6265, section 5.2.2).
+pub fn handed_out<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let mut parts = line.split(|b| *b == b';');
+    let value = value_of(parts.next()?, name)?;
+    let is_over = |part: &[u8]| {
+        let (key, age) = part.split_at_checked(part.iter().position(|b| *b == b'=')?)?;
+        let age = age.get(1..)?.trim_ascii();
+        let is_age = key.trim_ascii().eq_ignore_ascii_case(b"max-age");
+        Some(is_age && (age.starts_with(b"-") || (!age.is_empty() && age.iter().all(|b| *b == b'0'))))
+    };
+    (!value.is_empty() && !parts.any(|part| is_over(part) == Some(true))).then_some(value)
+}
+
 /// A value without the quotation marks that some clients put around it (RFC 6265, section 4.1.1).
 pub fn unquoted(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
@@ -104,6 +118,26 @@ mod tests {
             } else if values.is_empty() {
                 assert_eq!(without(line.as_bytes(), b"pin"), None, "{line}");
             }
+        }
+    }
+
+    /// A cookie that an answer sets is handed out; one that it takes back is not.
+    #[test]
+    fn tells_what_is_handed_out() {
+        let cases = [
+            ("JSESSIONID=1", Some("1")),
+            ("JSESSIONID=1; Path=/; HttpOnly; Max-Age=60", Some("1")),
+            ("JSESSIONID=a=b;max-age=010", Some("a=b")),
+            ("JSESSIONID=; Path=/", None),
+            ("JSESSIONID=1; MAX-AGE = 0", None),
+            ("JSESSIONID=1; Max-Age=-5", None),
+            ("JSESSIONID=1; Max-Age=", Some("1")),
+            ("other=1; JSESSIONID=2", None),
+            ("jsessionid=1", None),
+            ("", None),
+        ];
+        for (line, wanted) in cases {
+            assert_eq!(handed_out(line.as_bytes(), b"JSESSIONID"), wanted.map(str::as_bytes), "{line}");
         }
     }
 

@@ -166,7 +166,15 @@ mod tests {
         for bad in ["", "/", "/a", "{session}", "a/{session}", "/{session}/", "//{session}", "/{session}/{session}"]
             .into_iter()
             .chain(["/{id}", "/{session}{session}", "/a b/{session}", "/a/**/{session}", "/**", "/a?b={session}"])
-            .chain(["/{session!}", "/{session!a!}", "/{session a}", "/{sessiona}", "/{session!a b}", "/{session", "/**{session}"])
+            .chain([
+                "/{session!}",
+                "/{session!a!}",
+                "/{session a}",
+                "/{sessiona}",
+                "/{session!a b}",
+                "/{session",
+                "/**{session}",
+            ])
             .chain([long.as_str(), many.as_str()])
         {
             let error = bad.parse::<PathTemplate>().unwrap_err().to_string();

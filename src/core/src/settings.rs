@@ -39,11 +39,11 @@ pub struct ServiceSettings {
     pub slots: Vec<SlotName>,
     /// Where a request names its session; the first source that has an id wins.
     #[serde(skip_serializing_if = "is_default_sources")]
-    #[cfg_attr(feature = "schema", schemars(length(max = 8), extend("uniqueItems" = true)))]
+    #[cfg_attr(feature = "schema", schemars(length(max = 32), extend("uniqueItems" = true)))]
     pub session_sources: Vec<SessionSource>,
     /// Where an answer hands out a session id of the agent's making: each that is found is the session's from then on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "schema", schemars(length(max = 8), extend("uniqueItems" = true)))]
+    #[cfg_attr(feature = "schema", schemars(length(max = 32), extend("uniqueItems" = true)))]
     pub learn_from: Vec<AnswerSource>,
     /// The response header by which the agent says that its session has ended; none: it says so nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -446,7 +446,7 @@ impl ServiceSettings {
         self.memory.validate()?;
         self.validate_headers()?;
         session_source::validate(&self.session_sources, &self.cookie_name(service))?;
-        session_source::bounded("learn_from", self.learn_from.len())?;
+        session_source::validate_answers(&self.learn_from)?;
         self.body.validate()?;
         self.probe.as_ref().map_or(Ok(()), Probe::validate)?;
         if self.bootstrap_wait_ms.0 > BOOTSTRAP_WAIT_MAX_MS {
@@ -664,6 +664,11 @@ mod tests {
             (r#"{"body":{"prefix_bytes":0}}"#, "body.prefix_bytes: 0 is not within 1 to 16777216"),
             (r#"{"body":{"held_bytes":1048575}}"#, "body.held_bytes: 1048575 is not within 1048576 to 1073741824"),
             (r#"{"body":{"wait_ms":30001}}"#, "body.wait_ms: 30001 is not"),
+            (
+                r#"{"learn_from":[{"body":"/id"},{"header":"set-cookie"}]}"#,
+                "learn_from[1].header: set-cookie holds more",
+            ),
+            (r#"{"session_sources":[{"header":"cookie"}]}"#, "session_sources[0].header: cookie holds every"),
             (r#"{"session_sources":[{"query":"a&b"}]}"#, "is not a parameter name"),
             (r#"{"session_sources":[{"path":"/threads/{id}"}]}"#, "is not a path template"),
             (r#"{"headers":{"pin":"X-Pin"}}"#, "is not a header name"),

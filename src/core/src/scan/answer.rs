@@ -20,7 +20,7 @@ impl AnswerPointers {
         let in_body = |source: &AnswerSource| match source {
             AnswerSource::Body(pointer) => Some((Media::Json, Pointer::new(pointer))),
             AnswerSource::Event(pointer) => Some((Media::EventStream, Pointer::new(pointer))),
-            AnswerSource::Header(_) => None,
+            AnswerSource::Header(_) | AnswerSource::Cookie(_) => None,
         };
         let (media, pointers) = settings.learn_from.iter().filter_map(in_body).unzip();
         Self { media, pointers }

@@ -8,7 +8,7 @@ use crate::ids::{CookieName, HeaderName, JsonPointer, ParameterName, PathTemplat
 use crate::json::{Error, FromTree, Tree, record, word};
 
 /// Most sources of one service.
-const SOURCES_MAX: usize = 8;
+const SOURCES_MAX: usize = 32;
 
 /// One place of a request where its session id may stand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,8 @@ impl FromTree for SessionSource {
 pub enum AnswerSource {
     /// A response header.
     Header(HeaderName),
+    /// A cookie that the answer sets.
+    Cookie(CookieName),
     /// A string or number in a JSON body, by its JSON pointer.
     Body(JsonPointer),
     /// A string or number in the JSON data of a server-sent event, by its JSON pointer: the first event that has it.
@@ -60,9 +62,10 @@ pub enum AnswerSource {
 impl FromTree for AnswerSource {
     fn from_tree(tree: &Tree<'_>) -> Result<Self, Error> {
         let (kind, name) = tree.entry()?;
-        let source = match word(kind, &["header", "body", "event"])? {
+        let source = match word(kind, &["header", "cookie", "body", "event"])? {
             0 => HeaderName::from_tree(name).map(Self::Header),
-            1 => JsonPointer::from_tree(name).map(Self::Body),
+            1 => CookieName::from_tree(name).map(Self::Cookie),
+            2 => JsonPointer::from_tree(name).map(Self::Body),
             _ => JsonPointer::from_tree(name).map(Self::Event),
         };
         source.map_err(|error| error.in_field(kind))
@@ -121,11 +124,20 @@ impl BodySettings {
 }
 
 /// Checks that a list of sources is not too long.
-pub(super) fn bounded(field: &'static str, count: usize) -> Result<(), FieldError> {
+fn bounded(field: &'static str, count: usize) -> Result<(), FieldError> {
     if count <= SOURCES_MAX {
         return Ok(());
     }
     Err(FieldError::new(field, format!("has {count} entries, at most {SOURCES_MAX} are allowed")))
+}
+
+/// Checks where answers hand out ids.
+pub(super) fn validate_answers(sources: &[AnswerSource]) -> Result<(), FieldError> {
+    bounded("learn_from", sources.len())?;
+    let cookies = |source: &AnswerSource| matches!(source, AnswerSource::Header(name) if name.as_str() == "set-cookie");
+    let Some(index) = sources.iter().position(cookies) else { return Ok(()) };
+    let rule = "set-cookie holds more than an id: name the cookie, as in cookie: JSESSIONID";
+    Err(FieldError::new(format!("learn_from[{index}].header"), rule))
 }
 
 /// Checks the sources of a service whose pins travel in the cookie `pin_cookie`.
@@ -133,6 +145,10 @@ pub(super) fn validate(sources: &[SessionSource], pin_cookie: &str) -> Result<()
     bounded("session_sources", sources.len())?;
     for (index, source) in sources.iter().enumerate() {
         let (kind, rule) = match source {
+            SessionSource::Header(name) if name.as_str() == "cookie" => (
+                "header",
+                "cookie holds every cookie of the client: name one of them, as in cookie: JSESSIONID".to_owned(),
+            ),
             SessionSource::Cookie(cookie) if cookie.as_str() == pin_cookie => {
                 ("cookie", format!("{pin_cookie} is the cookie of the pin, which names no session"))
             }

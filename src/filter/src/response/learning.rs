@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use colorfast_core::cookie;
 use colorfast_core::decide::alias;
 use colorfast_core::envelope;
 use colorfast_core::ids::{HeaderName, Sid};
@@ -67,6 +68,11 @@ pub struct AnswerBody<'a> {
     pub is_there: bool,
 }
 
+/// The values of every header of this name.
+fn named<'h>(headers: &'h HeaderMap, name: &'h str) -> impl Iterator<Item = &'h [u8]> {
+    headers.iter().filter(|(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
+}
+
 impl Learner {
     /// Learns in `session` what an answer of `service` hands out.
     pub fn new(service: &Rc<Service>, current: &Rc<Current>, session: Remembered, end: SessionEnd) -> Self {
@@ -95,9 +101,16 @@ impl Learner {
         let current = Rc::clone(&self.current);
         let settings = &current.plan.settings;
         for source in &settings.learn_from {
-            let AnswerSource::Header(name) = source else { continue };
-            for (_, id) in headers.iter().filter(|(found, _)| *found == name.as_str().as_bytes()) {
-                self.learn(id, now);
+            match source {
+                AnswerSource::Header(name) => {
+                    named(headers, name.as_str()).for_each(|id| self.learn(id, now));
+                }
+                AnswerSource::Cookie(name) => {
+                    let name = name.as_str().as_bytes();
+                    let lines = named(headers, "set-cookie");
+                    lines.filter_map(|line| cookie::handed_out(line, name)).for_each(|id| self.learn(id, now));
+                }
+                AnswerSource::Body(_) | AnswerSource::Event(_) => {}
             }
         }
         if let Some(name) = &settings.pin.envelope_header {
