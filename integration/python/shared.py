@@ -54,6 +54,7 @@ def client_options(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(description or "").split("\n", 1)[0])
     parser.add_argument("url", help="where the agent is reached")
     parser.add_argument("--turns", type=int, default=0, help="how many turns; without it the conversation has no end")
+    parser.add_argument("--again", type=int, default=0, help="how often to go on after a turn that broke")
     parser.add_argument("--pause", type=float, default=0.01, help="seconds between an answer and the next turn")
     return parser
 
@@ -61,16 +62,22 @@ def client_options(description: str | None) -> argparse.ArgumentParser:
 async def converse(options: argparse.Namespace, say: Callable[[str], Awaitable[Heard]]) -> bool:
     """Holds a conversation, one line of JSON a turn: {"turn": 1, "bundle": …, "session": …, "kept": true}.
 
-    `kept` says that the agent remembers all that was said, in order. One that breaks ends with {"broken": …, "turn": …}.
+    `kept` says that the agent remembers all that was said, in order. A turn that breaks is {"broken": …, "turn": …}, and
+    the conversation's end, unless the client was asked to go on, with the same SDK objects, as if nothing had been said.
     """
     said: list[str] = []
+    again: int = options.again
     for turn in range(1, options.turns + 1) if options.turns else itertools.count(1):
         said.append(f"turn {turn}")
         try:
             heard = await say(said[-1])
         except Lost as error:
             tell(broken=str(error), turn=turn)
-            return False
+            if not again:
+                return False
+            said, again = [], again - 1
+            await asyncio.sleep(options.pause)
+            continue
         kept = heard.said == said
         tell(turn=turn, bundle=heard.bundle, session=heard.session, held=heard.held, kept=kept)
         await asyncio.sleep(options.pause)

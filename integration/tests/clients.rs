@@ -210,8 +210,8 @@ fn mcp_2_is_kept_by_its_cookie() {
 fn openai_is_kept_by_the_id_of_the_last_answer() {
     let clients = Clients {
         list: "clients.txt",
-        agent: "responses_agent.py",
-        client: "responses_client.py",
+        agent: "openai_agent.py",
+        client: "openai_client.py",
         path: "/v1",
         settings: json!({
             "session_sources": [{"body": "/previous_response_id"}],
