@@ -1,12 +1,12 @@
 // A client of the official MCP SDKs for JavaScript that holds one conversation over streamable HTTP, or by mcp-remote over
 // standard input and output. It tells what the clients in Python tell (`shared.converse`): one line of JSON a turn.
 //
-// mcp_client.mjs URL [--sdk 1|2|2-auto|remote] [--turns N] [--pause SECONDS] [--again N]
+// mcp_client.mjs URL [--sdk 1|2|2-auto|remote] [--turns N] [--pause SECONDS] [--burst N] [--again N]
 
 import { createRequire } from "node:module";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 
@@ -19,6 +19,7 @@ const { values: options, positionals } = parseArgs({
     sdk: { type: "string", default: "1" },
     turns: { type: "string", default: "0" },
     pause: { type: "string", default: "0.01" },
+    burst: { type: "string", default: "1" },
     again: { type: "string", default: "0" },
   },
 });
@@ -47,7 +48,7 @@ function second(path, mode) {
 function remote(path) {
   const { Client } = require("@modelcontextprotocol/sdk/client/index.js");
   const { StdioClientTransport } = require("@modelcontextprotocol/sdk/client/stdio.js");
-  const script = join(dirname(require.resolve("@modelcontextprotocol/sdk/package.json")).split("@modelcontextprotocol")[0], "mcp-remote/dist/proxy.js");
+  const script = join(process.env.NODE_PATH, "mcp-remote/dist/proxy.js");
   const transport = new StdioClientTransport({
     command: process.execPath,
     args: [script, path, "--allow-http", "--transport", "http-only"],
@@ -70,7 +71,8 @@ async function converse() {
     // Where arguments end differs between the two SDKs.
     const limit = { timeout: ANSWER_LIMIT_MS };
     const request = { name, arguments: given };
-    const answer = await (options.sdk.startsWith("2") ? client.callTool(request, limit) : client.callTool(request, undefined, limit));
+    const second = options.sdk.startsWith("2");
+    const answer = await (second ? client.callTool(request, limit) : client.callTool(request, undefined, limit));
     if (answer.isError || answer.structuredContent === undefined) {
       throw new Error(`no answer: ${JSON.stringify(answer.content)}`);
     }
@@ -93,7 +95,9 @@ async function converse() {
       }
       [said, again] = [[], again - 1];
     }
-    await sleep(Number(options.pause) * 1000);
+    if (turn % Number(options.burst) === 0) {
+      await sleep(Number(options.pause) * 1000);
+    }
   }
   await client.close();
 }

@@ -45,7 +45,7 @@ async def hold(options: argparse.Namespace) -> bool:
                 task = event.task.id or event.status_update.task_id or task
                 for told in (event.message, event.task.status.message, event.status_update.status.message):
                     answered = told if told.parts else answered
-            if task:
+            if task and options.ask:
                 # A client that lost its stream asks for the task, which names no conversation.
                 try:
                     await client.get_task(GetTaskRequest(id=task))
@@ -66,5 +66,6 @@ if __name__ == "__main__":
     parser.add_argument("--protocol", choices=["1.0", "0.3"], default="1.0", help="which protocol to speak")
     parser.add_argument("--binding", choices=["JSONRPC", "HTTP+JSON"], default="JSONRPC", help="how to speak it")
     parser.add_argument("--stream", action="store_true", help="read the answers as streams of events")
+    parser.add_argument("--ask", action="store_true", help="ask for the task after each turn")
     parser.add_argument("--messages", action="store_true", help="ask for messages instead of tasks")
     run(hold(parser.parse_args()))

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import uvicorn
 from starlette.types import ASGIApp
 
+# A connection that waits is closed so late that none is closed just as a request comes over it.
+IDLE_SECONDS = 3600
+
 
 @dataclass
 class Answer:
@@ -41,7 +44,7 @@ def serve(app: ASGIApp) -> None:
     """Serves on a free port until it is told to stop. The first line names the port: {"port": 12345}."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         tell(port=listener.getsockname()[1])
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([listener])
+        uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_keep_alive=IDLE_SECONDS)).run([listener])
 
 
 def tell(**line: object) -> None:
@@ -54,6 +57,7 @@ def client_options(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(description or "").split("\n", 1)[0])
     parser.add_argument("url", help="where the agent is reached")
     parser.add_argument("--turns", type=int, default=0, help="how many turns; without it the conversation has no end")
+    parser.add_argument("--burst", type=int, default=1, help="how many turns follow each other at once, without a pause")
     parser.add_argument("--again", type=int, default=0, help="how often to go on after a turn that broke")
     parser.add_argument("--pause", type=float, default=0.01, help="seconds between an answer and the next turn")
     return parser
@@ -80,7 +84,8 @@ async def converse(options: argparse.Namespace, say: Callable[[str], Awaitable[H
             continue
         kept = heard.said == said
         tell(turn=turn, bundle=heard.bundle, session=heard.session, held=heard.held, kept=kept)
-        await asyncio.sleep(options.pause)
+        if turn % options.burst == 0:
+            await asyncio.sleep(options.pause)
     return True
 
 

@@ -72,7 +72,7 @@ impl Clients {
         for (way, options) in self.ways {
             for number in 0..from_environment("COLORFAST_CONVERSATIONS", CONVERSATIONS)? {
                 let name = format!("{when} {way} {number}");
-                let options = [*options, &["--pause", "0"]].concat();
+                let options = [*options, &["--burst", "3", "--pause", "1"]].concat();
                 talks.push((name.clone(), stage.clients.talk(self.client.1, &name, &url, &options)?));
             }
         }
@@ -295,8 +295,8 @@ fn mcp_in_javascript_is_kept_by_its_session() {
         client: (NODE, "mcp_client.mjs"),
         path: "/mcp",
         settings: preset("mcp"),
-        ways: &[("sdk 1", &["--sdk", "1"]), ("sdk 2", &["--sdk", "2"])],
-        loss: Loss::Refused(""),
+        ways: &[("sdk 1", &["--sdk", "1"]), ("sdk 2", &["--sdk", "2"]), ("remote", &["--sdk", "remote"])],
+        loss: Loss::Any,
     };
     scenario(clients.are_kept());
 }
@@ -364,7 +364,7 @@ fn langgraph_is_kept_by_its_thread() {
         path: "",
         settings: preset("langgraph"),
         ways: &[("waits", &[]), ("streams", &["--by", "stream"]), ("joins", &["--by", "background"])],
-        loss: Loss::Refused("404"),
+        loss: Loss::Refused("not found"),
     };
     scenario(clients.are_kept());
 }
@@ -379,8 +379,8 @@ fn a2a_is_kept_by_its_context_id() {
         path: "/",
         settings: preset("a2a"),
         ways: &[
-            ("in tasks", &[]),
-            ("in a stream", &["--stream"]),
+            ("in tasks", &["--ask"]),
+            ("in a stream", &["--stream", "--ask"]),
             ("in messages", &["--messages"]),
             ("of 0.3 in tasks", &["--protocol", "0.3"]),
             ("of 0.3 in a stream", &["--protocol", "0.3", "--stream"]),
