@@ -1,4 +1,4 @@
-"""An agent of one bundle that speaks A2A, of protocol 1.0 and of 0.3, and keeps its conversations in memory.
+"""An agent of one bundle that speaks A2A, of protocol 1.0 and of 0.3, by JSON-RPC and by REST, and keeps its conversations in memory.
 
 The SDK makes the id of a conversation (`contextId`) with its first answer. One that reaches another process than the one
 where it began has nothing in it there.
@@ -13,7 +13,7 @@ from a2a.helpers import new_task_from_user_message, new_text_message
 from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.server.events import EventQueue
 from a2a.server.request_handlers import DefaultRequestHandler
-from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes
+from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes, create_rest_routes
 from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
 from a2a.types import AgentCapabilities, AgentCard, AgentInterface, AgentSkill
 from starlette.applications import Starlette
@@ -56,7 +56,9 @@ def agent(bundle: str, url: str) -> Starlette:
         description="Keeps conversations",
         version=bundle,
         supported_interfaces=[
-            AgentInterface(url=url, protocol_binding="JSONRPC", protocol_version=version) for version in versions
+            AgentInterface(url=url, protocol_binding=binding, protocol_version=version)
+            for version in versions
+            for binding in ("JSONRPC", "HTTP+JSON")
         ],
         capabilities=AgentCapabilities(streaming=True),
         default_input_modes=["text/plain"],
@@ -65,7 +67,8 @@ def agent(bundle: str, url: str) -> Starlette:
     )
     handler = DefaultRequestHandler(agent_executor=Listener(bundle), task_store=InMemoryTaskStore(), agent_card=card)
     rpc = create_jsonrpc_routes(handler, "/", enable_v0_3_compat=True)
-    return Starlette(routes=[*create_agent_card_routes(card), *rpc])
+    rest = create_rest_routes(handler, enable_v0_3_compat=True)
+    return Starlette(routes=[*create_agent_card_routes(card), *rpc, *rest])
 
 
 def main() -> None:

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import uvicorn
 from starlette.types import ASGIApp
 
+# A connection that waits is closed so late that none is closed just as a request comes over it.
+IDLE_SECONDS = 3600
+
 
 @dataclass
 class Answer:
@@ -41,7 +44,7 @@ def serve(app: ASGIApp) -> None:
     """Serves on a free port until it is told to stop. The first line names the port: {"port": 12345}."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         tell(port=listener.getsockname()[1])
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([listener])
+        uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_keep_alive=IDLE_SECONDS)).run([listener])
 
 
 def tell(**line: object) -> None:
@@ -54,6 +57,8 @@ def client_options(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(description or "").split("\n", 1)[0])
     parser.add_argument("url", help="where the agent is reached")
     parser.add_argument("--turns", type=int, default=0, help="how many turns; without it the conversation has no end")
+    parser.add_argument("--burst", type=int, default=1, help="how many turns follow each other at once, without a pause")
+    parser.add_argument("--again", type=int, default=0, help="how often to go on after a turn that broke")
     parser.add_argument("--pause", type=float, default=0.01, help="seconds between an answer and the next turn")
     return parser
 
@@ -61,19 +66,26 @@ def client_options(description: str | None) -> argparse.ArgumentParser:
 async def converse(options: argparse.Namespace, say: Callable[[str], Awaitable[Heard]]) -> bool:
     """Holds a conversation, one line of JSON a turn: {"turn": 1, "bundle": …, "session": …, "kept": true}.
 
-    `kept` says that the agent remembers all that was said, in order. One that breaks ends with {"broken": …, "turn": …}.
+    `kept` says that the agent remembers all that was said, in order. A turn that breaks is {"broken": …, "turn": …}, and
+    the conversation's end, unless the client was asked to go on, with the same SDK objects, as if nothing had been said.
     """
     said: list[str] = []
+    again: int = options.again
     for turn in range(1, options.turns + 1) if options.turns else itertools.count(1):
         said.append(f"turn {turn}")
         try:
             heard = await say(said[-1])
         except Lost as error:
             tell(broken=str(error), turn=turn)
-            return False
+            if not again:
+                return False
+            said, again = [], again - 1
+            await asyncio.sleep(options.pause)
+            continue
         kept = heard.said == said
         tell(turn=turn, bundle=heard.bundle, session=heard.session, held=heard.held, kept=kept)
-        await asyncio.sleep(options.pause)
+        if turn % options.burst == 0:
+            await asyncio.sleep(options.pause)
     return True
 
 

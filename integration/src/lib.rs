@@ -31,6 +31,7 @@ pub mod lone;
 pub mod mesh;
 pub mod mirror;
 pub mod names;
+pub mod node;
 pub mod numbers;
 pub mod paths;
 pub mod ports;

@@ -1,9 +1,10 @@
-//! Agents and clients of SDKs that exist in Python only: scripts of `integration/python`, which tell what happens in
-//! lines of JSON.
+//! Agents and clients of SDKs that exist in Python or JavaScript only: scripts of `integration/python` and
+//! `integration/node`, which tell what happens in lines of JSON.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
@@ -11,13 +12,23 @@ use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
 use crate::process::Process;
-use crate::{python, wait};
+use crate::{node, python, wait};
+
+/// The list of the SDKs for JavaScript.
+pub const NODE: &str = "package-lock.json";
 
 /// SDKs that are installed together, pinned with all that they need.
 #[derive(Debug)]
 pub struct Sdk {
+    language: Language,
     packages: PathBuf,
     logs: TempDir,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Language {
+    Python,
+    JavaScript,
 }
 
 /// A script that serves as an agent.
@@ -69,13 +80,19 @@ enum Line {
 }
 
 impl Sdk {
-    /// Installs what a list of versions names, once: see [`python::packages`].
+    /// Installs what a list of versions names, once: see [`python::packages`] and, for a lock file of npm,
+    /// [`node::packages`].
     ///
     /// # Errors
     /// Where it cannot be.
     pub fn of(list: &str) -> Result<Self> {
         let logs = tempfile::Builder::new().prefix("colorfast-sdk-").tempdir()?;
-        Ok(Self { packages: python::packages(list)?, logs })
+        let (language, packages) = if list == NODE {
+            (Language::JavaScript, node::packages()?)
+        } else {
+            (Language::Python, python::packages(list)?)
+        };
+        Ok(Self { language, packages, logs })
     }
 
     /// Starts an agent of a bundle, and waits until it listens.
@@ -101,11 +118,20 @@ impl Sdk {
     }
 
     fn run(&self, name: &str, script: &str, arguments: &[&str]) -> Result<Script> {
-        let mut command = python::python(&self.packages);
-        command.arg(python::scripts().join(script)).args(arguments);
+        let mut command = self.command(script);
+        command.args(arguments);
         let log = self.logs.path().join(format!("{name}.log"));
         let process = Process::spawn(&format!("{script} ({name})"), &mut command, &log)?;
         Ok(Script { process })
+    }
+
+    fn command(&self, script: &str) -> Command {
+        let (mut command, scripts) = match self.language {
+            Language::Python => (python::python(&self.packages), python::scripts()),
+            Language::JavaScript => (node::node(&self.packages), node::scripts()),
+        };
+        command.arg(scripts.join(script));
+        command
     }
 }
 
@@ -145,16 +171,42 @@ impl Talk {
         self.script.until("the conversation to break", wanted).await
     }
 
-    /// Waits for a turn in which the agent does not remember what was said.
+    /// Waits for a turn that is `wanted`.
     ///
     /// # Errors
     /// Where there is none.
-    pub async fn forgotten(&mut self) -> Result<Turn> {
-        let wanted = |line: Line| match line {
-            Line::Answer(turn) => Ok((!turn.kept).then_some(turn)),
+    pub async fn until(&mut self, what: &str, wanted: impl Fn(&Turn) -> bool) -> Result<Turn> {
+        let found = |line: Line| match line {
+            Line::Answer(turn) => Ok(wanted(&turn).then_some(turn)),
             Line::End(broken) => bail!("{broken:?}"),
         };
-        self.script.until("the conversation to be forgotten", wanted).await
+        self.script.until(what, found).await
+    }
+
+    /// Waits until the conversation breaks, or another bundle than this answers.
+    ///
+    /// # Errors
+    /// Where neither happens.
+    pub async fn left(&mut self, bundle: &str) -> Result<()> {
+        let found = |line: Line| match line {
+            Line::Answer(turn) => Ok((turn.bundle != bundle).then_some(())),
+            Line::End(_) => Ok(Some(())),
+        };
+        self.script.until("the conversation to leave its bundle", found).await
+    }
+
+    /// Waits for the turn after one that broke: answered or broken again.
+    ///
+    /// # Errors
+    /// Where it does not come.
+    pub async fn after(&mut self, broken: &Broken) -> Result<Result<Turn, Broken>> {
+        let next = broken.turn + 1;
+        let wanted = |line: Line| match line {
+            Line::Answer(turn) if turn.turn >= next => Ok(Some(Ok(turn))),
+            Line::End(again) if again.turn >= next => Ok(Some(Err(again))),
+            Line::Answer(_) | Line::End(_) => Ok(None),
+        };
+        self.script.until(&format!("turn {next}"), wanted).await
     }
 
     /// All turns that were answered.
