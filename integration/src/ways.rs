@@ -77,6 +77,8 @@ impl Way {
             ],
             "learn_from": [{"header": "x-conversation"}, {"body": "/opened"}, {"event": "/opened"}],
             "runs": {"mint": "always"},
+            // A session whose bundle is gone goes on elsewhere, whatever names it.
+            "on_bundle_gone": "new",
         });
         if let (Some(all), Value::Object(more)) = (settings.as_object_mut(), more) {
             all.extend(more);

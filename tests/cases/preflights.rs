@@ -1,10 +1,10 @@
 //! Requests that begin no session: CORS preflights and HEAD.
 
-use colorfast_core::settings::{AskWaitMs, CookieCarrier};
+use colorfast_core::settings::{AskWaitMs, CookieCarrier, OnBundleGone};
 use colorfast_core::snapshot::Snapshot;
 
 use crate::proxy::Proxy;
-use crate::releases::{BLUE, blue_live, free_pin, green_live};
+use crate::releases::{BLUE, blue_live, free_pin, green_live, rolled_back};
 use crate::request::Request;
 use crate::sidecar;
 
@@ -57,4 +57,20 @@ fn what_they_carry_decides() {
     }
     let plain = worker.send(Request::new().instead(":method", "OPTIONS"));
     assert!(plain.pin().is_some());
+}
+
+/// A preflight of a session whose bundle is gone is answered by no policy: its page could not read why.
+#[test]
+fn a_preflight_is_refused_for_no_session() {
+    let proxy = Proxy::chat();
+    let refusing = |mut snapshot: Snapshot| {
+        snapshot.settings.on_bundle_gone = OnBundleGone::Refuse;
+        snapshot
+    };
+    let worker = proxy.with(&refusing(green_live(2)));
+    worker.send(Request::new().session("alpha")).answered(&[]);
+    worker.hear(&refusing(rolled_back(3)));
+    assert_eq!(worker.send(preflight().session("alpha")).slot().as_deref(), Some("blue"));
+    assert_eq!(proxy.count("requests_gone"), 0);
+    assert_eq!(worker.send(Request::new().session("alpha")).stream.local_reply().unwrap().status, 409);
 }

@@ -89,20 +89,28 @@ fn is_text(text: &str) -> bool {
 
 /// Whether a text is a template.
 pub(crate) fn is_template(text: &str) -> bool {
-    let Some(segments) = text.strip_prefix(ANYWHERE).unwrap_or(text).strip_prefix('/') else { return false };
+    let anywhere = text.strip_prefix(ANYWHERE);
+    let Some(segments) = anywhere.unwrap_or(text).strip_prefix('/') else { return false };
     let mut sides = [0, 0];
     let mut sessions = 0;
+    // Anywhere and beside no text, it would take the first segment of every path.
+    let mut is_bare = anywhere.is_some();
     for segment in segments.split('/').map(Segment::read) {
         if !segment.is_valid() {
             return false;
         }
+        is_bare &= match &segment {
+            Segment::Any => true,
+            Segment::Text(_) => false,
+            Segment::Session(place) => place.before.is_empty() && place.behind.is_empty(),
+        };
         match (segment, &mut sides) {
             (Segment::Session(_), _) => sessions += 1,
             (_, [before, _]) if sessions == 0 => *before += 1,
             (_, [_, behind]) => *behind += 1,
         }
     }
-    sessions == 1 && sides.iter().all(|side| *side <= SEGMENTS_MAX)
+    sessions == 1 && !is_bare && sides.iter().all(|side| *side <= SEGMENTS_MAX)
 }
 
 /// The session id in `path` by `template`, without its encoding; one that is empty is none.
@@ -165,7 +173,16 @@ mod tests {
         let many = format!("{}/{{session}}", "/a".repeat(9));
         for bad in ["", "/", "/a", "{session}", "a/{session}", "/{session}/", "//{session}", "/{session}/{session}"]
             .into_iter()
-            .chain(["/{id}", "/{session}{session}", "/a b/{session}", "/a/**/{session}", "/**", "/a?b={session}"])
+            .chain([
+                "/{id}",
+                "/{session}{session}",
+                "/a b/{session}",
+                "/a/**/{session}",
+                "/**",
+                "/**/{session}",
+                "/**/*/{session}",
+                "/a?b={session}",
+            ])
             .chain([
                 "/{session!}",
                 "/{session!a!}",
@@ -269,8 +286,8 @@ mod tests {
             let template = format!("/{}", segments(&format!("{left}{{session}}{right}")));
             let path = format!("/{}{rest}", segments(&format!("{left}{id}{right}")));
             prop_assert_eq!(found(&template, &path), Some(id.clone()));
-            let mounted = found(&format!("/**{template}"), &format!("/any/where{path}"));
-            prop_assert!(mounted.is_some());
+            let mounted = found(&format!("/**/a{template}"), &format!("/any/where/a{path}"));
+            prop_assert_eq!(mounted, Some(id));
         }
 
         /// Total: no path is too odd.

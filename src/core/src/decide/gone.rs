@@ -2,7 +2,7 @@
 
 use super::rule::{Context, Newer};
 use super::{Refusal, Way};
-use crate::seen::Carrier;
+use crate::seen::{Beginning, Carrier};
 use crate::settings::OnBundleGone;
 
 /// A pin whose signature is right does not decide. What is newer than the plan may be honoured later: nothing has ended.
@@ -16,14 +16,20 @@ pub fn by_pin<O>(context: &mut Context<'_, O>, carrier: Carrier, refusal: Refusa
         _ if refusal == Refusal::Broken => by_name(context),
         _ => None,
     };
-    context.gone = context.gone.or(way);
+    context.gone = context.gone.or(way).filter(|_| asks(context));
+}
+
+/// Whether the request asks its agent for something. A preflight asks the listener, and is answered by no policy.
+fn asks<O>(context: &Context<'_, O>) -> bool {
+    context.view.beginning != Beginning::Preflight
 }
 
 /// What becomes of a session whose bundle is gone, where no envelope names it.
 pub fn by_name<O>(context: &Context<'_, O>) -> Option<Way> {
-    match context.plan.settings.on_bundle_gone {
+    let way = match context.plan.settings.on_bundle_gone {
         OnBundleGone::ByProtocol | OnBundleGone::New => None,
         OnBundleGone::NotFound => Some(Way::Ended),
         OnBundleGone::Refuse => Some(Way::Gone),
-    }
+    };
+    way.filter(|_| asks(context))
 }

@@ -52,8 +52,8 @@ pub fn kept<O: Observer>(context: &mut Context<'_, O>, kept: Chosen) -> Decision
     }
 }
 
-/// The session that begins now in `slot` under `name`; none where keys or assignments are missing, or the request begins none. One whose own slot is
-/// down is no new one: it goes on here, and that is the newest that is known of it.
+/// The session that begins now in `slot` under `name`; none where keys or assignments are missing, or the request begins
+/// none. One whose own slot is down is no new one: it goes on here, and that is the newest that is known of it.
 fn begin<O>(context: &Context<'_, O>, slot: SlotIndex, name: Option<Sid>) -> Option<Remembered> {
     context.secrets?;
     if context.view.beginning != Beginning::Session {
