@@ -81,7 +81,7 @@ test-filter: wasm ## Tests the built filter in a host without a network
 	$(call tests,filter,135,--test cases)
 
 test-integration: wasm wasm-crash native envoy ## Tests all parts together in a real Envoy
-	$(call tests,integration,900,--test all,--test-threads=2)
+	$(call tests,integration,1200,--test all,--test-threads=2)
 
 # Clippy builds what it looks at, macros and build scripts included.
 check: toolchain ## Checks format, lints and the layers
