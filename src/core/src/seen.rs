@@ -251,23 +251,7 @@ pub struct Evidence {
 impl<'a> Seen<'a> {
     /// Reads `headers` by `plan`: names in lower case, as HTTP/2 and Envoy have them.
     pub fn read(headers: impl Iterator<Item = (&'a [u8], &'a [u8])>, plan: &Plan) -> Self {
-        let mut seen = Self {
-            session_id: None,
-            further: Default::default(),
-            pins: Pins::default(),
-            user_agent: b"",
-            scheme: Scheme::Http,
-            stamps: Presence::Absent,
-            pin_header: Presence::Absent,
-            pin_cookie: Presence::Absent,
-            preview: None,
-            runs: Few::default(),
-            enveloped: None,
-            deletes: Presence::Absent,
-            beginning: Beginning::Session,
-            body: BodyRole::None,
-            source: Source::NONE,
-        };
+        let mut seen = Self::nothing();
         let mut body = BodyRole::Other;
         let (mut is_options, mut has_origin, mut asks_method) = (false, false, false);
         for (name, value) in headers {
@@ -314,6 +298,27 @@ impl<'a> Seen<'a> {
             seen.body = body;
         }
         seen
+    }
+
+    /// What a request without headers shows.
+    fn nothing() -> Self {
+        Self {
+            session_id: None,
+            further: Default::default(),
+            pins: Pins::default(),
+            user_agent: b"",
+            scheme: Scheme::Http,
+            stamps: Presence::Absent,
+            pin_header: Presence::Absent,
+            pin_cookie: Presence::Absent,
+            preview: None,
+            runs: Few::default(),
+            enveloped: None,
+            deletes: Presence::Absent,
+            beginning: Beginning::Session,
+            body: BodyRole::None,
+            source: Source::NONE,
+        }
     }
 
     /// What a decision goes by of it. `client` is what stands for the client, where the settings place by that.

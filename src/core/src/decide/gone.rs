@@ -11,25 +11,27 @@ pub fn by_pin<O>(context: &mut Context<'_, O>, carrier: Carrier, refusal: Refusa
     if context.newer == Newer::Something || matches!(refusal, Refusal::SlotDown | Refusal::OtherSession) {
         return;
     }
-    let way = match (context.plan.settings.on_bundle_gone, carrier) {
+    let way = match (policy(context), carrier) {
         (OnBundleGone::ByProtocol | OnBundleGone::NotFound, Carrier::Envelope) => Some(Way::Ended),
         _ if refusal == Refusal::Broken => by_name(context),
         _ => None,
     };
-    context.gone = context.gone.or(way).filter(|_| asks(context));
-}
-
-/// Whether the request asks its agent for something. A preflight asks the listener, and is answered by no policy.
-fn asks<O>(context: &Context<'_, O>) -> bool {
-    context.view.beginning != Beginning::Preflight
+    context.gone = context.gone.or(way);
 }
 
 /// What becomes of a session whose bundle is gone, where no envelope names it.
 pub fn by_name<O>(context: &Context<'_, O>) -> Option<Way> {
-    let way = match context.plan.settings.on_bundle_gone {
+    match policy(context) {
         OnBundleGone::ByProtocol | OnBundleGone::New => None,
         OnBundleGone::NotFound => Some(Way::Ended),
         OnBundleGone::Refuse => Some(Way::Gone),
-    };
-    way.filter(|_| asks(context))
+    }
+}
+
+/// The policy for the request. A preflight asks the listener, not an agent: it is never refused.
+fn policy<O>(context: &Context<'_, O>) -> OnBundleGone {
+    match context.view.beginning {
+        Beginning::Preflight => OnBundleGone::New,
+        Beginning::Session | Beginning::Head => context.plan.settings.on_bundle_gone,
+    }
 }

@@ -56,7 +56,7 @@ impl<'p> Watcher<'p> {
                 _ if decided => Verdict::NotAsked,
                 _ => Verdict::DidNotApply,
             };
-            // Where a session is answered that its bundle is gone, what stands behind is not asked.
+            // Where the client is answered that the bundle is gone, later rules are not asked.
             let ends = if self.memory.is_some() { Reason::Memory } else { Reason::Pin };
             decided |= verdict == Verdict::Applied || (way != Way::Goes && rule == ends);
             let said = if verdict == Verdict::NotAsked { "not asked".to_owned() } else { self.said(rule, seen) };

@@ -6,6 +6,7 @@ use colorfast_core::ids::Sid;
 
 use super::common::Common;
 use super::held::Share;
+use super::read::Input;
 use super::settle::{Request, Settled};
 use crate::cell::SharedCell;
 use crate::flow::Flow;
@@ -35,8 +36,14 @@ pub type State = Rc<SharedCell<Progress>>;
 
 impl Progress {
     /// Settles the request as far as it can be: the one step that headers, bodies, answers and ticks all take. The
-    /// effective context is the stream's. Returns what the request may do.
+    /// effective context is the stream's. Returns what the request may do. Called by a callback of the request itself, whose
+    /// piece goes on with all that is held.
     pub fn settle(&mut self, common: &Common) -> Flow {
+        self.settle_keeping(common, |_| None)
+    }
+
+    /// [`Self::settle`], with what stays held of the request once it is decided.
+    fn settle_keeping(&mut self, common: &Common, keep: fn(&mut Input) -> Option<Share>) -> Flow {
         let request = match self {
             Self::Waiting(request) => request,
             Self::Answered => return Flow::Ends,
@@ -49,37 +56,27 @@ impl Progress {
                 Flow::Ends
             }
             Settled::Goes(expected) => {
-                *self = Self::Settled(expected, None);
+                *self = Self::Settled(expected, keep(&mut request.input));
                 Flow::Goes
             }
         }
     }
 
-    /// Takes another step, whether it is the request that waits or its answer.
+    /// Takes another step from outside the stream's callbacks, whether it is the request that waits or its answer.
     fn step(&mut self, common: &Common) -> Step {
-        match self {
-            Self::Settled(expected, _) => match expected.next(common.worker.clock.recent()) {
+        if let Self::Settled(expected, _) = self {
+            return match expected.next(common.worker.clock.recent()) {
                 Next::Waits => Step::Stays,
                 Next::Resumes => Step::Resumes(Direction::Response),
                 Next::Over => Step::Leaves,
-            },
-            Self::Waiting(request) => match request.settle(common) {
-                Settled::Waits => Step::Stays,
-                Settled::Answered => {
-                    *self = Self::Answered;
-                    Step::Leaves
-                }
-                Settled::Goes(expected) => {
-                    // The next piece lets a request go of which one is held. Let go here, Envoy would add that piece to those
-                    // that it keeps to try the request again with, and the agent would never get it.
-                    let cut = request.input.take_cut();
-                    let step = if cut.is_some() { Step::Leaves } else { Step::Resumes(Direction::Request) };
-                    *self = Self::Settled(expected, cut);
-                    step
-                }
-            },
-            Self::Answered => Step::Leaves,
-            Self::New | Self::Untouched => Step::Resumes(Direction::Request),
+            };
+        }
+        match (self.settle_keeping(common, Input::take_cut), &self) {
+            (Flow::Waits, _) => Step::Stays,
+            // The next piece lets a request go of which one is held. Let go here, Envoy would add that piece to those that it
+            // keeps to try the request again with, and the agent would never get it.
+            (Flow::Ends, _) | (Flow::Goes, Self::Settled(_, Some(_))) => Step::Leaves,
+            (Flow::Goes, _) => Step::Resumes(Direction::Request),
         }
     }
 

@@ -85,7 +85,7 @@ impl Learner {
         let settings = &self.current.plan.settings;
         let says = |name: &Option<HeaderName>, ended: fn(&[u8]) -> bool| {
             let Some(name) = name else { return false };
-            headers.iter().any(|(found, value)| found == name.as_str().as_bytes() && ended(value))
+            named(headers, name.as_str()).any(ended)
         };
         let has_ended = self.end.asked.is_present()
             || says(&settings.session_end_header, |value| !value.is_empty())
@@ -114,8 +114,7 @@ impl Learner {
             }
         }
         if let Some(name) = &settings.pin.envelope_header {
-            let issued = headers.iter().find(|(found, id)| *found == name.as_str().as_bytes() && !id.is_empty());
-            if let Some((_, id)) = issued {
+            if let Some(id) = named(headers, name.as_str()).find(|id| !id.is_empty()) {
                 let known = self.found.len();
                 self.bind(id, now);
                 // Whoever has the pin needs no word of the fleet.

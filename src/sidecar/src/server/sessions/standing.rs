@@ -9,7 +9,7 @@
 //! | a guess, or what was shown before | what was shown since, and says otherwise | the new one stands, who holds a guess is corrected |
 //! | what was shown | a fact that says otherwise | the fact stands, who holds the other is corrected |
 //! | anything | anything else that says otherwise | the first stands |
-//! | what is broken, and the settings have it told | a guess to be begun by | the first stands, until it would have ended |
+//! | a session whose bundle is gone, where `on_bundle_gone` answers ids | a guess that would begin one | the first is kept until it would have ended |
 //!
 //! A session was seen when it was seen last, and has come back where that was said or where two instances know of it.
 
@@ -164,9 +164,9 @@ impl<'a> Ground<'a> {
         slots.any(|slot| slot.phase.honours_pins() && slot.assignment == Some(assignment))
     }
 
-    /// Whether a proxy that would begin a session hears instead that it was there and its bundle is gone: where the settings
-    /// have the client told. It stands as it was, so that its id is free again once it would have ended by idleness.
-    fn is_told_gone(&self, known: &Remembered, word: &Word) -> bool {
+    /// Whether a proxy that would begin a session gets the one that had the id, whose bundle is gone: where `on_bundle_gone`
+    /// answers ids. It is kept as it was, so that its id is free again once it would have ended by idleness.
+    fn is_answered_as_gone(&self, known: &Remembered, word: &Word) -> bool {
         let snapshot = &self.published.snapshot;
         let begins = matches!(word.how, How::Asked(_)) && word.session.certainty == Certainty::Guess;
         snapshot.settings.on_bundle_gone.answers_ids()
@@ -184,7 +184,7 @@ impl<'a> Ground<'a> {
 
     /// Judges a word on what is known.
     pub fn weigh(&self, known: Option<Standing>, word: &Word) -> Outcome {
-        if let Some(known) = known.filter(|known| self.is_told_gone(&known.session, word)) {
+        if let Some(known) = known.filter(|known| self.is_answered_as_gone(&known.session, word)) {
             return Outcome { kept: Some(known), answer: Some(known.session), overruled: Overruled::Nobody };
         }
         let known = known.filter(|known| self.holds(&known.session));

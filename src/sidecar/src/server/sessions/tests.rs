@@ -135,10 +135,10 @@ async fn what_has_ended_makes_way() {
     assert_eq!(ask(&rig, 1, session(1, blue, 0, 0)).await, blue);
 }
 
-/// Where the settings have clients told that a bundle is gone, a session that was broken stands against proposals, however
-/// often it is proposed; a fact overrules it.
+/// Where `on_bundle_gone` answers ids, a session that was broken is kept against proposals, however often they come; a fact
+/// overrules it.
 #[tokio::test]
-async fn what_is_broken_is_told_where_the_settings_say_so() {
+async fn what_is_broken_is_kept_where_the_policy_answers_ids() {
     let rig = Rig::with_chat().await;
     rig.verb(json!({"verb": "apply", "settings": {"on_bundle_gone": "refuse"}})).await;
     rig.verb(json!({"verb": "ramp", "slot": "green", "weight": 5000})).await;

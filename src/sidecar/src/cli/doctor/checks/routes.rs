@@ -157,7 +157,7 @@ pub fn body_limit(site: &Site<'_>, evidence: &Evidence) -> Vec<Finding> {
     };
     let least = u64::from(bound) + PIECE_BYTES;
     let note = |host: &VirtualHost| {
-        let told = match host.request_body_buffer_limit.as_ref().map(Value::as_u64) {
+        let problem = match host.request_body_buffer_limit.as_ref().map(Value::as_u64) {
             None => "request_body_buffer_limit is not said, and a service looks for session ids in bodies".to_owned(),
             Some(Some(limit)) if limit < least => format!(
                 "request_body_buffer_limit is {limit}, and a service looks for session ids in the first {bound} bytes of bodies"
@@ -166,7 +166,7 @@ pub fn body_limit(site: &Site<'_>, evidence: &Evidence) -> Vec<Finding> {
         };
         let finding = Finding::note(
             "body-limit",
-            told,
+            problem,
             "Envoy answers 413 where a large piece of a body comes on top of what is held already",
             format!(
                 "request_body_buffer_limit: {}, on the virtual host (Envoy 1.37 and later), {least} at least; or a smaller \
