@@ -1,7 +1,7 @@
 // A client of the official MCP SDKs for JavaScript that holds one conversation over streamable HTTP, or by mcp-remote over
 // standard input and output. It tells what the clients in Python tell (`shared.converse`): one line of JSON a turn.
 //
-// mcp_client.mjs URL [--sdk 1|2|2-auto|remote] [--turns N] [--pause SECONDS] [--burst N] [--again N]
+// mcp_client.mjs URL [--sdk 1|2|remote] [--turns N] [--pause SECONDS] [--burst N]
 
 import { createRequire } from "node:module";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -20,7 +20,6 @@ const { values: options, positionals } = parseArgs({
     turns: { type: "string", default: "0" },
     pause: { type: "string", default: "0.01" },
     burst: { type: "string", default: "1" },
-    again: { type: "string", default: "0" },
   },
 });
 const url = positionals[0];
@@ -38,10 +37,10 @@ function first(path) {
   return { client: new Client(ABOUT), transport, held: () => transport.sessionId };
 }
 
-function second(path, mode) {
+function second(path) {
   const { Client, StreamableHTTPClientTransport } = require("@modelcontextprotocol/client");
   const transport = new StreamableHTTPClientTransport(new URL(path));
-  const client = new Client(ABOUT, { versionNegotiation: { mode } });
+  const client = new Client(ABOUT);
   return { client, transport, held: () => transport.sessionId };
 }
 
@@ -58,7 +57,7 @@ function remote(path) {
   return { client: new Client(ABOUT), transport, held: () => undefined };
 }
 
-const ways = { 1: first, 2: (path) => second(path, "legacy"), "2-auto": (path) => second(path, "auto"), remote };
+const ways = { 1: first, 2: second, remote };
 
 function tell(line) {
   process.stdout.write(`${JSON.stringify(line)}\n`);
@@ -71,29 +70,24 @@ async function converse() {
     // Where arguments end differs between the two SDKs.
     const limit = { timeout: ANSWER_LIMIT_MS };
     const request = { name, arguments: given };
-    const second = options.sdk.startsWith("2");
-    const answer = await (second ? client.callTool(request, limit) : client.callTool(request, undefined, limit));
+    const answer = await (options.sdk === "2" ? client.callTool(request, limit) : client.callTool(request, undefined, limit));
     if (answer.isError || answer.structuredContent === undefined) {
       throw new Error(`no answer: ${JSON.stringify(answer.content)}`);
     }
     return answer.structuredContent;
   };
-  const handle = options.sdk === "2-auto" ? (await call("begin", {})).result : undefined;
   const turns = Number(options.turns) || Infinity;
-  let [said, again] = [[], Number(options.again)];
+  const said = [];
   for (let turn = 1; turn <= turns; turn += 1) {
     said.push(`turn ${turn}`);
     try {
-      const heard = await call("say", { text: `turn ${turn}`, ...(handle === undefined ? {} : { handle }) });
+      const heard = await call("say", { text: `turn ${turn}` });
       const kept = JSON.stringify(heard.said) === JSON.stringify(said);
       tell({ turn, bundle: heard.bundle, session: heard.session, held: held(), kept });
     } catch (error) {
       tell({ broken: error.message, turn });
-      if (again === 0) {
-        process.exitCode = 1;
-        break;
-      }
-      [said, again] = [[], again - 1];
+      process.exitCode = 1;
+      break;
     }
     if (turn % Number(options.burst) === 0) {
       await sleep(Number(options.pause) * 1000);

@@ -5,7 +5,6 @@ where it began has nothing in it there.
 The first line on standard output is JSON and names the port: {"port": 12345}.
 """
 
-import argparse
 import json
 from collections import defaultdict
 
@@ -18,7 +17,7 @@ from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
 from a2a.types import AgentCapabilities, AgentCard, AgentInterface, AgentSkill
 from starlette.applications import Starlette
 
-from shared import serve
+from shared import agent_options, serve
 
 
 class Listener(AgentExecutor):
@@ -73,8 +72,7 @@ def agent(bundle: str, url: str) -> Starlette:
 
 def main() -> None:
     """Serves until it is told to stop."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("bundle", help="the id of the bundle that this process runs")
+    parser = agent_options(__doc__)
     parser.add_argument("url", help="where clients reach it")
     options = parser.parse_args()
     serve(agent(options.bundle, options.url))

@@ -4,7 +4,6 @@ It keeps threads in memory. One that reaches another process than the one which 
 The first line on standard output is JSON and names the port: {"port": 12345}.
 """
 
-import argparse
 import json
 import uuid
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from shared import serve
+from shared import agent_options, serve
 
 
 class Threads:
@@ -169,9 +168,7 @@ def now() -> str:
 
 def main() -> None:
     """Serves until it is told to stop."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("bundle", help="the id of the bundle that this process runs")
-    routes = Threads(parser.parse_args().bundle).routes()
+    routes = Threads(agent_options(__doc__).parse_args().bundle).routes()
     serve(Starlette(routes=routes, exception_handlers={Unknown: refused}))
 
 

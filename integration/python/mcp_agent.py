@@ -4,7 +4,6 @@ A session that reaches another process than the one which began it gets a 404: t
 The first line on standard output is JSON and names the port: {"port": 12345}.
 """
 
-import argparse
 from collections import defaultdict
 
 from mcp.server.fastmcp import Context, FastMCP
@@ -12,7 +11,7 @@ from mcp.server.session import ServerSession
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.requests import Request
 
-from shared import Answer, serve
+from shared import Answer, agent_options, serve
 
 
 def agent(bundle: str) -> FastMCP:
@@ -37,9 +36,7 @@ def agent(bundle: str) -> FastMCP:
 
 def main() -> None:
     """Serves until it is told to stop."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("bundle", help="the id of the bundle that this process runs")
-    serve(agent(parser.parse_args().bundle).streamable_http_app())
+    serve(agent(agent_options(__doc__).parse_args().bundle).streamable_http_app())
 
 
 if __name__ == "__main__":

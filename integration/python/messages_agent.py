@@ -5,7 +5,6 @@ names a container of another process is refused.
 The first line on standard output is JSON and names the port: {"port": 12345}.
 """
 
-import argparse
 import json
 import uuid
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from shared import serve
+from shared import agent_options, serve
 
 EXPIRES_AT = "2100-01-01T00:00:00Z"
 
@@ -96,9 +95,7 @@ def events(message: Message) -> Iterator[str]:
 
 def main() -> None:
     """Serves until it is told to stop."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("bundle", help="the id of the bundle that this process runs")
-    serve(agent(parser.parse_args().bundle))
+    serve(agent(agent_options(__doc__).parse_args().bundle))
 
 
 if __name__ == "__main__":

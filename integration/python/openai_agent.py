@@ -5,7 +5,6 @@ request that names an answer or a conversation of another process is refused, as
 The first line on standard output is JSON and names the port: {"port": 12345}.
 """
 
-import argparse
 import json
 import time
 import uuid
@@ -29,7 +28,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.responses import Response as Answer
 from starlette.routing import Route
 
-from shared import serve
+from shared import agent_options, serve
 
 
 class Unknown(Exception):
@@ -242,9 +241,7 @@ def chunks(about: dict[str, object], text: str) -> Iterator[str]:
 
 def main() -> None:
     """Serves until it is told to stop."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("bundle", help="the id of the bundle that this process runs")
-    serve(agent(parser.parse_args().bundle))
+    serve(agent(agent_options(__doc__).parse_args().bundle))
 
 
 if __name__ == "__main__":

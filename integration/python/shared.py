@@ -52,13 +52,24 @@ def tell(**line: object) -> None:
     print(json.dumps(line), flush=True)
 
 
+def agent_options(description: str | None) -> argparse.ArgumentParser:
+    """The options that all agents have."""
+    parser = options_of(description)
+    parser.add_argument("bundle", help="the id of the bundle that this process runs")
+    return parser
+
+
+def options_of(description: str | None) -> argparse.ArgumentParser:
+    """The options of a script, with the first line of its description."""
+    return argparse.ArgumentParser(description=(description or "").split("\n", 1)[0])
+
+
 def client_options(description: str | None) -> argparse.ArgumentParser:
     """The options that all clients have."""
-    parser = argparse.ArgumentParser(description=(description or "").split("\n", 1)[0])
+    parser = options_of(description)
     parser.add_argument("url", help="where the agent is reached")
     parser.add_argument("--turns", type=int, default=0, help="how many turns; without it the conversation has no end")
     parser.add_argument("--burst", type=int, default=1, help="how many turns follow each other at once, without a pause")
-    parser.add_argument("--again", type=int, default=0, help="how often to go on after a turn that broke")
     parser.add_argument("--pause", type=float, default=0.01, help="seconds between an answer and the next turn")
     return parser
 
@@ -67,21 +78,16 @@ async def converse(options: argparse.Namespace, say: Callable[[str], Awaitable[H
     """Holds a conversation, one line of JSON a turn: {"turn": 1, "bundle": …, "session": …, "kept": true}.
 
     `kept` says that the agent remembers all that was said, in order. A turn that breaks is {"broken": …, "turn": …}, and
-    the conversation's end, unless the client was asked to go on, with the same SDK objects, as if nothing had been said.
+    the conversation's end.
     """
     said: list[str] = []
-    again: int = options.again
     for turn in range(1, options.turns + 1) if options.turns else itertools.count(1):
         said.append(f"turn {turn}")
         try:
             heard = await say(said[-1])
         except Lost as error:
             tell(broken=str(error), turn=turn)
-            if not again:
-                return False
-            said, again = [], again - 1
-            await asyncio.sleep(options.pause)
-            continue
+            return False
         kept = heard.said == said
         tell(turn=turn, bundle=heard.bundle, session=heard.session, held=heard.held, kept=kept)
         if turn % options.burst == 0:

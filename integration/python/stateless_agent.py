@@ -5,13 +5,12 @@ place of sessions. A handle that reaches another process than the one which made
 The first line on standard output is JSON and names the port: {"port": 12345}.
 """
 
-import argparse
 import uuid
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 
-from shared import Answer, serve
+from shared import Answer, agent_options, serve
 
 
 def agent(bundle: str) -> MCPServer:
@@ -39,9 +38,7 @@ def agent(bundle: str) -> MCPServer:
 
 def main() -> None:
     """Serves until it is told to stop."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("bundle", help="the id of the bundle that this process runs")
-    serve(agent(parser.parse_args().bundle).streamable_http_app())
+    serve(agent(agent_options(__doc__).parse_args().bundle).streamable_http_app())
 
 
 if __name__ == "__main__":

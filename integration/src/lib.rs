@@ -33,6 +33,7 @@ pub mod mirror;
 pub mod names;
 pub mod node;
 pub mod numbers;
+pub mod packages;
 pub mod paths;
 pub mod ports;
 pub mod process;

@@ -1,13 +1,13 @@
 //! npm packages for the clients that exist in JavaScript only, pinned by a lock file, installed once.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-use crate::paths;
+use crate::{packages, paths};
 
 /// Where the scripts and the lists of versions are.
 #[must_use]
@@ -20,28 +20,14 @@ pub fn scripts() -> PathBuf {
 /// # Errors
 /// Where it cannot be; the words of npm are in the message.
 pub fn packages() -> Result<PathBuf> {
-    let home = paths::workspace().join("build/node");
-    fs::create_dir_all(&home)?;
-    // Tests start side by side: the first one installs, the others wait for it.
-    let lock = File::create(home.join(".lock"))?;
-    lock.lock()?;
-    let packages = home.join(key()?);
-    if packages.is_dir() {
-        return Ok(packages);
-    }
-    eprintln!("package-lock.json: installing from npm into {} (once)", packages.display());
-    let unfinished = tempfile::tempdir_in(&home)?;
-    for file in ["package.json", "package-lock.json"] {
-        fs::copy(scripts().join(file), unfinished.path().join(file))?;
-    }
-    let mut npm = Command::new("npm");
-    npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(unfinished.path());
-    let installed = npm.output().context("npm does not run")?;
-    if !installed.status.success() {
-        bail!("{npm:?} failed: {}", String::from_utf8_lossy(&installed.stderr).trim());
-    }
-    fs::rename(unfinished.keep(), &packages)?;
-    Ok(packages)
+    packages::once("node", &key()?, "package-lock.json", |folder| {
+        for file in ["package.json", "package-lock.json"] {
+            fs::copy(scripts().join(file), folder.join(file))?;
+        }
+        let mut npm = Command::new("npm");
+        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(folder);
+        Ok(npm)
+    })
 }
 
 /// A Node.js that finds `packages`.

@@ -1,12 +1,11 @@
 //! Python packages for the clients that exist in Python only, pinned, each list of versions installed once.
 
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::paths;
+use crate::{packages, paths};
 
 /// Where the scripts and the lists of versions are.
 #[must_use]
@@ -20,26 +19,13 @@ pub fn scripts() -> PathBuf {
 /// Where it cannot be; the words of pip are in the message.
 pub fn packages(list: &str) -> Result<PathBuf> {
     let requirements = scripts().join(list);
-    let home = paths::workspace().join("build/python");
-    fs::create_dir_all(&home)?;
-    // Tests start side by side: the first one installs, the others wait for it.
-    let lock = File::create(home.join(".lock"))?;
-    lock.lock()?;
-    let packages = home.join(key(&requirements)?);
-    if packages.is_dir() {
-        return Ok(packages);
-    }
-    eprintln!("{list}: installing from PyPI into {} (once)", packages.display());
-    let unfinished = tempfile::tempdir_in(&home)?;
-    // A folder of packages rather than a virtual environment, which many systems make only with a package of its own.
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]);
-    let installed = pip.arg("--target").arg(unfinished.path()).arg("--requirement").arg(&requirements).output()?;
-    if !installed.status.success() {
-        bail!("{pip:?} failed: {}", String::from_utf8_lossy(&installed.stderr).trim());
-    }
-    fs::rename(unfinished.keep(), &packages)?;
-    Ok(packages)
+    packages::once("python", &key(&requirements)?, list, |folder| {
+        // A folder of packages rather than a virtual environment, which many systems make only with a package of its own.
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]);
+        pip.arg("--target").arg(folder).arg("--requirement").arg(&requirements);
+        Ok(pip)
+    })
 }
 
 /// A Python that finds `packages` before whatever this machine has installed.

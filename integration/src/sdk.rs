@@ -195,20 +195,6 @@ impl Talk {
         self.script.until("the conversation to leave its bundle", found).await
     }
 
-    /// Waits for the turn after one that broke: answered or broken again.
-    ///
-    /// # Errors
-    /// Where it does not come.
-    pub async fn after(&mut self, broken: &Broken) -> Result<Result<Turn, Broken>> {
-        let next = broken.turn + 1;
-        let wanted = |line: Line| match line {
-            Line::Answer(turn) if turn.turn >= next => Ok(Some(Ok(turn))),
-            Line::End(again) if again.turn >= next => Ok(Some(Err(again))),
-            Line::Answer(_) | Line::End(_) => Ok(None),
-        };
-        self.script.until(&format!("turn {next}"), wanted).await
-    }
-
     /// All turns that were answered.
     ///
     /// # Errors

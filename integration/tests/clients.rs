@@ -33,7 +33,7 @@ struct Clients {
 enum Loss {
     /// It is refused, in these words among others.
     Refused(&'static str),
-    /// It is answered by the other bundle, which is told all that was said.
+    /// It is answered by the other bundle, to which the client sends all that was said.
     Moved,
     /// One of these, or it begins anew without a word.
     Any,
@@ -177,18 +177,17 @@ const MCP_1: &str = "requirements.txt";
 /// Where all other SDKs for Python are.
 const PYTHON: &str = "clients.txt";
 
-/// What a preset is expanded to.
-fn preset(name: &str) -> Value {
+/// Settings for agents of one API.
+fn settings_for(api: &str) -> Value {
     let memory = json!({"ask_wait_ms": 1_000});
-    match name {
+    match api {
         "mcp" => {
             json!({"session_sources": [{"header": "mcp-session-id"}], "pin": {"header": "never", "cookie": "always"}})
         }
         "openai-responses" => json!({
             "session_sources": [
                 {"body": "/previous_response_id"}, {"body": "/conversation"}, {"body": "/conversation/id"},
-                {"path": "/v1/responses/{session}"}, {"path": "/v1/responses/{session}/input_items"},
-                {"path": "/v1/conversations/{session}"}, {"path": "/v1/conversations/{session}/items"},
+                {"path": "/v1/responses/{session}"}, {"path": "/v1/conversations/{session}"},
             ],
             "learn_from": [{"body": "/id"}, {"event": "/response/id"}],
             "pin": no_carrier(), "memory": memory,
@@ -206,11 +205,7 @@ fn preset(name: &str) -> Value {
             "pin": no_carrier(), "memory": memory,
         }),
         "langgraph" => json!({
-            "session_sources": [
-                {"path": "/threads/{session}"}, {"path": "/threads/{session}/state"}, {"path": "/threads/{session}/history"},
-                {"path": "/threads/{session}/runs"}, {"path": "/threads/{session}/runs/*"},
-                {"path": "/threads/{session}/runs/*/*"},
-            ],
+            "session_sources": [{"path": "/threads/{session!search!count}"}],
             "learn_from": [{"body": "/thread_id"}],
             "pin": no_carrier(), "memory": memory,
         }),
@@ -265,7 +260,7 @@ fn mcp_2_is_kept_by_its_cookie() {
         agent: (PYTHON, "stateless_agent.py"),
         client: (PYTHON, "stateless_client.py"),
         path: "/mcp",
-        settings: preset("mcp"),
+        settings: settings_for("mcp"),
         ways: &[("by cookie", &[])],
         loss: Loss::Refused("unknown conversation"),
     };
@@ -279,7 +274,7 @@ fn mcp_2_is_kept_by_its_session_where_it_has_one() {
         agent: (MCP_1, "mcp_agent.py"),
         client: (PYTHON, "stateless_client.py"),
         path: "/mcp",
-        settings: preset("mcp"),
+        settings: settings_for("mcp"),
         ways: &[("legacy", &["--mode", "legacy"])],
         loss: Loss::Refused(""),
     };
@@ -294,7 +289,7 @@ fn mcp_in_javascript_is_kept_by_its_session() {
         agent: (MCP_1, "mcp_agent.py"),
         client: (NODE, "mcp_client.mjs"),
         path: "/mcp",
-        settings: preset("mcp"),
+        settings: settings_for("mcp"),
         ways: &[("sdk 1", &["--sdk", "1"]), ("sdk 2", &["--sdk", "2"]), ("remote", &["--sdk", "remote"])],
         loss: Loss::Any,
     };
@@ -310,7 +305,7 @@ fn openai_responses_are_kept_by_any_of_their_ids() {
         agent: (PYTHON, "openai_agent.py"),
         client: (PYTHON, "openai_client.py"),
         path: "/v1",
-        settings: preset("openai-responses"),
+        settings: settings_for("openai-responses"),
         ways: &[
             ("whole", &[]),
             ("streamed", &["--stream"]),
@@ -329,7 +324,7 @@ fn openai_chat_is_kept_by_its_cookie() {
         agent: (PYTHON, "openai_agent.py"),
         client: (PYTHON, "openai_client.py"),
         path: "/v1",
-        settings: preset("openai-chat"),
+        settings: settings_for("openai-chat"),
         ways: &[("whole", &["--by", "chat"]), ("streamed", &["--by", "chat", "--stream"])],
         loss: Loss::Moved,
     };
@@ -343,7 +338,7 @@ fn anthropic_is_kept_by_cookie_metadata_and_container() {
         agent: (PYTHON, "messages_agent.py"),
         client: (PYTHON, "messages_client.py"),
         path: "",
-        settings: preset("anthropic"),
+        settings: settings_for("anthropic"),
         ways: &[
             ("by cookie", &[]),
             ("by metadata", &["--by", "metadata", "--stream"]),
@@ -362,7 +357,7 @@ fn langgraph_is_kept_by_its_thread() {
         agent: (PYTHON, "langgraph_agent.py"),
         client: (PYTHON, "langgraph_client.py"),
         path: "",
-        settings: preset("langgraph"),
+        settings: settings_for("langgraph"),
         ways: &[("waits", &[]), ("streams", &["--by", "stream"]), ("joins", &["--by", "background"])],
         loss: Loss::Refused("not found"),
     };
@@ -370,14 +365,14 @@ fn langgraph_is_kept_by_its_thread() {
 }
 
 /// Learning: a client of the A2A SDK repeats the `contextId` that the agent made in its first answer, in either protocol, by
-/// JSON-RPC or REST, as part of a task, of a message or of a stream, and asks for its tasks by their own ids.
+/// JSON-RPC, as part of a task, of a message or of a stream, and asks for its tasks by their own ids.
 #[test]
 fn a2a_is_kept_by_its_context_id() {
     let clients = Clients {
         agent: (PYTHON, "a2a_agent.py"),
         client: (PYTHON, "a2a_client.py"),
         path: "/",
-        settings: preset("a2a"),
+        settings: settings_for("a2a"),
         ways: &[
             ("in tasks", &["--ask"]),
             ("in a stream", &["--stream", "--ask"]),

@@ -118,7 +118,7 @@ fn preflights_and_heads_begin_no_session() {
             })
             .await?;
         }
-        // A session that does begin is told behind all that came before it.
+        // Reports come in order: once this session is counted, all requests before it were reported.
         ask_once(&envoy, &fresh("one")).await?;
         wait::until_ok("the one session to be counted", wait::LIMIT, || async {
             let status = mesh.status().await?;
