@@ -113,14 +113,14 @@ impl Learner {
                 AnswerSource::Body(_) | AnswerSource::Event(_) => {}
             }
         }
-        if let Some(name) = &settings.pin.envelope_header {
-            if let Some(id) = named(headers, name.as_str()).find(|id| !id.is_empty()) {
-                let known = self.found.len();
-                self.bind(id, now);
-                // Whoever has the pin needs no word of the fleet.
-                if self.envelop(name.as_str(), id) == Sealed::Yes {
-                    self.found.truncate(known);
-                }
+        if let Some(name) = &settings.pin.envelope_header
+            && let Some(id) = named(headers, name.as_str()).find(|id| !id.is_empty())
+        {
+            let known = self.found.len();
+            self.bind(id, now);
+            // Whoever has the pin needs no word of the fleet.
+            if self.envelop(name.as_str(), id) == Sealed::Yes {
+                self.found.truncate(known);
             }
         }
         self.scan = AnswerScan::new(&current.plan, body.content_type).filter(|_| body.is_there);
