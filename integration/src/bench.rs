@@ -4,6 +4,7 @@
 //!   requests ─ wire (load) ─▶ one Envoy: listeners of all variants ─▶ upstream (agents)
 //!      ├ calls: each host call alone, by the bench filter; its number, by the built filter in a small host
 //!      └▶ samples: round by round, paired
+//!   bodies ─ wire ─▶ one Envoy: listeners that read them and that do not ─▶ upstream
 //!   confirmation ─ members (simulated) + two Envoys ◀─▶ sidecar ◀─ colorfast switch
 //!   look-ups: two Envoys, sessions that one of them has seen
 //!   told: two sidecars and Envoys, one of which lets ids go only when the fleet has them
@@ -14,6 +15,7 @@
 //!
 //! BENCHMARKS.md says how it is measured and how to read it. Nothing here judges a build: targets are shown.
 
+mod bodies;
 mod calls;
 mod charts;
 mod confirmation;
@@ -84,6 +86,7 @@ async fn run(options: &Options) -> Result<()> {
         began: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%MZ").to_string(),
         machine: machine::Machine::this()?,
         requests: None,
+        bodies: None,
         confirmation: Vec::new(),
         look_ups: None,
         told: None,
@@ -99,6 +102,9 @@ async fn run(options: &Options) -> Result<()> {
         let before_wasm_bytes = modules.before.map(std::fs::metadata).transpose()?.map(|file| file.len());
         let taken = Taken { per_round, clock_grain_part, before_wasm_bytes };
         report.requests = Some(Requests::of(&samples, &calls::Counts::take()?, taken));
+    }
+    if options.wants(Part::Bodies) {
+        report.bodies = Some(bodies::measure(size.bodies, &progress).await?);
     }
     if options.wants(Part::Confirmation) {
         report.confirmation = confirmation::measure(&size, &progress).await?;

@@ -29,6 +29,7 @@ fn the_report_has_what_is_documented() {
         let report: Value = serde_json::from_slice(&std::fs::read(folder.path().join("report.json"))?)?;
         documented(&report)?;
         requests(&report["requests"])?;
+        bodies(&report["bodies"])?;
         for confirmation in list(&report["confirmation"])? {
             for latency in [&confirmation["command_ms"], &confirmation["prepared_ms"], &confirmation["sidecar_ms"]] {
                 ordered(latency, &["min", "p50", "p99", "max"])?;
@@ -102,6 +103,24 @@ fn requests(requests: &Value) -> Result<()> {
     }
     ensure!((count("pin_check", "by_hash")?, count("pin_check", "by_pin")?) == (0, 1));
     ensure!(count("proxy_remove_header_map_value", "by_pin")? > 0, "the pin would reach the agent");
+    Ok(())
+}
+
+fn bodies(bodies: &Value) -> Result<()> {
+    let costs = list(&bodies["costs"])?;
+    ensure!(costs.len() == 10, "five ways of two lengths are wanted: {costs:#?}");
+    for cost in costs {
+        ordered(&cost["cpu_us"], &["min", "q1", "median", "q3", "max"])?;
+        ordered(&cost["ms"], &["min", "p50", "p99", "max"])?;
+        ensure!(cost["cpu_us"]["min"].as_f64() > Some(0.0), "{cost:#}");
+    }
+    let per_mib = list(&bodies["per_mib"])?;
+    ensure!(per_mib.iter().all(|per| per["cpu_us"].is_number() && per["p50_ms"].is_number()), "{per_mib:#?}");
+    let memory = &bodies["memory"];
+    for key in ["allocated_bytes", "resident_kib"] {
+        let looks: Vec<_> = list(&memory[key])?.iter().filter_map(Value::as_u64).collect();
+        ensure!(looks.len() == 3 && looks.iter().all(|look| *look > 0), "{memory:#}");
+    }
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use flate2::write::GzEncoder;
 use integration::http::{Answer, Call, Line, Protocol};
 use integration::mirror::{CAME, LENGTH, checksum};
 use integration::numbers::{chance, from_environment};
-use integration::{Envoy, Mesh, Mirror, names, scenario, waits};
+use integration::{Envoy, Mesh, Mirror, names, scenario, wait, waits};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -23,6 +23,9 @@ const SIZES: [usize; 6] = [1_000, 60_000, 300_000, 1_000_000, 3_000_000, 10_000_
 const AT_ONCE: usize = 20;
 /// How many of the four ways of sending each body takes, unless `COLORFAST_BODY_WAYS` says otherwise.
 const WAYS: usize = 1;
+
+/// What Envoy may keep when all is over: far less than any of the longest bodies.
+const KEPT: u64 = 4 << 20;
 
 /// Where the id stands.
 #[derive(Clone, Copy, Debug)]
@@ -164,13 +167,17 @@ async fn stage() -> Result<(Mesh, Mirror, Vec<Envoy>)> {
 
 /// Kept: whatever the size and the order, whichever the protocol, a conversation whose id stands within the bound stays on
 /// its slot through ramp and switch, its next turn at once and at the other proxy; beyond it that is counted. Every body
-/// arrives byte for byte, and none is refused.
+/// arrives byte for byte, and none is refused. What was held is let go.
 #[test]
 fn conversations_of_any_size_are_kept() {
     scenario(async {
         let (mesh, _mirror, envoys) = stage().await?;
         let talks = Talk::all(from_environment("COLORFAST_BODY_WAYS", WAYS)?);
         mesh.does("ramp green 50%").await?;
+        let mut before = Vec::new();
+        for envoy in &envoys {
+            before.push(allocated(envoy).await?);
+        }
         let began = turns(&talks, &envoys[0], 1).await?;
         let mut hops = Vec::new();
         let mut turn = 1;
@@ -194,11 +201,23 @@ fn conversations_of_any_size_are_kept() {
         let wanted = [("found", within), ("over", talks.len() * turn - within)];
         let wanted: BTreeMap<_, _> = wanted.into_iter().map(|(name, count)| (name.to_owned(), count as u64)).collect();
         ensure!(counted == wanted, "{counted:?}, not {wanted:?}");
-        for envoy in &envoys {
+        for (envoy, before) in envoys.iter().zip(before) {
+            wait::until_ok("the bodies to be let go", wait::LIMIT, || async {
+                let now = allocated(envoy).await?;
+                ensure!(now < before + KEPT, "Envoy has {now} bytes, and had {before}");
+                Ok(())
+            })
+            .await?;
             envoy.expect_no_crash().await?;
         }
         Ok(())
     });
+}
+
+/// What an Envoy has allocated, in bytes.
+async fn allocated(envoy: &Envoy) -> Result<u64> {
+    let gauges = envoy.stats("^server.memory_allocated$").await?;
+    gauges.into_values().next().context("Envoy tells of its memory")
 }
 
 /// Kept: with Envoy's decompressor before the filter a compressed body names its session as one in the clear does, and none

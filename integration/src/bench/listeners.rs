@@ -61,8 +61,38 @@ pub struct Listener {
 /// Listeners that do the same: what these differ by is noise.
 pub const INSTANCES: usize = 2;
 
+/// The shipped listener, copies of which stand in its place.
+pub struct Shipped(Value);
+
+impl Shipped {
+    /// Takes it out of a configuration.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn take(doc: &mut Value) -> Result<Self> {
+        Ok(Self(listeners(doc)?.pop().context("no listener")?))
+    }
+
+    /// Puts a copy under a name, its connection manager as `edit` leaves it.
+    ///
+    /// # Errors
+    /// Where `edit` has one.
+    pub fn put(&self, doc: &mut Value, name: &str, edit: impl FnOnce(&mut Value) -> Result<()>) -> Result<()> {
+        let mut copy = self.0.clone();
+        copy["name"] = json!(name);
+        edit(copy.pointer_mut(HCM).context("a connection manager")?)?;
+        listeners(doc)?.push(copy);
+        Ok(())
+    }
+}
+
+fn listeners(doc: &mut Value) -> Result<&mut Vec<Value>> {
+    let listeners = doc.pointer_mut("/static_resources/listeners").and_then(Value::as_array_mut);
+    listeners.context("no listeners")
+}
+
 /// A wasm filter in the place of the shipped one.
-struct Wasm<'m> {
+pub struct Wasm<'m> {
     module: &'m Path,
     /// Its VMs: none else shares them.
     vm: String,
@@ -120,10 +150,9 @@ impl Listener {
     }
 
     /// Makes it of the shipped one.
-    fn edit(&self, listener: &mut Value, modules: &Modules) -> Result<()> {
-        let hcm = listener.pointer_mut(HCM).context("a connection manager")?;
-        let bench = |plugin: &str| Wasm::new(&modules.bench, self.vm(), "bench", plugin.to_owned());
-        let ours = |services| Wasm::new(modules.of(self.build), self.vm(), "colorfast", by_itself(services));
+    fn edit(&self, hcm: &mut Value, modules: &Modules) -> Result<()> {
+        let bench = |plugin: &str| Wasm::new(&modules.bench, &self.vm(), "bench", plugin.to_owned());
+        let ours = |services| Wasm::ours(modules.of(self.build), &self.vm(), by_itself(services));
         match self.variant {
             Variant::None => without_stripping(hcm)?,
             Variant::Stripping => {}
@@ -146,12 +175,21 @@ impl Listener {
 }
 
 impl<'m> Wasm<'m> {
-    fn new(module: &'m Path, vm: String, root: &'m str, plugin: String) -> Self {
-        Self { module, vm, root, plugin }
+    fn new(module: &'m Path, vm: &str, root: &'m str, plugin: String) -> Self {
+        Self { module, vm: vm.to_owned(), root, plugin }
+    }
+
+    /// A build of the filter in VMs of this id, with its plugin configuration.
+    #[must_use]
+    pub fn ours(module: &'m Path, vm: &str, plugin: String) -> Self {
+        Self::new(module, vm, "colorfast", plugin)
     }
 
     /// Puts it in the place of the shipped filter, of which it keeps the rest.
-    fn edit(&self, hcm: &mut Value) -> Result<()> {
+    ///
+    /// # Errors
+    /// Where there is no such filter.
+    pub fn edit(&self, hcm: &mut Value) -> Result<()> {
         let filters = hcm["http_filters"].as_array_mut().context("no filters")?;
         let filter = filters.iter_mut().find(|filter| filter["name"] == "colorfast").context("no filter")?;
         // What is named otherwise is not taken out with the shipped one.
@@ -181,25 +219,15 @@ pub fn config(agents: Agents, modules: &Modules) -> Result<EnvoyConfig> {
         let endpoints = endpoints.and_then(Value::as_array_mut).context("no endpoints")?;
         endpoints.push(json!({"endpoint": {"address": both}}));
 
-        let listeners = doc.pointer_mut("/static_resources/listeners").and_then(Value::as_array_mut);
-        let listeners = listeners.context("no listeners")?;
-        let shipped = listeners.pop().context("no listener")?;
-        let copy = |name: &str| {
-            let mut copy = shipped.clone();
-            copy["name"] = json!(name);
-            copy
-        };
+        let shipped = Shipped::take(doc)?;
         for listener in modules.listeners() {
-            let mut made = copy(&listener.name());
-            listener.edit(&mut made, modules)?;
-            listeners.push(made);
+            shipped.put(doc, &listener.name(), |hcm| listener.edit(hcm, modules))?;
         }
         for (name, plugin) in calls::listeners() {
-            let mut made = copy(&name);
-            let hcm = made.pointer_mut(HCM).context("a connection manager")?;
-            Wasm::new(&modules.bench, "calls".to_owned(), &name, plugin).edit(hcm)?;
-            direct_routes(hcm)?;
-            listeners.push(made);
+            shipped.put(doc, &name, |hcm| {
+                Wasm::new(&modules.bench, "calls", &name, plugin).edit(hcm)?;
+                direct_routes(hcm)
+            })?;
         }
         Ok(())
     });
@@ -266,7 +294,11 @@ fn direct_routes(hcm: &mut Value) -> Result<()> {
     Ok(())
 }
 
-fn without_stripping(hcm: &mut Value) -> Result<()> {
+/// Takes out what the shipped configuration strips and matches on for the filter's sake.
+///
+/// # Errors
+/// Where there is nothing of the kind.
+pub fn without_stripping(hcm: &mut Value) -> Result<()> {
     hcm.as_object_mut().context("a connection manager")?.remove("early_header_mutation_extensions");
     hcm["route_config"].as_object_mut().context("routes")?.remove("request_headers_to_remove");
     // There are no stamps to match on.
@@ -319,7 +351,11 @@ fn lua(assignments: [u64; 2]) -> Value {
     })
 }
 
-fn before_router(hcm: &mut Value, filter: Value) -> Result<()> {
+/// Puts a filter before the router.
+///
+/// # Errors
+/// Where there are no filters.
+pub fn before_router(hcm: &mut Value, filter: Value) -> Result<()> {
     let filters = hcm["http_filters"].as_array_mut().context("no filters")?;
     filters.insert(filters.len().saturating_sub(1), filter);
     Ok(())

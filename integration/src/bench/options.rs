@@ -4,6 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use super::bodies::Extent;
+
+/// Lengths of bodies, from a question to a long history with images, in bytes.
+const SIZES: [usize; 6] = [1_000, 60_000, 300_000, 1_000_000, 3_000_000, 10_000_000];
+
 /// Measures what colorfast costs, and writes a report.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "bench", version)]
@@ -35,6 +40,8 @@ impl Options {
 pub enum Part {
     /// CPU per request
     Requests,
+    /// Bodies that are searched for a session id
+    Bodies,
     /// From the switch command to confirmation
     Confirmation,
     /// What one look-up in the fleet adds
@@ -61,6 +68,8 @@ pub enum Mode {
 /// The numbers of a mode.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
+    /// Bodies that are searched.
+    pub bodies: Extent,
     /// How often one listener is asked in one round, over every connection.
     pub times: u32,
     /// How often it is asked before the first round.
@@ -101,6 +110,7 @@ impl Mode {
     pub fn size(self) -> Size {
         match self {
             Self::Full => Size {
+                bodies: Extent { sizes: &SIZES, rounds: 51, waves: 20 },
                 times: 40,
                 warm_up: 200,
                 rounds: 101,
@@ -114,6 +124,7 @@ impl Mode {
                 room: Some((1_000_000, 131_072)),
             },
             Self::Quick => Size {
+                bodies: Extent { sizes: &SIZES, rounds: 11, waves: 5 },
                 times: 20,
                 warm_up: 100,
                 rounds: 31,
@@ -127,6 +138,7 @@ impl Mode {
                 room: None,
             },
             Self::Smoke => Size {
+                bodies: Extent { sizes: &[1_000, 300_000], rounds: 2, waves: 2 },
                 times: 4,
                 warm_up: 10,
                 rounds: 3,

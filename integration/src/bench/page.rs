@@ -3,6 +3,7 @@
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::bodies::Bodies;
 use super::charts;
 use super::look_ups::LookUps;
 use super::report::{Report, Requests};
@@ -45,6 +46,7 @@ pub fn page(report: &Report) -> Result<String> {
                 }
                 (targets(report))
                 @if let Some(requests) = &report.requests { (self::requests(requests)?) }
+                @if let Some(bodies) = &report.bodies { (self::bodies(bodies)) }
                 @if !report.confirmation.is_empty() { (confirmation(report)?) }
                 @if let Some(look_ups) = &report.look_ups { (self::look_ups(look_ups)) }
                 @if let Some(told) = &report.told { (self::told(told)) }
@@ -145,6 +147,38 @@ fn differences(requests: &Requests) -> Markup {
                 }
             }
         }
+    }
+}
+
+fn bodies(bodies: &Bodies) -> Markup {
+    html! {
+        h2 { "Bodies that are searched for a session id" }
+        p.quiet {
+            "CPU of one Envoy process for each body, and the time from the first byte of the request to the last of the answer, one "
+            "at a time; " (bodies.rounds) " rounds. “Adds” is beyond the filter that finds the id in a header and lets the body pass."
+        }
+        table {
+            tr {
+                th { "way" } th { "bytes" } th { "CPU µs" } th { "adds µs" } th { "p50 ms" } th { "p99" } th { "adds p50" }
+                th { "adds p99" }
+            }
+            @for cost in &bodies.costs {
+                tr {
+                    td { (cost.way.title()) } td { (cost.bytes) }
+                    td { (format!("{:.0}", cost.cpu_us.median)) } td { (known(&cost.adds_us)) }
+                    @for ms in [cost.ms.p50, cost.ms.p99, cost.adds_p50_ms, cost.adds_p99_ms] { td { (format!("{ms:.2}")) } }
+                }
+            }
+        }
+        table {
+            tr { th { "each MiB adds" } th { "CPU µs" } th { "p50 ms" } }
+            @for per in &bodies.per_mib {
+                tr {
+                    td { (per.way.title()) } td { (format!("{:.0}", per.cpu_us)) } td { (format!("{:.2}", per.p50_ms)) }
+                }
+            }
+        }
+        p { (bodies.memory) }
     }
 }
 

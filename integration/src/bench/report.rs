@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::bodies::Bodies;
 use super::calls::{self, CALLS, Call, Counts};
 use super::confirmation::Confirmation;
 use super::look_ups::LookUps;
@@ -33,6 +34,9 @@ pub struct Report {
     /// CPU per request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests: Option<Requests>,
+    /// Bodies that are searched for a session id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bodies: Option<Bodies>,
     /// From the switch command to confirmation, by the number of members.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub confirmation: Vec<Confirmation>,

@@ -45,6 +45,7 @@ pub fn summary(report: &Report) -> String {
             micros(sums.pin_check_us)
         ));
     }
+    parts.extend(report.bodies.as_ref().map(ToString::to_string));
     if !report.confirmation.is_empty() {
         let rows = report.confirmation.iter().map(|of| {
             let (command, prepared, sidecar) = (&of.command_ms, &of.prepared_ms, &of.sidecar_ms);

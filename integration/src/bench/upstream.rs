@@ -1,4 +1,4 @@
-//! An agent that does nothing but answer, so that what is measured is the proxy.
+//! An agent that does nothing but read and answer, so that what is measured is the proxy.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -34,11 +34,14 @@ fn answer(mut stream: TcpStream, body: &str) -> Result<()> {
         let read = stream.read(buffer.get_mut(filled..).context("too long a request")?)?;
         ensure!(read > 0, "closed");
         filled += read;
-        if let Some(head) = Head::of_request(&buffer[..filled])?
-            && filled >= head.end
-        {
-            stream.write_all(answer.as_bytes())?;
-            filled = 0;
+        let Some(head) = Head::of_request(&buffer[..filled])? else { continue };
+        let mut left = head.end.checked_sub(filled).context("more came than the request")?;
+        while left > 0 {
+            let read = stream.read(&mut buffer)?;
+            ensure!(read > 0, "closed");
+            left = left.checked_sub(read).context("more came than the request")?;
         }
+        stream.write_all(answer.as_bytes())?;
+        filled = 0;
     }
 }
