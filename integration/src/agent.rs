@@ -11,6 +11,7 @@
 //! | `…/respond` | an id of the agent's own making, fresh at every turn, in the JSON body, which comes in pieces |
 //! | `…/respond?id=header` | the same, in `x-conversation` before the body; `id=none`: an answer without any |
 //! | `…/respond?as=events` | a stream of events, the first of which hands the id out, where it stands in no header |
+//! | `…/sign-in?name=N` | who served it, and the cookie `JSESSIONID=N` |
 //! | `…/socket` | for an upgrade: whatever is sent comes back, until either side ends it |
 //! | `…/held` | the same as any other, but only once [`Agent::release`] lets it go |
 //! | `…/public` | an answer that shared caches may keep |

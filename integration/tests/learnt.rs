@@ -15,6 +15,8 @@ use tokio::task::JoinSet;
 
 /// Conversations, unless `COLORFAST_SESSIONS` says otherwise.
 const CONVERSATIONS: usize = 3_000;
+/// Clients that are handed a cookie.
+const COOKIES: usize = 100;
 /// Clients that talk at once; most of the time they wait.
 const CLIENTS: usize = 48;
 /// How long clients wait before they come back, in turn.
@@ -95,6 +97,71 @@ fn ids_from_bodies_are_known_to_the_fleet() {
         }
         Ok(())
     });
+}
+
+/// Kept: the third answer sets a cookie of the agent's own, and all that is sent back from then on is that cookie. Whether the
+/// session was begun before by a pin or by nothing, it stays with the slot that set it, its next request at once and at the
+/// other proxy, through ramp and switch.
+#[test]
+fn a_cookie_of_the_agents_own_is_known_to_the_fleet() {
+    scenario(async {
+        let settings = json!({
+            "session_sources": [{"cookie": "JSESSIONID"}],
+            "learn_from": [{"cookie": "JSESSIONID"}],
+            "memory": {"ask_wait_ms": 1_000, "tell_wait_ms": 1_000},
+        });
+        let mesh = Mesh::with(settings, &SLOTS).await?;
+        let envoys = [mesh.envoy("edge-1").await?, mesh.envoy("edge-2").await?];
+        mesh.until_current(2).await?;
+        mesh.does("ramp green 50%").await?;
+        let mut lines: Vec<_> = envoys.iter().map(|envoy| Line::new(envoy.address(), Protocol::Http1)).collect();
+        let mut signed_in = Vec::new();
+        for number in 0..COOKIES {
+            let (mut pin, mut served) = (None, None);
+            for turn in 1..=3 {
+                let path = if turn == 3 { format!("/sign-in?name=j-{number}") } else { "/other".to_owned() };
+                let call = Call::get(&path);
+                let call = match &pin {
+                    Some(pin) => call.header(names::PIN, pin),
+                    None => call,
+                };
+                let at = (number + turn) % lines.len();
+                let answer = lines.get_mut(at).context("a proxy")?.send(&call).await?;
+                ensure!(answer.status == 200, "{}: {}", answer.status, answer.text());
+                // Half of the clients keep what they are handed.
+                if number % 2 == 0 {
+                    let slot = answer.header(names::SERVED_BY);
+                    ensure!(turn == 1 || served == slot, "j-{number} hopped before it had a cookie");
+                    pin = answer.header(names::PIN).or(pin);
+                }
+                served = answer.header(names::SERVED_BY);
+            }
+            let slot = served.context("nobody says who has served it")?;
+            returns(&mut lines, number, 4, &slot).await?;
+            signed_in.push(slot);
+        }
+        ensure!(SLOTS.iter().all(|(slot, _)| signed_in.iter().any(|served| served == slot)), "{signed_in:?}");
+        for (verb, turn) in [("switch green", 5), ("switch blue", 6)] {
+            mesh.does(verb).await?;
+            for (number, slot) in signed_in.iter().enumerate() {
+                returns(&mut lines, number, turn, slot).await?;
+            }
+        }
+        for envoy in &envoys {
+            envoy.expect_no_crash().await?;
+        }
+        Ok(())
+    });
+}
+
+/// Comes back with the cookie alone, at the other proxy than in the turn before.
+async fn returns(lines: &mut [Line], number: usize, turn: usize, slot: &str) -> Result<()> {
+    let at = (number + turn) % lines.len();
+    let call = Call::get("/other").header("cookie", format!("JSESSIONID=j-{number}"));
+    let answer = lines.get_mut(at).context("a proxy")?.send(&call).await?;
+    let served = answer.header(names::SERVED_BY);
+    ensure!(served.as_deref() == Some(slot), "j-{number} of {slot} went to {served:?} in turn {turn}");
+    Ok(())
 }
 
 /// Holds so many conversations, each over two proxies by chance.

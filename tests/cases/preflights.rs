@@ -1,6 +1,6 @@
 //! Requests that begin no session: CORS preflights and HEAD.
 
-use colorfast_core::settings::{AskWaitMs, CookieCarrier, OnBundleGone};
+use colorfast_core::settings::{AskWaitMs, CookieCarrier, OnBundleGone, RunMint};
 use colorfast_core::snapshot::Snapshot;
 
 use crate::proxy::Proxy;
@@ -43,6 +43,21 @@ fn they_mint_nothing_and_are_counted_apart() {
     worker.hear(&asking(green_live(3)));
     let sent = worker.send(preflight().session("alpha"));
     assert_eq!(sent.decision().as_deref(), Some("hash"), "nothing was remembered");
+}
+
+/// Nor does a run begin with them, where one begins with every other request.
+#[test]
+fn they_begin_no_run() {
+    let minting = |mut snapshot: Snapshot| {
+        snapshot.settings.runs.mint = RunMint::Always;
+        snapshot
+    };
+    let worker = Proxy::chat().with(&minting(blue_live(2)));
+    for (request, begins) in
+        [(preflight(), false), (Request::new().instead(":method", "HEAD"), false), (Request::new(), true)]
+    {
+        assert_eq!(worker.send(request).forwarded().has("baggage"), begins);
+    }
 }
 
 /// What they carry decides their slot; an OPTIONS that is no preflight is a request as any other.

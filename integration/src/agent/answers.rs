@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, UPGRADE};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, SET_COOKIE, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
@@ -76,6 +76,7 @@ pub(super) async fn answer(state: Arc<State>, mut request: Request<Incoming>) ->
         "stream" => stream(Arc::clone(&state), parameter(&query, "events").and_then(|n| n.parse().ok()).unwrap_or(3)),
         "open" => open(&query),
         "respond" => respond(&state, &query),
+        "sign-in" => sign_in(&query, &state, &request, &stamp),
         "socket" => socket(request),
         "held" => {
             Waiting::begin(&state).released().await;
@@ -177,6 +178,16 @@ fn stream(state: Arc<State>, events: u32) -> Response<Sent> {
     });
     let mut response = Response::new(Pieces(receiver).boxed());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response
+}
+
+/// Hands out a session cookie of the agent's own, as application servers do.
+fn sign_in(query: &str, state: &State, request: &Request<Incoming>, stamp: &Stamp) -> Response<Sent> {
+    let mut response = identity(state, request, stamp);
+    let cookie = format!("JSESSIONID={}; Path=/; HttpOnly", parameter(query, "name").unwrap_or("conversation"));
+    if let Ok(cookie) = HeaderValue::try_from(cookie) {
+        response.headers_mut().insert(SET_COOKIE, cookie);
+    }
     response
 }
 

@@ -5,6 +5,7 @@ use super::{Chosen, Decision, Need, Observer, PinAction, Reason, Refusals, View,
 use crate::ids::Sid;
 use crate::memory::Remembered;
 use crate::plan::{Plan, Secrets, SlotIndex, SlotSet};
+use crate::seen::Beginning;
 use crate::time::UnixSeconds;
 use crate::token::pin::{Claims, Kind};
 
@@ -154,8 +155,10 @@ impl<'c, O: Observer> Context<'c, O> {
     /// The decision that `ruled` makes; none goes nowhere.
     pub fn decision(mut self, ruled: Option<Ruled>) -> Decision {
         let (plan, at, draw) = (self.plan, self.at, self.draw);
-        // Judged whatever was decided: a forged token must not go on to the agent.
-        let run = self.runs().action(plan, ruled.as_ref().map(|ruled| ruled.chosen), at, draw);
+        // A run begins where a session might. Tokens are judged whatever was decided: a forged one must not go on to the agent.
+        let chosen = ruled.as_ref().map(|ruled| ruled.chosen);
+        let begins = chosen.filter(|_| self.view.beginning == Beginning::Session);
+        let run = self.runs().action(plan, begins, at, draw);
         match ruled {
             Some(Ruled { chosen, pin, session, remember }) => {
                 Decision { way: Way::Goes, chosen: Some(chosen), pin, run, session, remember, refusals: self.refusals }

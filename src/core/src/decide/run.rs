@@ -78,7 +78,7 @@ impl Runs {
         Some(Remembered { assignment, sid: Sid(run), began: self.began, seen: now, certainty, visits })
     }
 
-    /// What becomes of the tokens, where the request goes to `chosen`.
+    /// What becomes of the tokens, where the request goes to `chosen` and may begin a run.
     pub fn action(&self, plan: &Plan, chosen: Option<Chosen>, now: UnixSeconds, draw: u64) -> RunAction {
         let clean =
             if self.count > usize::from(self.good.is_some()) { RunAction::Only(self.good) } else { RunAction::Keep };
