@@ -16,7 +16,7 @@ const GONE: Answer = (
     "colorfast_bundle_gone",
     concat!(
         r#"{"type":"urn:colorfast:problem:bundle-gone","title":"The bundle of the session is gone","status":409,"#,
-        r#""detail":"The release that this session began on does not run any more. Begin a new session, without the pin."}"#
+        r#""detail":"The release that this session began on does not run any more. Begin a new one, without the session id and the pin of this."}"#
     ),
 );
 const ENDED: Answer = (
