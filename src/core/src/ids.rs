@@ -110,6 +110,16 @@ text_id! {
 }
 
 text_id! {
+    /// The name of a preset with its version. A log may name one that this build does not know.
+    PresetName, "a preset with its version, as in mcp/1", "^[a-z][a-z0-9-]{0,31}/[1-9][0-9]{0,3}$", |text| {
+        let digits = |text: &str| (1..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        text.split_once('/').is_some_and(|(name, version)| {
+            is_name(name) && digits(version) && !version.starts_with('0')
+        })
+    }
+}
+
+text_id! {
     /// The id of a bundle: a release tag.
     BundleId, "a bundle id: 1 to 64 of A-Z a-z 0-9 . _ @ + -", "^[A-Za-z0-9._@+-]{1,64}$", |text| {
         (1..=64).contains(&text.len())

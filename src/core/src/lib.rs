@@ -25,6 +25,7 @@ pub mod path;
 pub mod percent;
 pub mod plan;
 pub mod plugin;
+pub mod preset;
 pub mod release;
 pub mod rendezvous;
 pub mod scan;

@@ -13,7 +13,7 @@ use crate::bundle::{Manifest, Part};
 use crate::ids::{BundleId, HeaderName, ServiceName};
 use crate::keys::Secret;
 use crate::plugin::PluginConfig;
-use crate::settings::ServiceSettings;
+use crate::preset::Applied;
 use crate::snapshot::Snapshot;
 use crate::weight::Weight;
 
@@ -47,7 +47,7 @@ pub fn snapshot() -> Schema {
 
 /// The schema of the file that `colorfast service apply` takes.
 pub fn service_file() -> Schema {
-    named::<ServiceName>(document::<ServiceSettings>("colorfast: a service and its settings"), "service")
+    named::<ServiceName>(document::<Applied>("colorfast: a service and its settings"), "service")
 }
 
 /// The schema of the file that `colorfast bundle add` takes.

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use colorfast_core::bundle::Bundle;
-use colorfast_core::ids::{AssignmentId, BundleId, HeaderName, KeyId, ServiceName, SlotName};
+use colorfast_core::ids::{AssignmentId, BundleId, HeaderName, KeyId, PresetName, ServiceName, SlotName};
 use colorfast_core::release::{Entry, KeyDuty, Phase, Verb};
 use colorfast_core::settings::ServiceSettings;
 use colorfast_core::time::{UnixMillis, UnixSeconds};
@@ -254,8 +254,11 @@ pub struct ServiceStatus {
     /// The pods of gateways, where the sidecar is told to watch them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pods: Option<PodsStatus>,
-    /// Its settings.
+    /// Its settings, whole.
     pub settings: ServiceSettings,
+    /// The preset that they came from; they hold all that it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<PresetName>,
 }
 
 /// `GET /v1/application`: what is of all services.

@@ -19,6 +19,7 @@ mod man;
 mod offline;
 mod operator;
 mod output;
+mod presets;
 mod preview;
 mod progress;
 mod render;
@@ -62,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(command) => doctor::run(&command, &globals, &environment, &output),
         Command::Completions { shell } => completions::run(shell, &output),
         Command::Man { folder } => man::run(&folder, &output),
+        Command::Preset(command) => presets::run(&command, &output),
         Command::Operator(command) => operate(command, globals, &environment, output),
     };
     exit.unwrap_or_else(|failure| {

@@ -7,9 +7,9 @@ use std::str::FromStr;
 use colorfast_core::bundle::Manifest;
 use colorfast_core::ids::{BundleId, CookieName, Digest, Epoch, HeaderName, IdempotencyKey, ServiceName, SlotName};
 use colorfast_core::plugin::PluginConfig;
+use colorfast_core::preset::Applied;
 use colorfast_core::release::{Circumstances, Entry, Event, SCHEMA, State, Verb};
 use colorfast_core::schema;
-use colorfast_core::settings::ServiceSettings;
 use colorfast_core::sketch::{self, Sketch};
 use colorfast_core::snapshot::Snapshot;
 use colorfast_core::time::UnixMillis;
@@ -241,6 +241,10 @@ fn typical_mistakes_are_refused() {
         (json!({"slots": ["blue", "green", "red"], "sessionless": "client"}), true),
         (json!({"pin": {"cookie": "always", "cookie_name": null, "cookie_path": "/a"}}), true),
         (json!({"session_sources": [{"header": "x-id"}, {"cookie": "sid"}]}), true),
+        (json!({"preset": "mcp", "pin": {"cookie": "never"}}), true),
+        (json!({"preset": "mcp/1"}), true),
+        (json!({"preset": "mcp/9"}), false),
+        (json!({"preset": null}), false),
         (json!({"slots": []}), false),
         (json!({"slots": ["a", "b", "c", "d", "e", "f", "g", "h", "i"]}), false),
         (json!({"slots": ["blue", "blue"]}), false),
@@ -286,7 +290,7 @@ fn typical_mistakes_are_refused() {
     let validator = of_document(schema::service_file());
     for (document, right) in services {
         let service = "chat".parse().unwrap();
-        let read = is_read::<ServiceSettings>(&document, |settings| settings.validate(&service).is_ok());
+        let read = is_read::<Applied>(&document, |applied| applied.settings.validate(&service).is_ok());
         assert_eq!((validator(&document), read), (right, right), "{document}");
     }
     let validator = of_document(schema::service_file());

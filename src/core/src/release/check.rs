@@ -3,6 +3,7 @@
 use crate::bundle::Bundle;
 use crate::error::FieldError;
 use crate::ids::{AssignmentId, BundleId, KeyId, ServiceName, SlotName};
+use crate::preset::Applied;
 use crate::release::asking;
 use crate::release::event::{Event, Left};
 use crate::release::holding::{Held, Holding, Reach};
@@ -94,9 +95,10 @@ impl ServiceState {
     }
 }
 
-fn create(service: &ServiceName, settings: &ServiceSettings) -> Result<Event, Refusal> {
+fn create(service: &ServiceName, Applied { settings, preset }: &Applied) -> Result<Event, Refusal> {
     validate(service, settings)?;
-    Ok(Event::ServiceCreated { settings: Box::new(settings.clone()), signing_key: KeyId(1) })
+    let (settings, preset) = (Box::new(settings.clone()), preset.clone());
+    Ok(Event::ServiceCreated { settings, preset, signing_key: KeyId(1) })
 }
 
 fn validate(service: &ServiceName, settings: &ServiceSettings) -> Result<(), FieldError> {
@@ -165,15 +167,17 @@ impl Check<'_> {
         slots.into_iter().zip(numbers).map(left).collect()
     }
 
-    fn apply(&self, service: &ServiceName, settings: &ServiceSettings) -> Result<Option<Event>, Refusal> {
+    fn apply(&self, service: &ServiceName, applied: &Applied) -> Result<Option<Event>, Refusal> {
+        let Applied { settings, preset } = applied;
         validate(service, settings)?;
         let dropped =
             |(name, slot): &(&SlotName, &SlotState)| slot.phase != Phase::Idle && !settings.slots.contains(name);
         if let Some((name, slot)) = self.state.slots.iter().find(dropped) {
             return Err(Refusal::SlotInUse { slot: name.clone(), phase: slot.phase });
         }
-        let changes = *settings != self.state.settings;
-        Ok(changes.then(|| Event::SettingsApplied { settings: Box::new(settings.clone()) }))
+        let changes = (settings, preset) != (&self.state.settings, &self.state.preset);
+        let event = || Event::SettingsApplied { settings: Box::new(settings.clone()), preset: preset.clone() };
+        Ok(changes.then(event))
     }
 
     fn add_bundle(&self, bundle: Bundle) -> Result<Option<Event>, Refusal> {

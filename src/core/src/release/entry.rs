@@ -174,7 +174,7 @@ mod tests {
                 r#"{{"seq":1,"schema":1,"at":5,"principal":"local","event":{{"type":"settings_applied","settings":{{{settings}}}}}}}"#
             );
             let entry = Entry::open(1, GENESIS_HASH, &text, &super::hash(GENESIS_HASH, &text)).unwrap();
-            let Event::SettingsApplied { settings: read } = entry.event else { panic!("{settings}") };
+            let Event::SettingsApplied { settings: read, preset: None } = entry.event else { panic!("{settings}") };
             assert_eq!(read.on_bundle_gone, wanted, "{settings}");
         }
     }

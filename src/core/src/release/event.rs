@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
-use crate::ids::{AssignmentId, BundleId, Epoch, KeyId, SlotName};
+use crate::ids::{AssignmentId, BundleId, Epoch, KeyId, PresetName, SlotName};
 use crate::release::ring::KeyStep;
 use crate::release::verb::Force;
 use crate::settings::ServiceSettings;
@@ -28,6 +28,9 @@ pub enum Event {
         /// Its first settings.
         #[serde(deserialize_with = "crate::settings::former::read")]
         settings: Box<ServiceSettings>,
+        /// The preset that they came from: they hold all that it said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        preset: Option<PresetName>,
         /// Its first key.
         signing_key: KeyId,
     },
@@ -36,6 +39,9 @@ pub enum Event {
         /// The settings, whole.
         #[serde(deserialize_with = "crate::settings::former::read")]
         settings: Box<ServiceSettings>,
+        /// The preset that they came from: they hold all that it said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        preset: Option<PresetName>,
     },
     /// A bundle can be staged.
     BundleAdded {

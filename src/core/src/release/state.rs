@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::bundle::Bundle;
-use crate::ids::{AssignmentId, BundleId, Epoch, HeaderName, KeyId, ServiceName, SlotName};
+use crate::ids::{AssignmentId, BundleId, Epoch, HeaderName, KeyId, PresetName, ServiceName, SlotName};
+use crate::preset::Applied;
 use crate::release::application::ApplicationState;
 use crate::release::entry::Entry;
 use crate::release::event::{Event, Left};
@@ -45,6 +46,8 @@ pub struct ServiceState {
     pub asking: Option<Asking>,
     /// Its settings.
     pub settings: ServiceSettings,
+    /// The preset that they came from.
+    pub preset: Option<PresetName>,
     /// The ids of its keys.
     pub ring: RingState,
     /// Every bundle added, by id. Shared between states, since only their adding changes it and they never go.
@@ -130,11 +133,12 @@ impl State {
             (None, Event::RunKeyMoved { key, step, .. }) if entry.seq > 1 => {
                 self.move_run_key(*key, *step, entry.at, entry.seq).map_err(refuse)?;
             }
-            (Some(service), Event::ServiceCreated { settings, signing_key }) => {
+            (Some(service), Event::ServiceCreated { settings, preset, signing_key }) => {
                 if self.services.contains_key(service) {
                     return Err(refuse("the service exists"));
                 }
-                let created = ServiceState::new(entry.seq, ServiceSettings::clone(settings), *signing_key, entry.at);
+                let applied = Applied { preset: preset.clone(), settings: ServiceSettings::clone(settings) };
+                let created = ServiceState::new(entry.seq, applied, *signing_key, entry.at);
                 self.services.insert(service.clone(), created);
             }
             (Some(service), Event::BundleAdded { bundle }) => {
@@ -178,12 +182,13 @@ impl State {
 }
 
 impl ServiceState {
-    fn new(version: u64, settings: ServiceSettings, signing: KeyId, at: UnixMillis) -> Self {
+    fn new(version: u64, Applied { preset, settings }: Applied, signing: KeyId, at: UnixMillis) -> Self {
         let mut state = Self {
             version,
             acted: version,
             asking: None,
             settings,
+            preset,
             ring: RingState::new(signing, at, version),
             bundles: Arc::default(),
             slots: BTreeMap::new(),
@@ -219,8 +224,8 @@ impl ServiceState {
             | Event::ServiceCreated { .. }
             | Event::BundleAdded { .. }
             | Event::RunKeyMoved { .. } => return Err("it has no place here"),
-            Event::SettingsApplied { settings } => {
-                self.settings = ServiceSettings::clone(settings);
+            Event::SettingsApplied { settings, preset } => {
+                (self.settings, self.preset) = (ServiceSettings::clone(settings), preset.clone());
                 self.follow_settings(at);
             }
             Event::Staged { slot, bundle, assignment } => {

@@ -53,7 +53,8 @@ impl Story {
         let mut story = Self { log: Vec::new(), state: State::default(), now: UnixMillis(GENESIS), pace: 1_000 };
         story.append(None, Event::Genesis { epoch: Epoch(story.now), restored: None });
         let slots = ["blue", "green", "red"].map(slot).to_vec();
-        story.does(Verb::Apply { settings: Box::new(ServiceSettings { slots, ..ServiceSettings::default() }) });
+        let settings = ServiceSettings { slots, ..ServiceSettings::default() };
+        story.does(Verb::Apply { settings: Box::new(settings.into()) });
         for id in ["v1", "v2", "v3"] {
             let manifest = format!(r#"{{"code":"{id}","model":"m","prompts":"p"}}"#);
             let manifest: Manifest = serde_json::from_str(&manifest).unwrap();
@@ -522,18 +523,43 @@ fn bundles_never_change() {
 fn settings_keep_slots_in_use() {
     let mut story = Story::two_bundles();
     let apply = |slots: &[&str]| Verb::Apply {
-        settings: Box::new(ServiceSettings {
-            slots: slots.iter().map(|name| slot(name)).collect(),
-            ..Default::default()
-        }),
+        settings: Box::new(
+            ServiceSettings { slots: slots.iter().map(|name| slot(name)).collect(), ..Default::default() }.into(),
+        ),
     };
     let refusal = story.tries(apply(&["blue", "red"])).unwrap_err();
     assert_eq!(refusal.to_string(), "settings.slots: lacks green, which is staged: recycle it first");
     story.does(apply(&["green", "blue"]));
     story.does(apply(&["green", "blue", "red"]));
     assert_eq!(story.phases(), [Phase::Live, Phase::Staged, Phase::Idle]);
-    let bad = Verb::Apply { settings: Box::new(ServiceSettings { slots: Vec::new(), ..Default::default() }) };
+    let bad = Verb::Apply { settings: Box::new(ServiceSettings { slots: Vec::new(), ..Default::default() }.into()) };
     assert!(story.tries(bad).unwrap_err().to_string().starts_with("settings.slots: has 0"));
+}
+
+/// What enters the log is the expanded settings, and the preset's name and version beside them; proxies are given the
+/// settings alone. Another version of the same settings is a change, the same one is none.
+#[test]
+fn presets_enter_the_log_expanded() {
+    let mut story = Story::two_bundles();
+    let apply = |json: &str| Verb::Apply { settings: serde_json::from_str(json).unwrap() };
+    story.does(apply(r#"{"preset":"mcp","pin":{"cookie":"never"}}"#));
+    let event = story.log.last().unwrap().event.clone();
+    let written = serde_json::to_value(&event).unwrap();
+    assert_eq!(written["preset"], "mcp/1");
+    assert_eq!(written["settings"]["session_sources"][0]["header"], "mcp-session-id");
+    assert_eq!(written["settings"]["pin"]["cookie"], "never");
+    assert_eq!(written["settings"].get("preset"), None);
+    assert_eq!(serde_json::from_value::<Event>(written).unwrap(), event);
+
+    let snapshot = serde_json::to_value(story.state.snapshot(&service()).unwrap()).unwrap();
+    assert!(!snapshot.to_string().contains("preset"), "{snapshot}");
+    assert_eq!(story.chat().preset.as_ref().unwrap().as_str(), "mcp/1");
+    let entries = story.log.len();
+    story.does(apply(r#"{"preset":"mcp/1","pin":{"cookie":"never"}}"#));
+    assert_eq!(story.log.len(), entries);
+    let bare = serde_json::to_string(&story.chat().settings).unwrap();
+    story.does(apply(&bare));
+    assert_eq!(story.chat().preset, None);
 }
 
 fn any_verb() -> impl Strategy<Value = Verb> {

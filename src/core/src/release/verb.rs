@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::Manifest;
 use crate::ids::{BundleId, KeyId, SlotName};
-use crate::settings::ServiceSettings;
+use crate::preset::Applied;
 use crate::weight::Weight;
 
 /// An operator's act on one service.
@@ -14,7 +14,7 @@ pub enum Verb {
     /// Creates the service, or replaces its settings.
     Apply {
         /// The new settings, whole.
-        settings: Box<ServiceSettings>,
+        settings: Box<Applied>,
     },
     /// Adds a bundle, for good.
     AddBundle {

@@ -14,6 +14,7 @@ use colorfast_core::why::HeaderLine;
 
 use crate::api::tokens::{NodePattern, Role, SubjectName, TokenName};
 use crate::cli::keys::KeysCommand;
+use crate::cli::presets::PresetCommand;
 use crate::cli::render::SnapshotCommand;
 use crate::cli::runs::RunCommand;
 use crate::cli::{backup, completions, files, help, why};
@@ -118,6 +119,9 @@ pub enum Command {
     Restore(Restore),
     /// Say what is misconfigured in an Envoy: where, why it matters, and what to write instead
     Doctor(Doctor),
+    /// List or show presets: settings for the clients of one API, which a service file takes by name
+    #[command(subcommand)]
+    Preset(PresetCommand),
     /// Print a script that completes command lines
     Completions {
         /// The shell that reads it
@@ -306,7 +310,11 @@ pub enum ServiceCommand {
         file: files::Source,
     },
     /// Show the settings of a service, as a file that `apply` takes
-    Show,
+    Show {
+        /// Every setting that is not at its default, without the preset that it came from
+        #[arg(long)]
+        expanded: bool,
+    },
 }
 
 /// `colorfast bundle …`

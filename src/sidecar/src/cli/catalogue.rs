@@ -1,9 +1,10 @@
 //! What was applied and added: `service show`, `bundle show`, `bundle list`.
 
 use colorfast_core::ids::{BundleId, ServiceName};
-use colorfast_core::settings::ServiceSettings;
+use colorfast_core::preset::{self, Applied};
 use comfy_table::Table;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::api::{Bundles, ServiceStatus};
 use crate::cli::client::Client;
@@ -15,25 +16,75 @@ use crate::cli::words;
 #[derive(Serialize)]
 struct ServiceFile<'a> {
     service: &'a ServiceName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preset: Option<Value>,
     #[serde(flatten)]
-    settings: &'a ServiceSettings,
+    settings: Map<String, Value>,
+}
+
+impl<'a> ServiceFile<'a> {
+    fn of(service: &'a ServiceName, applied: &Applied) -> Result<Self, Failure> {
+        let mut settings = applied.written().map_err(|error| unwritten(&error))?;
+        Ok(Self { service, preset: settings.remove(preset::FIELD), settings })
+    }
+}
+
+/// How the settings of a service are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// As a file over the preset, where there is one.
+    OverPreset,
+    /// Whole, without a preset.
+    Expanded,
 }
 
 /// Shows the settings of a service.
 ///
 /// # Errors
 /// As the client's.
-pub async fn service_show(client: &Client, output: &Output, service: &ServiceName) -> Result<Exit, Failure> {
+pub async fn service_show(
+    client: &Client,
+    output: &Output,
+    service: &ServiceName,
+    shown: Shown,
+) -> Result<Exit, Failure> {
     let status = client.service(service).await?;
-    let file = ServiceFile { service, settings: &status.settings };
+    let preset = status.preset.filter(|_| shown == Shown::OverPreset);
+    let applied = Applied { preset, settings: status.settings };
     match output.format {
-        Format::Json => output.document(&file)?,
-        Format::Text => {
-            output.text(&yaml(&file)?)?;
-            output.text("# every other setting is at its default\n")?;
-        }
+        Format::Json => output.document(&ServiceFile::of(service, &applied)?)?,
+        Format::Text => output.text(&service_file(service, &applied)?)?,
     }
     Ok(Exit::Done)
+}
+
+/// A service file, with comments: what is written holds over the preset, what the preset sets beside it is commented.
+fn service_file(service: &ServiceName, applied: &Applied) -> Result<String, Failure> {
+    let file = ServiceFile::of(service, applied)?;
+    let mut text = yaml(&file)?;
+    if let Some(preset) = applied.known_preset() {
+        text.push_str(&format!("# {} sets, where nothing above says otherwise:\n", preset.full_name()));
+        for line in yaml(&without(preset.settings(), &file.settings))?.lines() {
+            text.push_str(&format!("#   {line}\n"));
+        }
+    } else if let Some(preset) = &applied.preset {
+        text.push_str(&format!("# the settings of the preset {preset}, which this colorfast does not know\n"));
+    }
+    text.push_str("# every other setting is at its default\n");
+    Ok(text)
+}
+
+/// What of `preset` is not written otherwise.
+fn without(preset: Map<String, Value>, written: &Map<String, Value>) -> Map<String, Value> {
+    let holds = |(field, value): (String, Value)| match (value, written.get(&field)) {
+        (value, None) => Some((field, value)),
+        (Value::Object(value), Some(Value::Object(written))) => {
+            let left = without(value, written);
+            (!left.is_empty()).then_some((field, Value::Object(left)))
+        }
+        _ => None,
+    };
+    preset.into_iter().filter_map(holds).collect()
 }
 
 /// Shows one bundle.
@@ -98,14 +149,22 @@ fn table(bundles: &Bundles, status: &ServiceStatus, output: &Output) -> Table {
 }
 
 /// A document for people; its values are strangers' words, of which YAML escapes some alone.
-fn yaml(document: &impl Serialize) -> Result<String, Failure> {
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn yaml(document: &impl Serialize) -> Result<String, Failure> {
     let text = serde_saphyr::to_string(document);
-    let text = text.map_err(|error| Failure::outage(format!("the answer cannot be written as YAML: {error}")))?;
-    Ok(words::tame_lines(&text))
+    Ok(words::tame_lines(&text.map_err(|error| unwritten(&error))?))
+}
+
+fn unwritten(error: &dyn std::error::Error) -> Failure {
+    Failure::outage(format!("the answer cannot be written as YAML: {error}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use colorfast_core::settings::ServiceSettings;
+
     use super::*;
     use crate::cli::fake;
 
@@ -137,11 +196,41 @@ mod tests {
         )
         .unwrap();
         let service: ServiceName = "chat".parse().unwrap();
-        let text = yaml(&ServiceFile { service: &service, settings: &settings }).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("chat.yaml");
-        std::fs::write(&path, &text).unwrap();
-        let (name, read) = crate::cli::files::service(&path.to_str().unwrap().parse().unwrap(), None).unwrap();
-        assert_eq!((name, read), (Some(service), settings), "{text}");
+        let again = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let (name, read) = crate::cli::files::service(&path.to_str().unwrap().parse().unwrap(), None).unwrap();
+            assert_eq!(name.as_ref(), Some(&service), "{text}");
+            read
+        };
+        let applied = Applied::from(settings);
+        let text = service_file(&service, &applied).unwrap();
+        assert_eq!(again(&text), applied, "{text}");
+
+        let over = r#"{"preset":"langgraph","session_sources":[],"pin":{"cookie":"sessionless"}}"#;
+        let applied: Applied = serde_json::from_str(over).unwrap();
+        let text = service_file(&service, &applied).unwrap();
+        let wanted = "service: chat
+preset: langgraph/1
+pin:
+  cookie: sessionless
+session_sources: []
+# langgraph/1 sets, where nothing above says otherwise:
+#   learn_from:
+#   - body: /thread_id
+#   pin:
+#     header: never
+#     idle_timeout_seconds: 604800
+#     max_age_seconds: 2592000
+# every other setting is at its default
+";
+        assert_eq!(text, wanted);
+        assert_eq!(again(&text), applied, "{text}");
+
+        let newer = Applied { preset: Some("mcp/9".parse().unwrap()), settings: applied.settings };
+        let text = service_file(&service, &newer).unwrap();
+        assert!(text.contains("# the settings of the preset mcp/9, which this colorfast does not know"), "{text}");
+        assert_eq!(again(&text).settings, newer.settings, "{text}");
     }
 }

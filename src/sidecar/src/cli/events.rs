@@ -123,8 +123,13 @@ fn told(event: &Event) -> String {
             "epoch {}, restored from epoch {} as of entry {entry}, assignments up to {given} are given",
             epoch.0.0, from.0.0
         ),
-        Event::ServiceCreated { settings, .. } => format!("slots {}", list(&settings.slots)),
-        Event::SettingsApplied { .. } => String::new(),
+        Event::ServiceCreated { settings, preset, .. } => {
+            let preset = preset.as_ref().map_or_else(String::new, |preset| format!(", preset {preset}"));
+            format!("slots {}{preset}", list(&settings.slots))
+        }
+        Event::SettingsApplied { preset, .. } => {
+            preset.as_ref().map_or_else(String::new, |preset| format!("preset {preset}"))
+        }
         Event::BundleAdded { bundle } => format!("{} {}", bundle.id, bundle.digest),
         Event::Staged { slot, bundle, assignment } => format!("{bundle} in {slot}, assignment {assignment}"),
         Event::Ramped { slot, weight, force: by_force } => format!("{slot} to {weight}{}", force(by_force)),

@@ -14,10 +14,12 @@ use std::str::FromStr;
 use colorfast_core::bundle::Manifest;
 use colorfast_core::error::FieldError;
 use colorfast_core::ids::{BundleId, ServiceName};
+use colorfast_core::preset::{self, Applied, Preset};
 use colorfast_core::settings::{ServiceSettings, former};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
+use serde_json::Value;
 use serde_path_to_error::Track;
 
 use crate::cli::error::Failure;
@@ -87,20 +89,31 @@ pub fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     replaced.map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))
 }
 
-/// Reads a service file: `service: NAME` and its settings. Without a name in it, it is of the service `named`.
+/// Reads a service file: `service: NAME`, and its settings, or `preset: NAME` and what is otherwise. Without a name in it, it
+/// is of the service `named`.
 ///
 /// # Errors
 /// Names the place and the rule; nothing was sent.
-pub fn service(
-    source: &Source,
-    named: Option<&ServiceName>,
-) -> Result<(Option<ServiceName>, ServiceSettings), Failure> {
+pub fn service(source: &Source, named: Option<&ServiceName>) -> Result<(Option<ServiceName>, Applied), Failure> {
     let text = source.read()?;
-    let (name, settings): (Option<ServiceName>, ServiceSettings) = parse(source, &text, "service")?;
-    if let Some(name) = name.as_ref().or(named) {
-        settings.validate(name).map_err(|error| against(source, &text, error))?;
+    let (ServiceKeys { service, preset }, settings): (_, ServiceSettings) = parse(source, &text)?;
+    // Every field has the right type: where it stands was told otherwise. Over a preset the fields are read once more,
+    // since those that are there cannot be told from those at their default.
+    let applied = match preset {
+        None => Applied::from(settings),
+        Some(_) => expanded(&text).map_err(|rule| wrong(source, None, "", &rule))?,
+    };
+    if let Some(name) = service.as_ref().or(named) {
+        applied.settings.validate(name).map_err(|error| against(source, &text, error))?;
     }
-    Ok((name, settings))
+    Ok((service, applied))
+}
+
+/// The settings of a file over its preset.
+fn expanded(text: &str) -> Result<Applied, String> {
+    let fields: serde_json::Map<String, Value> = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    let fields = fields.into_iter().filter(|(field, _)| field != ServiceKeys::SERVICE).collect();
+    serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())
 }
 
 /// Reads a bundle file: a manifest, and `id: TAG` where it names itself.
@@ -109,7 +122,7 @@ pub fn service(
 /// Names the place and the rule; nothing was sent.
 pub fn bundle(source: &Source) -> Result<(Option<BundleId>, Manifest), Failure> {
     let text = source.read()?;
-    let (id, manifest): (_, Manifest) = parse(source, &text, "id")?;
+    let (BundleKeys { id }, manifest): (_, Manifest) = parse(source, &text)?;
     manifest.validate().map_err(|error| against(source, &text, error))?;
     Ok((id, manifest))
 }
@@ -128,18 +141,68 @@ fn wrong(source: &Source, position: Option<Position>, field: &str, rule: &str) -
     }
 }
 
-/// Reads a document whose key `name` says which one it is, and whose other keys are a `T`.
-fn parse<N, T>(source: &Source, text: &str, name: &'static str) -> Result<(Option<N>, T), Failure>
-where
-    N: for<'de> Deserialize<'de>,
-    T: for<'de> Deserialize<'de>,
-{
+/// The keys of a document that say which one it is.
+trait Keys: Default {
+    /// Reads the value of `key`, the next one of `map`; nothing where it is no key of these.
+    fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<Option<()>, A::Error>;
+}
+
+#[derive(Default)]
+struct ServiceKeys {
+    service: Option<ServiceName>,
+    preset: Option<&'static Preset>,
+}
+
+impl ServiceKeys {
+    const SERVICE: &str = "service";
+}
+
+impl Keys for ServiceKeys {
+    fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<Option<()>, A::Error> {
+        match key {
+            Self::SERVICE => self.service = Some(map.next_value()?),
+            preset::FIELD => self.preset = Some(map.next_value_seed(KnownPreset)?),
+            _ => return Ok(None),
+        }
+        Ok(Some(()))
+    }
+}
+
+/// Reads the name of a preset.
+struct KnownPreset;
+
+impl<'de> DeserializeSeed<'de> for KnownPreset {
+    type Value = &'static Preset;
+
+    fn deserialize<D: Deserializer<'de>>(self, name: D) -> Result<Self::Value, D::Error> {
+        let name = String::deserialize(name)?;
+        preset::named(&name).map_err(serde::de::Error::custom)
+    }
+}
+
+#[derive(Default)]
+struct BundleKeys {
+    id: Option<BundleId>,
+}
+
+impl Keys for BundleKeys {
+    fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<Option<()>, A::Error> {
+        if key != "id" {
+            return Ok(None);
+        }
+        self.id = Some(map.next_value()?);
+        Ok(Some(()))
+    }
+}
+
+/// Reads a document: the keys that say which one it is, and a `T` of the others.
+fn parse<K: Keys, T: for<'de> Deserialize<'de>>(source: &Source, text: &str) -> Result<(K, T), Failure> {
     if text.trim().is_empty() {
         return Err(wrong(source, None, "", "is empty"));
     }
     let mut track = Track::new();
     let parsed = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
-        deserializer.deserialize_map(Named { name, track: &mut track, types: PhantomData })
+        deserializer.deserialize_map(Named { track: &mut track, types: PhantomData })
     });
     parsed.map_err(|error| {
         let error = error.without_snippet();
@@ -162,46 +225,43 @@ fn rule(message: &str) -> String {
     }
 }
 
-/// Takes one key aside and reads the rest as a `T`, streaming, so that every error keeps its place.
+/// Takes some keys aside and reads the rest as a `T`, streaming, so that every error keeps its place.
 ///
 /// (`#[serde(flatten)]` would buffer, and lose both the places and the refusal of unknown fields.)
-struct Named<'t, N, T> {
-    name: &'static str,
+struct Named<'t, K, T> {
     track: &'t mut Track,
-    types: PhantomData<(N, T)>,
+    types: PhantomData<(K, T)>,
 }
 
-impl<'de, N: Deserialize<'de>, T: Deserialize<'de>> Visitor<'de> for Named<'_, N, T> {
-    type Value = (Option<N>, T);
+impl<'de, K: Keys, T: Deserialize<'de>> Visitor<'de> for Named<'_, K, T> {
+    type Value = (K, T);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a mapping of fields to values")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        let mut aside = None;
-        let rest = Rest { map, name: self.name, aside: &mut aside };
+        let mut aside = K::default();
+        let rest = Rest { map, aside: &mut aside };
         let rest = MapAccessDeserializer::new(rest);
         let value = T::deserialize(serde_path_to_error::Deserializer::new(rest, self.track))?;
         Ok((aside, value))
     }
 }
 
-struct Rest<'a, A, N> {
+struct Rest<'a, A, K> {
     map: A,
-    name: &'static str,
-    aside: &'a mut Option<N>,
+    aside: &'a mut K,
 }
 
-impl<'de, A: MapAccess<'de>, N: Deserialize<'de>> MapAccess<'de> for Rest<'_, A, N> {
+impl<'de, A: MapAccess<'de>, K: Keys> MapAccess<'de> for Rest<'_, A, K> {
     type Error = A::Error;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
         while let Some(key) = self.map.next_key::<String>()? {
-            if key != self.name {
+            if self.aside.take(&key, &mut self.map)?.is_none() {
                 return seed.deserialize(key.into_deserializer()).map(Some);
             }
-            *self.aside = Some(self.map.next_value()?);
         }
         Ok(None)
     }
@@ -230,7 +290,7 @@ mod tests {
         (detail, told.problem.field)
     }
 
-    fn service(source: &Source) -> Result<(Option<ServiceName>, ServiceSettings), Failure> {
+    fn service(source: &Source) -> Result<(Option<ServiceName>, Applied), Failure> {
         super::service(source, Some(&"chat".parse().unwrap()))
     }
 
@@ -255,6 +315,13 @@ mod tests {
             ("session_sources:\n  - header: X-A\n", ":2:13: session_sources[0].header: \"X-A\" is not a header name"),
             ("session_sources:\n  - form: a\n", ":2:5: session_sources[0]: unknown variant `form`"),
             ("headers:\n  pin: cookie\n", ":2:8: headers.pin: cookie has a meaning"),
+            (
+                "service: chat\npreset: mpc\n",
+                ":2:9: preset: there is no \"mpc\"; there are: mcp/1, a2a/1, openai-responses/1",
+            ),
+            ("preset: mcp\npin:\n  cokie: never\n", ":3:3: pin.cokie: unknown field `cokie`"),
+            ("preset: mcp\npin:\n  max_age_seconds: 60\n", ":3:3: pin.idle_timeout_seconds: 86400 is over"),
+            ("preset: mcp\npreset: a2a\n", ":2:1: duplicate mapping key: preset"),
             ("service: Chat\n", ":1:10: \"Chat\" is not a service name"),
             ("service: a\nservice: b\n", ":2:1: duplicate mapping key: service"),
             ("pin: 7\n", ":1:6: pin: is not a mapping"),
@@ -297,7 +364,13 @@ mod tests {
         assert_eq!((id.unwrap().as_str(), manifest.code.as_str()), ("2026", "1.20"));
         let (_folder, json) = at("{\n\t\"service\": \"chat\",\n\t\"slots\": [\n\t\t\"red\"\n\t]\n}\n");
         let (name, settings) = service(&json).unwrap();
-        assert_eq!((name.unwrap().as_str(), settings.slots.len()), ("chat", 1));
+        assert_eq!((name.unwrap().as_str(), settings.settings.slots.len()), ("chat", 1));
+        let (_folder, over) = at("service: chat\npreset: mcp\npin: {cookie: never}\npart_headers: {code: x-1}\n");
+        let (_, applied) = service(&over).unwrap();
+        assert_eq!(applied.preset.unwrap().as_str(), "mcp/1");
+        let settings = serde_json::to_value(&applied.settings).unwrap();
+        assert_eq!((&settings["pin"]["cookie"], &settings["pin"]["header"]), (&"never".into(), &"never".into()));
+        assert_eq!(settings["part_headers"]["code"], "x-1");
         let (_folder, unnamed) = at("slots: [red]\n");
         assert_eq!(service(&unnamed).unwrap().0, None);
     }

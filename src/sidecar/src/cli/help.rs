@@ -18,7 +18,10 @@ pub const OUTPUT: &str = "Output";
 const GROUPS: [(&str, &[&str]); 4] = [
     (
         "Release",
-        &["service", "bundle", "stage", "ramp", "switch", "rollback", "abort", "deadline", "migrate", "recycle"],
+        &[
+            "service", "preset", "bundle", "stage", "ramp", "switch", "rollback", "abort", "deadline", "migrate",
+            "recycle",
+        ],
     ),
     ("Look", &["status", "watch", "why", "preview-token", "events", "verify-log", "doctor"]),
     ("Run", &["serve", "member", "run", "keys", "token", "backup", "restore", "snapshot"]),
@@ -69,14 +72,35 @@ const PAGES: &[Page] = &[
             ("colorfast service apply - --service chat", "settings from standard input"),
         ],
         options: VERB,
-        note: "The settings are replaced as a whole: what the file does not name goes back to its default. A field that \
+        note: "`preset: NAME` takes the settings of a preset (`colorfast preset list`); what stands beside it wins, field by \
+            field. The settings are replaced as a whole: what the file does not name goes back to its default. A field that \
             does not exist is refused.",
     },
     Page {
         command: "service show",
-        examples: &[("colorfast service show --service chat", "prints a file that `apply` takes")],
+        examples: &[
+            ("colorfast service show --service chat", "prints a file that `apply` takes"),
+            ("colorfast service show --expanded --json", "every setting, without its preset"),
+        ],
         options: LOOK,
+        note: "Of a service with a preset it prints the preset and what is otherwise; what the preset sets beside it is \
+            in comments.",
+    },
+    Page {
+        command: "preset list",
+        examples: &[("colorfast preset list", "whose clients each is for")],
+        options: &["json"],
         note: "",
+    },
+    Page {
+        command: "preset show",
+        examples: &[
+            ("colorfast preset show mcp", "the newest version"),
+            ("colorfast preset show mcp/1 --json", "one by its number, for programs"),
+        ],
+        options: &["json"],
+        note: "A service file takes it by `preset: NAME`. The log keeps its settings with its version: a newer colorfast \
+            changes no service that is not applied again.",
     },
     Page {
         command: "bundle add",

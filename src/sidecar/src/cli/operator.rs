@@ -4,6 +4,7 @@ use colorfast_core::ids::{BundleId, IdempotencyKey, ServiceName};
 use colorfast_core::release::{Force, Pins, Verb};
 
 use crate::cli::args::{BundleCommand, Globals, MemberCommand, OperatorCommand, ServiceCommand};
+use crate::cli::catalogue::Shown;
 use crate::cli::client::Client;
 use crate::cli::error::{Exit, Failure};
 use crate::cli::files::{self, Source};
@@ -52,8 +53,9 @@ impl Operator {
             OperatorCommand::VerifyLog => events::verify(client, output).await,
             OperatorCommand::Backup { file } => backup::run(client, output, &file).await,
             OperatorCommand::Service(ServiceCommand::Apply { file }) => self.apply(&file).await,
-            OperatorCommand::Service(ServiceCommand::Show) => {
-                catalogue::service_show(client, output, &self.service().await?).await
+            OperatorCommand::Service(ServiceCommand::Show { expanded }) => {
+                let shown = if expanded { Shown::Expanded } else { Shown::OverPreset };
+                catalogue::service_show(client, output, &self.service().await?, shown).await
             }
             OperatorCommand::Bundle(BundleCommand::Add { file, id }) => self.add_bundle(&file, id).await,
             OperatorCommand::Bundle(BundleCommand::Show { id }) => {
@@ -152,7 +154,7 @@ impl Operator {
 
     /// The file says which service it is of; a flag may where it does not, but neither overrules the other.
     async fn apply(&self, file: &Source) -> Result<Exit, Failure> {
-        let (in_file, settings) = files::service(file, self.named.as_ref())?;
+        let (in_file, applied) = files::service(file, self.named.as_ref())?;
         let service = match (in_file, &self.globals.service) {
             (Some(in_file), Some(flag)) if in_file != *flag => {
                 return Err(Failure::usage(format!("{file} is of the service {in_file}, but --service says {flag}")));
@@ -163,7 +165,7 @@ impl Operator {
                     .next("`service: NAME` in the file, or --service NAME")
             })?,
         };
-        self.verb_on(&service, Verb::Apply { settings: Box::new(settings) }).await
+        self.verb_on(&service, Verb::Apply { settings: Box::new(applied) }).await
     }
 
     async fn add_bundle(&self, file: &Source, flag: Option<BundleId>) -> Result<Exit, Failure> {

@@ -56,6 +56,7 @@ pub fn of(published: &Published, control: &Control) -> ServiceStatus {
         members: records.into_iter().map(member).collect(),
         pods: watched,
         settings: state.settings.clone(),
+        preset: state.preset.clone(),
     }
 }
 

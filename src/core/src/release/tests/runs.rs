@@ -25,8 +25,8 @@ impl Story {
     /// The services `chat` and `code`, the first with the usual beginning. Keys rotate by command alone.
     fn two_services() -> Self {
         let mut story = Self::two_bundles();
-        story.gives(&service(), &Verb::Apply { settings: Box::new(settings(7 * DAY, 0)) });
-        story.gives(&code(), &Verb::Apply { settings: Box::new(settings(DAY, 0)) });
+        story.gives(&service(), &Verb::Apply { settings: Box::new(settings(7 * DAY, 0).into()) });
+        story.gives(&code(), &Verb::Apply { settings: Box::new(settings(DAY, 0).into()) });
         story
     }
 
@@ -113,8 +113,8 @@ fn the_schedule_is_the_shortest_of_all() {
     for (chat, other, wanted) in [(0, 0, None), (0, 9, Some(9)), (30, 0, Some(30)), (30, 9, Some(9)), (9, 30, Some(9))]
     {
         let mut story = Story::two_services();
-        story.gives(&service(), &Verb::Apply { settings: Box::new(settings(DAY, chat * DAY)) });
-        story.gives(&code(), &Verb::Apply { settings: Box::new(settings(DAY, other * DAY)) });
+        story.gives(&service(), &Verb::Apply { settings: Box::new(settings(DAY, chat * DAY).into()) });
+        story.gives(&code(), &Verb::Apply { settings: Box::new(settings(DAY, other * DAY).into()) });
         let Some(days) = wanted else {
             story.now = story.now.plus_millis(300 * MILLIS_OF_A_DAY);
             assert_eq!(story.settles_runs(), Vec::<&str>::new());

@@ -121,7 +121,7 @@ mod tests {
 
     fn entry(seq: u64, at: u64) -> Entry {
         let key = RequestKey { id: key(seq), request: print(None) };
-        let event = Event::SettingsApplied { settings: Default::default() };
+        let event = Event::SettingsApplied { settings: Default::default(), preset: None };
         let (service, principal) = (chat(), "a".to_owned());
         Entry { seq, schema: SCHEMA, at: UnixMillis(at), service, principal, key: Some(key), event }
     }

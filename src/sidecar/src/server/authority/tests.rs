@@ -337,7 +337,7 @@ async fn entries_of_others_are_followed() {
     let settings = serde_json::from_value(json!({"slots": ["red", "black"]})).unwrap();
     let mut published = scene.directory.watch(&chat()).unwrap();
     let ahead = UnixMillis(u64::MAX >> 12);
-    let theirs = scene.another_appends(ahead, Event::SettingsApplied { settings }).await;
+    let theirs = scene.another_appends(ahead, Event::SettingsApplied { settings, preset: None }).await;
     published.wait_for(|published| published.snapshot.version == theirs).await.unwrap();
     let stale = order(&scene.authority, Some(version), bundle(1)).await;
     assert_eq!(stale.unwrap_err(), VerbError::Stale { what: "service", expected: version, current: theirs });

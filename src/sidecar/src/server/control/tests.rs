@@ -135,6 +135,21 @@ async fn bad_verbs_are_refused_by_field() {
             Some("settings.pin.max_age"),
             "max_age_seconds",
         ),
+        (
+            json!({"verb": "apply", "settings": {"preset": "mcp", "pin": {"cokie": 1}}}),
+            400,
+            "invalid-body",
+            Some("settings.pin.cokie"),
+            "unknown field",
+        ),
+        (
+            json!({"verb": "apply", "settings": {"preset": "mpc"}}),
+            400,
+            "invalid-body",
+            Some("settings.preset"),
+            "there are: mcp/1, a2a/1",
+        ),
+        (json!({"verb": "apply", "settings": {"preset": 1}}), 400, "invalid-body", Some("settings.preset"), "a preset"),
         (json!({"verb": "apply", "settings": {"slots": []}}), 422, "invalid-field", Some("settings.slots"), "1 to 8"),
         (
             json!({"verb": "apply", "settings": {"slots": ["blue", "Red"]}}),
@@ -209,6 +224,7 @@ fn every_verb_is_read_as_it_is_written() {
     let manifest = json!({"code": "c", "model": "m", "prompts": "p", "retrieval_index": "", "tools": {"t": "1"}});
     let verbs = [
         json!({"verb": "apply", "settings": {"slots": ["a", "b"]}}),
+        json!({"verb": "apply", "settings": {"preset": "mcp/1", "pin": {"cookie": "sessionless"}}}),
         json!({"verb": "add_bundle", "id": "v1", "manifest": manifest}),
         json!({"verb": "stage", "slot": "blue", "bundle": "v1"}),
         json!({"verb": "ramp", "slot": "blue", "weight": 250}),
@@ -386,4 +402,24 @@ async fn status_waits_for_news() {
     rig.sidecar.ending.begin();
     waiting.await.json(200);
     assert!(asked.elapsed() < Duration::from_secs(2), "the end of the process is waited out");
+}
+
+/// A preset is expanded as it enters the log, by the newest version where the request names none; the service shows the
+/// settings and where they came from. Proxies are given the settings alone.
+#[tokio::test]
+async fn presets_are_expanded_as_they_enter_the_log() {
+    let rig = Rig::with_chat().await;
+    let apply = json!({"verb": "apply", "settings": {"preset": "langgraph", "pin": {"cookie": "always"}}});
+    let status = rig.try_verb(apply).await.json(200)["status"].clone();
+    let settings = json!({
+        "session_sources": [{"path": "/**/threads/{session!search!count!prune}"}, {"body": "/thread_id"}],
+        "learn_from": [{"body": "/thread_id"}],
+        "pin": {"header": "never", "cookie": "always", "max_age_seconds": 2_592_000, "idle_timeout_seconds": 604_800},
+    });
+    assert_eq!((&status["preset"], &status["settings"]), (&json!("langgraph/1"), &settings));
+    let events = rig.get("/v1/events").await.json(200);
+    let event = &events["entries"].as_array().unwrap().last().unwrap()["event"];
+    assert_eq!(*event, json!({"type": "settings_applied", "settings": settings, "preset": "langgraph/1"}));
+    let again = json!({"verb": "apply", "settings": {"preset": "langgraph/1", "pin": {"cookie": "always"}}});
+    assert_eq!(rig.try_verb(again).await.json(200)["changed"], false);
 }

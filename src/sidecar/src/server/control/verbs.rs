@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use colorfast_core::bundle::Manifest;
 use colorfast_core::ids::{BundleId, KeyId, ServiceName, SlotName};
+use colorfast_core::preset::{self, Applied};
 use colorfast_core::release::{ApplicationVerb, Force, Pins, Reach, Refusal, Verb};
 use colorfast_core::settings::ServiceSettings;
 use colorfast_core::weight::Weight;
@@ -132,6 +133,7 @@ fn prepares(verb: &Verb) -> bool {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Apply {
+    #[schemars(with = "Applied")]
     settings: ServiceSettings,
 }
 
@@ -238,7 +240,7 @@ fn read_by<V>(
 
 fn verb(name: &str, fields: Map<String, Value>) -> Result<Verb, ApiError> {
     match name {
-        "apply" => read(fields).map(|Apply { settings }| Verb::Apply { settings: Box::new(settings) }),
+        "apply" => apply(fields),
         "add_bundle" => read(fields).map(|AddBundle { id, manifest }| Verb::AddBundle { id, manifest }),
         "stage" => read(fields).map(|Stage { slot, bundle }| Verb::Stage { slot, bundle }),
         "ramp" => read(fields).map(|Ramp { slot, weight, force }| Verb::Ramp { slot, weight, force }),
@@ -257,6 +259,15 @@ fn verb(name: &str, fields: Map<String, Value>) -> Result<Verb, ApiError> {
             Err(unknown(name, known))
         }
     }
+}
+
+/// A preset is expanded before the rest is read, so that an error names the field that is wrong.
+fn apply(mut fields: Map<String, Value>) -> Result<Verb, ApiError> {
+    let preset = fields.get_mut("settings").and_then(Value::as_object_mut).map(preset::expand).transpose();
+    let preset =
+        preset.map_err(|error| ApiError::new(Kind::BODY, format!("settings.{error}")).at("settings.preset"))?;
+    let Apply { settings } = read(fields)?;
+    Ok(Verb::Apply { settings: Box::new(Applied { preset: preset.flatten(), settings }) })
 }
 
 fn application_verb(name: &str, fields: Map<String, Value>) -> Result<ApplicationVerb, ApiError> {
