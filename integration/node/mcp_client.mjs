@@ -1,28 +1,19 @@
-// A client of the official MCP SDKs for JavaScript that holds one conversation over streamable HTTP, or by mcp-remote over
-// standard input and output. It tells what the clients in Python tell (`shared.converse`): one line of JSON a turn.
+// Clients of the official MCP SDKs for JavaScript over streamable HTTP, and mcp-remote over standard input and output. What
+// it reads and writes is what the clients in Python read and write (`shared.run`): lines of JSON, each of which names a
+// conversation.
 //
-// mcp_client.mjs URL [--sdk 1|2|remote] [--turns N] [--pause SECONDS] [--burst N]
+// Options of a conversation: URL [--sdk 1|2|remote]
 
 import { createRequire } from "node:module";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
+import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 
 const ANSWER_LIMIT_MS = 20_000;
 const ABOUT = { name: "colorfast-clients", version: "1" };
 
-const { values: options, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    sdk: { type: "string", default: "1" },
-    turns: { type: "string", default: "0" },
-    pause: { type: "string", default: "0.01" },
-    burst: { type: "string", default: "1" },
-  },
-});
-const url = positionals[0];
 // Packages are installed apart from the scripts, where NODE_PATH names them; `import` does not look there, `require` does.
 const require = createRequire(import.meta.url);
 
@@ -51,7 +42,7 @@ function remote(path) {
   const transport = new StdioClientTransport({
     command: process.execPath,
     args: [script, path, "--allow-http", "--transport", "http-only"],
-    env: { ...process.env, MCP_REMOTE_CONFIG_DIR: home },
+    env: { ...process.env, MCP_REMOTE_CONFIG_DIR: mkdtempSync(join(home, "talk-")) },
     stderr: "ignore",
   });
   return { client: new Client(ABOUT), transport, held: () => undefined };
@@ -63,37 +54,70 @@ function tell(line) {
   process.stdout.write(`${JSON.stringify(line)}\n`);
 }
 
-async function converse() {
-  const { client, transport, held } = ways[options.sdk](url);
-  await client.connect(transport);
-  const call = async (name, given) => {
+class Conversation {
+  constructor(name, args) {
+    const { values, positionals } = parseArgs({
+      args,
+      allowPositionals: true,
+      options: { sdk: { type: "string", default: "1" } },
+    });
+    this.name = name;
+    this.sdk = values.sdk;
+    this.url = positionals[0];
+    this.said = [];
+    this.broken = false;
+    this.done = this.open();
+  }
+
+  // So many turns more; a conversation that broke makes none.
+  order(turns) {
+    this.done = this.done.then(() => this.talk(turns));
+  }
+
+  async open() {
+    const { client, transport, held } = ways[this.sdk](this.url);
+    await client.connect(transport);
+    Object.assign(this, { client, held });
+  }
+
+  async talk(turns) {
+    for (let ordered = 0; ordered < turns && !this.broken; ordered += 1) {
+      const turn = this.said.push(`turn ${this.said.length + 1}`);
+      try {
+        const heard = await this.say(this.said.at(-1));
+        const kept = JSON.stringify(heard.said) === JSON.stringify(this.said);
+        tell({ talk: this.name, turn, bundle: heard.bundle, session: heard.session, held: this.held(), kept });
+      } catch (error) {
+        tell({ talk: this.name, broken: error.message, turn });
+        this.broken = true;
+        await this.client.close();
+      }
+    }
+  }
+
+  async say(text) {
     // Where arguments end differs between the two SDKs.
     const limit = { timeout: ANSWER_LIMIT_MS };
-    const request = { name, arguments: given };
-    const answer = await (options.sdk === "2" ? client.callTool(request, limit) : client.callTool(request, undefined, limit));
+    const request = { name: "say", arguments: { text } };
+    const answer = await (this.sdk === "2"
+      ? this.client.callTool(request, limit)
+      : this.client.callTool(request, undefined, limit));
     if (answer.isError || answer.structuredContent === undefined) {
       throw new Error(`no answer: ${JSON.stringify(answer.content)}`);
     }
     return answer.structuredContent;
-  };
-  const turns = Number(options.turns) || Infinity;
-  const said = [];
-  for (let turn = 1; turn <= turns; turn += 1) {
-    said.push(`turn ${turn}`);
-    try {
-      const heard = await call("say", { text: `turn ${turn}` });
-      const kept = JSON.stringify(heard.said) === JSON.stringify(said);
-      tell({ turn, bundle: heard.bundle, session: heard.session, held: held(), kept });
-    } catch (error) {
-      tell({ broken: error.message, turn });
-      process.exitCode = 1;
-      break;
-    }
-    if (turn % Number(options.burst) === 0) {
-      await sleep(Number(options.pause) * 1000);
-    }
   }
-  await client.close();
 }
 
-await converse();
+const talks = new Map();
+for await (const line of createInterface({ input: process.stdin })) {
+  const order = JSON.parse(line);
+  if (order.begin !== undefined) {
+    talks.set(order.begin, new Conversation(order.begin, order.options));
+  } else {
+    for (const name of order.go_on) {
+      talks.get(name).order(order.turns);
+    }
+  }
+}
+process.exit(0);

@@ -1,8 +1,8 @@
 """An agent of one bundle that speaks A2A, of protocol 1.0 and of 0.3, by JSON-RPC and by REST, and keeps its conversations in memory.
 
-The SDK makes the id of a conversation (`contextId`) with its first answer. One that reaches another process than the one
+The SDK makes the id of a conversation (`contextId`) with its first answer. One that reaches another agent than the one
 where it began has nothing in it there.
-The first line on standard output is JSON and names the port: {"port": 12345}.
+The first line on standard output is JSON and names the ports, one a bundle: {"ports": [12345, …]}.
 """
 
 import json
@@ -73,9 +73,9 @@ def agent(bundle: str, url: str) -> Starlette:
 def main() -> None:
     """Serves until it is told to stop."""
     parser = agent_options(__doc__)
-    parser.add_argument("url", help="where clients reach it")
+    parser.add_argument("--url", required=True, help="where clients reach it")
     options = parser.parse_args()
-    serve(agent(options.bundle, options.url))
+    serve([agent(bundle, options.url) for bundle in options.bundles])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""A client of the official A2A SDK that repeats the conversation's id in its messages. `shared.converse` tells what it says."""
+"""A client of the official A2A SDK that repeats the conversation's id in its messages. `shared.run` tells what it does."""
 
 import argparse
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
 from a2a.client import ClientConfig, ClientFactory
@@ -11,15 +13,16 @@ from a2a.client.errors import A2AClientError
 from a2a.types import GetTaskRequest, Role, SendMessageRequest
 from a2a.utils.errors import A2AError
 
-from shared import Heard, Lost, client_options, converse, run
+from shared import Heard, Lost, Say, client_options, run
 
 ANSWER_LIMIT_SECONDS = 20
 # What the agent answers by a mere message ends so.
 IN_A_MESSAGE = ", in a message"
 
 
-async def hold(options: argparse.Namespace) -> bool:
-    """Holds one conversation; answers whether it was kept."""
+@asynccontextmanager
+async def opened(options: argparse.Namespace) -> AsyncIterator[Say]:
+    """A client of its own for one conversation."""
     async with httpx.AsyncClient(timeout=ANSWER_LIMIT_SECONDS) as http:
         card = await A2ACardResolver(http, options.url).get_agent_card()
         spoken = [
@@ -58,7 +61,7 @@ async def hold(options: argparse.Namespace) -> bool:
             said = [one.removesuffix(suffix) for one in heard["said"]]
             return Heard(bundle=heard["bundle"], session=conversation, said=said)
 
-        return await converse(options, say)
+        yield say
 
 
 if __name__ == "__main__":
@@ -68,4 +71,4 @@ if __name__ == "__main__":
     parser.add_argument("--stream", action="store_true", help="read the answers as streams of events")
     parser.add_argument("--ask", action="store_true", help="ask for the task after each turn")
     parser.add_argument("--messages", action="store_true", help="ask for messages instead of tasks")
-    run(hold(parser.parse_args()))
+    run(parser, opened)

@@ -1,7 +1,7 @@
 """An agent of one bundle behind the API of a LangGraph server: threads, their states, and runs on them.
 
-It keeps threads in memory. One that reaches another process than the one which made it is not found there.
-The first line on standard output is JSON and names the port: {"port": 12345}.
+It keeps threads in memory. One that reaches another agent than the one which made it is not found there.
+The first line on standard output is JSON and names the ports, one a bundle: {"ports": [12345, …]}.
 """
 
 import json
@@ -19,7 +19,7 @@ from shared import agent_options, serve
 
 
 class Threads:
-    """What one process keeps."""
+    """What one agent keeps."""
 
     def __init__(self, bundle: str) -> None:
         self._bundle = bundle
@@ -51,7 +51,7 @@ class Threads:
         return JSONResponse(self._shown(name))
 
     async def search(self, _request: Request) -> Response:
-        """All threads of this process."""
+        """All threads of this agent."""
         return JSONResponse([self._shown(name) for name in self._said])
 
     async def count(self, _request: Request) -> Response:
@@ -142,7 +142,12 @@ class Threads:
 
 
 class Unknown(Exception):
-    """A thread that this process does not have."""
+    """A thread that this agent does not have."""
+
+
+def agent(bundle: str) -> Starlette:
+    """The server of a bundle."""
+    return Starlette(routes=Threads(bundle).routes(), exception_handlers={Unknown: refused})
 
 
 async def refused(_request: Request, error: Exception) -> Response:
@@ -168,8 +173,7 @@ def now() -> str:
 
 def main() -> None:
     """Serves until it is told to stop."""
-    routes = Threads(agent_options(__doc__).parse_args().bundle).routes()
-    serve(Starlette(routes=routes, exception_handlers={Unknown: refused}))
+    serve([agent(bundle) for bundle in agent_options(__doc__).parse_args().bundles])
 
 
 if __name__ == "__main__":

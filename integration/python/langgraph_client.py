@@ -1,18 +1,21 @@
-"""A client of the official LangGraph SDK that talks on one thread. `shared.converse` tells what it says."""
+"""A client of the official LangGraph SDK that talks on one thread. `shared.run` tells what it does."""
 
 import argparse
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from httpx import HTTPStatusError
 from langgraph_sdk import get_client
 
-from shared import Heard, Lost, client_options, converse, run
+from shared import Heard, Lost, Say, client_options, run
 
 ANSWER_LIMIT_SECONDS = 20
 ASSISTANT = "agent"
 
 
-async def hold(options: argparse.Namespace) -> bool:
-    """Holds one conversation; answers whether it was kept."""
+@asynccontextmanager
+async def opened(options: argparse.Namespace) -> AsyncIterator[Say]:
+    """A client of its own for one conversation."""
     client = get_client(url=options.url, api_key=None, timeout=ANSWER_LIMIT_SECONDS)
     thread = (await client.threads.create())["thread_id"]
 
@@ -42,10 +45,10 @@ async def hold(options: argparse.Namespace) -> bool:
         return Heard(session=thread, **answer)
 
     async with client:
-        return await converse(options, say)
+        yield say
 
 
 if __name__ == "__main__":
     parser = client_options(__doc__)
     parser.add_argument("--by", choices=["wait", "stream", "background"], default="wait", help="how it runs")
-    run(hold(parser.parse_args()))
+    run(parser, opened)

@@ -1,7 +1,7 @@
 """An agent of one bundle: an MCP server over streamable HTTP that keeps its conversations in memory.
 
-A session that reaches another process than the one which began it gets a 404: that process never heard of it.
-The first line on standard output is JSON and names the port: {"port": 12345}.
+A session that reaches another agent than the one which began it gets a 404: that agent never heard of it.
+The first line on standard output is JSON and names the ports, one a bundle: {"ports": [12345, …]}.
 """
 
 from collections import defaultdict
@@ -36,7 +36,7 @@ def agent(bundle: str) -> FastMCP:
 
 def main() -> None:
     """Serves until it is told to stop."""
-    serve(agent(agent_options(__doc__).parse_args().bundle).streamable_http_app())
+    serve([agent(bundle).streamable_http_app() for bundle in agent_options(__doc__).parse_args().bundles])
 
 
 if __name__ == "__main__":

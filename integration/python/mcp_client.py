@@ -1,6 +1,8 @@
-"""A client of the official MCP SDK 1 that holds one conversation over streamable HTTP. `shared.converse` tells what it says."""
+"""A client of the official MCP SDK 1 over streamable HTTP. `shared.run` tells what it does."""
 
 import argparse
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
@@ -8,14 +10,15 @@ from mcp import ClientSession, McpError
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
-from shared import Heard, Lost, client_options, converse, run
+from shared import Heard, Lost, Say, client_options, run
 
 # The SDK waits for ever by itself, for an agent that died, too.
 ANSWER_LIMIT = timedelta(seconds=20)
 
 
-async def hold(options: argparse.Namespace) -> bool:
-    """Holds one conversation; answers whether it was kept."""
+@asynccontextmanager
+async def opened(options: argparse.Namespace) -> AsyncIterator[Say]:
+    """A client of its own for one conversation."""
     async with create_mcp_http_client() as http:
         # Just as the SDK makes it, httpx keeps cookies: nothing is set up for colorfast.
         if options.forget_cookies:
@@ -35,10 +38,10 @@ async def hold(options: argparse.Namespace) -> bool:
                     raise Lost(f"no answer: {answer.content}")
                 return Heard(held=session_id(), **answer.structuredContent)
 
-            return await converse(options, say)
+            yield say
 
 
 if __name__ == "__main__":
     parser = client_options(__doc__)
     parser.add_argument("--forget-cookies", action="store_true", help="keep no cookie that an answer sets")
-    run(hold(parser.parse_args()))
+    run(parser, opened)

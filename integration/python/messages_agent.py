@@ -1,8 +1,8 @@
 """An agent of one bundle behind an API of Anthropic's kind: `POST /v1/messages`, whole or as a stream of events.
 
-Clients send all that was said each time; what stays with the process is the container in which tools run. A request that
-names a container of another process is refused.
-The first line on standard output is JSON and names the port: {"port": 12345}.
+Clients send all that was said each time; what stays with the agent is the container in which tools run. A request that
+names a container of another agent is refused.
+The first line on standard output is JSON and names the ports, one a bundle: {"ports": [12345, …]}.
 """
 
 import json
@@ -95,7 +95,7 @@ def events(message: Message) -> Iterator[str]:
 
 def main() -> None:
     """Serves until it is told to stop."""
-    serve(agent(agent_options(__doc__).parse_args().bundle))
+    serve([agent(bundle) for bundle in agent_options(__doc__).parse_args().bundles])
 
 
 if __name__ == "__main__":

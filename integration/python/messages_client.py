@@ -1,22 +1,25 @@
-"""A client of the official Anthropic SDK. `shared.converse` tells what it says."""
+"""A client of the official Anthropic SDK. `shared.run` tells what it does."""
 
 import argparse
 import json
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from anthropic import APIStatusError, AsyncAnthropic
 from anthropic.types import Message, MessageParam
 
-from shared import Heard, Lost, client_options, converse, run
+from shared import Heard, Lost, Say, client_options, run
 
 ANSWER_LIMIT_SECONDS = 20
 MODEL = "demo"
 TOOL = {"type": "code_execution_20250825", "name": "code_execution"}
 
 
-async def hold(options: argparse.Namespace) -> bool:
-    """Holds one conversation; answers whether it was kept."""
+@asynccontextmanager
+async def opened(options: argparse.Namespace) -> AsyncIterator[Say]:
+    """A client of its own for one conversation."""
     # A request that is tried again would hide that the first one failed.
     client = AsyncAnthropic(base_url=options.url, api_key="none", max_retries=0, timeout=ANSWER_LIMIT_SECONDS)
     messages: list[MessageParam] = []
@@ -50,7 +53,7 @@ async def hold(options: argparse.Namespace) -> bool:
         return Heard(session=told.id, **json.loads(content.text))
 
     async with client:
-        return await converse(options, say)
+        yield say
 
 
 if __name__ == "__main__":
@@ -59,4 +62,4 @@ if __name__ == "__main__":
     parser.add_argument(
         "--by", choices=["nothing", "metadata", "container"], default="nothing", help="what names the conversation"
     )
-    run(hold(parser.parse_args()))
+    run(parser, opened)

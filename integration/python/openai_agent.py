@@ -1,8 +1,8 @@
 """An agent of one bundle behind an API of OpenAI's kind: responses, whole or as a stream, conversations, chat completions.
 
 It keeps answers and conversations in memory, each under the id that it gives it, with all that was said up to then. A
-request that names an answer or a conversation of another process is refused, as one that names none at all.
-The first line on standard output is JSON and names the port: {"port": 12345}.
+request that names an answer or a conversation of another agent is refused, as one that names none at all.
+The first line on standard output is JSON and names the ports, one a bundle: {"ports": [12345, …]}.
 """
 
 import json
@@ -32,7 +32,7 @@ from shared import agent_options, serve
 
 
 class Unknown(Exception):
-    """Something is named that this process never made."""
+    """Something is named that this agent never made."""
 
     def __init__(self, what: str, name: str, *, status: int = 404, code: str | None = None) -> None:
         super().__init__(f"{what} with id '{name}' not found.")
@@ -41,7 +41,7 @@ class Unknown(Exception):
 
 
 class Service:
-    """What one process has made, and how it answers."""
+    """What one agent has made, and how it answers."""
 
     def __init__(self, bundle: str) -> None:
         self._bundle = bundle
@@ -241,7 +241,7 @@ def chunks(about: dict[str, object], text: str) -> Iterator[str]:
 
 def main() -> None:
     """Serves until it is told to stop."""
-    serve(agent(agent_options(__doc__).parse_args().bundle))
+    serve([agent(bundle) for bundle in agent_options(__doc__).parse_args().bundles])
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
-"""A client of the official OpenAI SDK: responses, conversations or chat completions. `shared.converse` tells what it says."""
+"""A client of the official OpenAI SDK: responses, conversations or chat completions. `shared.run` tells what it does."""
 
 import argparse
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from openai import APIStatusError, AsyncOpenAI, Omit, omit
 from openai.types.chat import ChatCompletionMessageParam
 from openai.types.responses import Response, ResponseCompletedEvent, ResponseCreatedEvent
 
-from shared import Heard, Lost, client_options, converse, run
+from shared import Heard, Lost, Say, client_options, run
 
 ANSWER_LIMIT_SECONDS = 20
 MODEL = "demo"
@@ -81,8 +82,9 @@ class Talk:
         return ended
 
 
-async def hold(options: argparse.Namespace) -> bool:
-    """Holds one conversation; answers whether it was kept."""
+@asynccontextmanager
+async def opened(options: argparse.Namespace) -> AsyncIterator[Say]:
+    """A client of its own for one conversation."""
     # A request that is tried again would hide that the first one failed.
     client = AsyncOpenAI(base_url=options.url, api_key="none", max_retries=0, timeout=ANSWER_LIMIT_SECONDS)
     talk = Talk(client, stream=options.stream)
@@ -99,7 +101,7 @@ async def hold(options: argparse.Namespace) -> bool:
             raise Lost(error.code or error.message) from error
 
     async with client:
-        return await converse(options, say)
+        yield say
 
 
 if __name__ == "__main__":
@@ -108,4 +110,4 @@ if __name__ == "__main__":
     parser.add_argument(
         "--by", choices=["previous", "conversation", "chat"], default="previous", help="what the client goes on from"
     )
-    run(hold(parser.parse_args()))
+    run(parser, opened)

@@ -1,12 +1,12 @@
-"""What the scripts here share: how an agent says where it listens, and how a client tells what became of its turns."""
+"""What the scripts here share: how agents say where they listen, and how a client is told what to do and tells what became of it."""
 
 import argparse
 import asyncio
-import itertools
 import json
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import uvicorn
@@ -40,11 +40,23 @@ class Lost(Exception):
     """The agent does not know the conversation."""
 
 
-def serve(app: ASGIApp) -> None:
-    """Serves on a free port until it is told to stop. The first line names the port: {"port": 12345}."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        tell(port=listener.getsockname()[1])
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_keep_alive=IDLE_SECONDS)).run([listener])
+Say = Callable[[str], Awaitable[Heard]]
+"""Says something to the agent."""
+Opened = Callable[[argparse.Namespace], AbstractAsyncContextManager[Say]]
+"""Opens a client of an SDK, as the options of a conversation ask for it, for as long as the conversation lasts."""
+
+
+def serve(apps: list[ASGIApp]) -> None:
+    """Serves each on a free port until it is told to stop. The first line names the ports, in order: {"ports": [12345, …]}."""
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in apps]
+    configs = [uvicorn.Config(app, log_level="warning", timeout_keep_alive=IDLE_SECONDS) for app in apps]
+
+    async def together() -> None:
+        servers = zip(configs, listeners, strict=True)
+        await asyncio.gather(*(uvicorn.Server(config).serve(sockets=[listener]) for config, listener in servers))
+
+    tell(ports=[listener.getsockname()[1] for listener in listeners])
+    asyncio.run(together())
 
 
 def tell(**line: object) -> None:
@@ -55,7 +67,7 @@ def tell(**line: object) -> None:
 def agent_options(description: str | None) -> argparse.ArgumentParser:
     """The options that all agents have."""
     parser = options_of(description)
-    parser.add_argument("bundle", help="the id of the bundle that this process runs")
+    parser.add_argument("bundles", nargs="+", help="the ids of the bundles, each of which is served with a memory of its own")
     return parser
 
 
@@ -65,40 +77,66 @@ def options_of(description: str | None) -> argparse.ArgumentParser:
 
 
 def client_options(description: str | None) -> argparse.ArgumentParser:
-    """The options that all clients have."""
+    """The options that conversations of all clients have."""
     parser = options_of(description)
     parser.add_argument("url", help="where the agent is reached")
-    parser.add_argument("--turns", type=int, default=0, help="how many turns; without it the conversation has no end")
-    parser.add_argument("--burst", type=int, default=1, help="how many turns follow each other at once, without a pause")
-    parser.add_argument("--pause", type=float, default=0.01, help="seconds between an answer and the next turn")
     return parser
 
 
-async def converse(options: argparse.Namespace, say: Callable[[str], Awaitable[Heard]]) -> bool:
-    """Holds a conversation, one line of JSON a turn: {"turn": 1, "bundle": …, "session": …, "kept": true}.
+class Conversation:
+    """A conversation that goes on for as many turns as are ordered, each at once after the answer before."""
 
-    `kept` says that the agent remembers all that was said, in order. A turn that breaks is {"broken": …, "turn": …}, and
-    the conversation's end.
+    def __init__(self, name: str, options: argparse.Namespace, opened: Opened) -> None:
+        self._name = name
+        self._options = options
+        self._opened = opened
+        self._orders: asyncio.Queue[int] = asyncio.Queue()
+
+    def order(self, turns: int) -> None:
+        """So many turns more; a conversation that broke makes none."""
+        self._orders.put_nowait(turns)
+
+    async def hold(self) -> None:
+        """Holds the conversation to its end, one line of JSON a turn."""
+        said: list[str] = []
+        async with self._opened(self._options) as say:
+            while True:
+                for _ in range(await self._orders.get()):
+                    said.append(f"turn {len(said) + 1}")
+                    try:
+                        heard = await say(said[-1])
+                    except Lost as error:
+                        self._tell(broken=str(error), turn=len(said))
+                        return
+                    kept = heard.said == said
+                    self._tell(turn=len(said), bundle=heard.bundle, session=heard.session, held=heard.held, kept=kept)
+
+    def _tell(self, **line: object) -> None:
+        tell(talk=self._name, **line)
+
+
+def run(parser: argparse.ArgumentParser, opened: Opened) -> None:
+    """Runs a client that holds conversations as it is told to, side by side, until its standard input ends.
+
+    Each line that it reads is JSON: {"begin": NAME, "options": [URL, …]} begins a conversation with a client of its own,
+    {"go_on": [NAME, …], "turns": N} has them go on. For each turn it writes a line, either
+    {"talk": NAME, "turn": 1, "bundle": …, "session": …, "held": …, "kept": true}, where `kept` says that the agent
+    remembers all that was said, in order, or {"talk": NAME, "broken": …, "turn": 2}, and that is the conversation's end.
     """
-    said: list[str] = []
-    for turn in range(1, options.turns + 1) if options.turns else itertools.count(1):
-        said.append(f"turn {turn}")
-        try:
-            heard = await say(said[-1])
-        except Lost as error:
-            tell(broken=str(error), turn=turn)
-            return False
-        kept = heard.said == said
-        tell(turn=turn, bundle=heard.bundle, session=heard.session, held=heard.held, kept=kept)
-        if turn % options.burst == 0:
-            await asyncio.sleep(options.pause)
-    return True
 
+    async def listen() -> None:
+        lines = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+        talks: dict[str, Conversation] = {}
+        async with asyncio.TaskGroup() as tasks:
+            async for line in lines:
+                order = json.loads(line)
+                if "begin" in order:
+                    name = order["begin"]
+                    talks[name] = Conversation(name, parser.parse_args(order["options"]), opened)
+                    tasks.create_task(talks[name].hold())
+                else:
+                    for name in order["go_on"]:
+                        talks[name].order(order["turns"])
 
-def run(conversation: Awaitable[bool]) -> None:
-    """Runs a client's conversation; a broken one ends with exit code 1."""
-
-    async def held() -> bool:
-        return await conversation
-
-    sys.exit(0 if asyncio.run(held()) else 1)
+    asyncio.run(listen())

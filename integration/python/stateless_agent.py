@@ -1,8 +1,8 @@
 """An agent of one bundle: an MCP server of SDK 2, which knows no sessions, that keeps its conversations in memory.
 
 It hands out a handle at `begin`, which the client repeats as an argument of every `say`: what the protocol has in the
-place of sessions. A handle that reaches another process than the one which made it is unknown there.
-The first line on standard output is JSON and names the port: {"port": 12345}.
+place of sessions. A handle that reaches another agent than the one which made it is unknown there.
+The first line on standard output is JSON and names the ports, one a bundle: {"ports": [12345, …]}.
 """
 
 import uuid
@@ -27,7 +27,7 @@ def agent(bundle: str) -> MCPServer:
 
     @server.tool()
     def say(handle: str, text: str) -> Answer:
-        """Says something in a conversation, which is remembered for as long as this process lives."""
+        """Says something in a conversation, which is remembered for as long as this agent lives."""
         if handle not in memory:
             raise ToolError("unknown conversation")
         memory[handle].append(text)
@@ -38,7 +38,7 @@ def agent(bundle: str) -> MCPServer:
 
 def main() -> None:
     """Serves until it is told to stop."""
-    serve(agent(agent_options(__doc__).parse_args().bundle).streamable_http_app())
+    serve([agent(bundle).streamable_http_app() for bundle in agent_options(__doc__).parse_args().bundles])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::fs::OpenOptions;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -49,17 +49,31 @@ impl Process {
         Self::spawn_apart(name, command, log, log)
     }
 
+    /// [`Process::spawn`] of a command that reads its standard input, with the end at which it is told things.
+    ///
+    /// # Errors
+    /// As [`Process::spawn`].
+    pub fn spawn_told(name: &str, command: &mut Command, log: &Path) -> Result<(Self, ChildStdin)> {
+        let mut process = Self::spawn_reading(name, command, Stdio::piped(), (log, log))?;
+        let told = process.child.stdin.take().context("a child without the pipe that was asked for")?;
+        Ok((process, told))
+    }
+
     /// [`Process::spawn`] of a command whose standard output is not for its log.
     ///
     /// # Errors
     /// As [`Process::spawn`].
     pub fn spawn_apart(name: &str, command: &mut Command, output: &Path, log: &Path) -> Result<Self> {
+        Self::spawn_reading(name, command, Stdio::null(), (output, log))
+    }
+
+    fn spawn_reading(name: &str, command: &mut Command, input: Stdio, (output, log): (&Path, &Path)) -> Result<Self> {
         let open = |path: &Path| {
             let file = OpenOptions::new().create(true).append(true).open(path);
             file.with_context(|| format!("cannot open {} for what {name} says", path.display()))
         };
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(open(output)?)
             .stderr(open(log)?)
             .process_group(0)

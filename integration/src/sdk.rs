@@ -1,14 +1,17 @@
 //! Agents and clients of SDKs that exist in Python or JavaScript only: scripts of `integration/python` and
 //! `integration/node`, which tell what happens in lines of JSON.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{ChildStdin, Command};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::process::Process;
@@ -31,24 +34,29 @@ enum Language {
     JavaScript,
 }
 
-/// A script that serves as an agent.
+/// A script that serves as agents, one a bundle, each with a memory of its own.
 #[derive(Debug)]
-pub struct Server {
-    /// Where it listens.
-    pub address: SocketAddr,
+pub struct Agents {
+    /// Where they listen, in the order of their bundles.
+    pub addresses: Vec<SocketAddr>,
     _script: Script,
 }
 
-/// A script that holds a conversation.
+/// A script that holds conversations, side by side, each with a client of the SDK of its own.
 #[derive(Debug)]
-pub struct Talk {
+pub struct Client {
     script: Script,
+    orders: ChildStdin,
+    /// How many turns each conversation was told to make in all.
+    ordered: BTreeMap<String, u32>,
 }
 
 /// An answer that a client got.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Turn {
+    /// The conversation's name.
+    pub talk: String,
     /// Its number, from 1.
     pub turn: u32,
     /// The bundle of the agent that answered.
@@ -65,17 +73,21 @@ pub struct Turn {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Broken {
+    /// The conversation's name.
+    pub talk: String,
     /// Why.
     pub broken: String,
     /// In which turn.
     pub turn: u32,
 }
 
-/// A line of a client.
+/// What a client tells of a conversation.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
-enum Line {
+pub enum Line {
+    /// It was answered.
     Answer(Turn),
+    /// It broke.
     End(Broken),
 }
 
@@ -95,34 +107,36 @@ impl Sdk {
         Ok(Self { language, packages, logs })
     }
 
-    /// Starts an agent of a bundle, and waits until it listens.
+    /// Starts agents of these bundles, and waits until they listen.
     ///
     /// # Errors
-    /// Where it does not.
-    pub async fn serve(&self, script: &str, bundle: &str, options: &[&str]) -> Result<Server> {
+    /// Where they do not.
+    pub async fn serve(&self, script: &str, bundles: &[&str], options: &[&str]) -> Result<Agents> {
         #[derive(Deserialize)]
         struct Listening {
-            port: u16,
+            ports: Vec<u16>,
         }
-        let mut script = self.run(bundle, script, &[&[bundle], options].concat())?;
-        let listening: Listening = script.until("a port", |line| Ok(Some(line))).await?;
-        Ok(Server { address: (Ipv4Addr::LOCALHOST, listening.port).into(), _script: script })
+        let (mut script, _) = self.run(script, &[bundles, options].concat())?;
+        let listening: Listening = script.until("ports", |line| Ok(Some(line))).await?;
+        let addresses = listening.ports.into_iter().map(|port| (Ipv4Addr::LOCALHOST, port).into()).collect();
+        Ok(Agents { addresses, _script: script })
     }
 
-    /// Starts a client under a name of its own, which talks without end unless its options say otherwise.
+    /// Starts a client, which holds no conversation yet.
     ///
     /// # Errors
     /// Where it cannot be started.
-    pub fn talk(&self, script: &str, name: &str, url: &str, options: &[&str]) -> Result<Talk> {
-        Ok(Talk { script: self.run(name, script, &[&[url], options].concat())? })
+    pub fn client(&self, script: &str) -> Result<Client> {
+        let (script, orders) = self.run(script, &[])?;
+        Ok(Client { script, orders, ordered: BTreeMap::new() })
     }
 
-    fn run(&self, name: &str, script: &str, arguments: &[&str]) -> Result<Script> {
+    fn run(&self, script: &str, arguments: &[&str]) -> Result<(Script, ChildStdin)> {
         let mut command = self.command(script);
         command.args(arguments);
-        let log = self.logs.path().join(format!("{name}.log"));
-        let process = Process::spawn(&format!("{script} ({name})"), &mut command, &log)?;
-        Ok(Script { process })
+        let log = tempfile::Builder::new().prefix(script).suffix(".log").tempfile_in(&self.logs)?;
+        let (process, orders) = Process::spawn_told(script, &mut command, &log.into_temp_path().keep()?)?;
+        Ok((Script { process }, orders))
     }
 
     fn command(&self, script: &str) -> Command {
@@ -135,76 +149,86 @@ impl Sdk {
     }
 }
 
-impl Talk {
-    /// Waits for a turn of a conversation that must not break before.
+impl Client {
+    /// Begins a conversation under a name of its own, which says nothing yet.
     ///
     /// # Errors
-    /// Where it breaks, or the turn does not come.
-    pub async fn turn(&mut self, number: u32) -> Result<Turn> {
-        let what = format!("turn {number}");
-        let wanted = |line: Line| match line {
-            Line::Answer(turn) if turn.turn == number => Ok(Some(turn)),
-            Line::Answer(_) => Ok(None),
-            Line::End(broken) => bail!("{broken:?}"),
-        };
-        self.script.until(&what, wanted).await
+    /// Where the client has ended.
+    pub fn begin(&mut self, name: &str, url: &str, options: &[&str]) -> Result<()> {
+        self.ordered.insert(name.to_owned(), 0);
+        let options = [&[url], options].concat();
+        self.tell(&json!({"begin": name, "options": options}))
     }
 
-    /// Waits for so many turns more.
+    /// Has conversations make so many turns more, each at once after the answer before, and does not wait for them.
     ///
     /// # Errors
-    /// As [`Talk::turn`].
-    pub async fn go_on(&mut self, turns: u32) -> Result<Turn> {
-        let last = self.turns()?.last().map_or(0, |turn| turn.turn);
-        self.turn(last + turns).await
+    /// Where there is no such conversation, or the client has ended.
+    pub fn order(&mut self, names: &[String], turns: u32) -> Result<()> {
+        for name in names {
+            *self.ordered.get_mut(name).with_context(|| format!("nobody has begun {name}"))? += turns;
+        }
+        self.tell(&json!({"go_on": names, "turns": turns}))
     }
 
-    /// Waits until the agent refuses to go on.
+    /// Waits for all turns that these conversations were told to make; answers the last of each.
     ///
     /// # Errors
-    /// Where it does not.
-    pub async fn broken(&mut self) -> Result<Broken> {
-        let wanted = |line: Line| match line {
-            Line::Answer(_) => Ok(None),
-            Line::End(broken) => Ok(Some(broken)),
-        };
-        self.script.until("the conversation to break", wanted).await
+    /// Where one of them breaks, or its turns do not come.
+    pub async fn answered(&mut self, names: &[String]) -> Result<Vec<Turn>> {
+        let mut answered = Vec::new();
+        for name in names {
+            let last = self.ordered.get(name).copied().unwrap_or_default();
+            let wanted = |line: Line| match line {
+                Line::Answer(turn) if (&*turn.talk, turn.turn) == (&**name, last) => Ok(Some(turn)),
+                Line::End(broken) if broken.talk == *name => bail!("{broken:?}"),
+                Line::Answer(_) | Line::End(_) => Ok(None),
+            };
+            answered.push(self.script.until(&format!("turn {last} of {name}"), wanted).await?);
+        }
+        Ok(answered)
     }
 
-    /// Waits for a turn that is `wanted`.
+    /// Has conversations make so many turns more, and waits for them; answers the last of each.
     ///
     /// # Errors
-    /// Where there is none.
-    pub async fn until(&mut self, what: &str, wanted: impl Fn(&Turn) -> bool) -> Result<Turn> {
-        let found = |line: Line| match line {
-            Line::Answer(turn) => Ok(wanted(&turn).then_some(turn)),
-            Line::End(broken) => bail!("{broken:?}"),
-        };
-        self.script.until(what, found).await
+    /// As [`Client::order`] and [`Client::answered`].
+    pub async fn go_on(&mut self, names: &[String], turns: u32) -> Result<Vec<Turn>> {
+        self.order(names, turns)?;
+        self.answered(names).await
     }
 
-    /// Waits until the conversation breaks, or another bundle than this answers.
+    /// Waits until a conversation that was told to go on does so no longer: it breaks, or another bundle than this answers.
     ///
     /// # Errors
     /// Where neither happens.
-    pub async fn left(&mut self, bundle: &str) -> Result<()> {
-        let found = |line: Line| match line {
-            Line::Answer(turn) => Ok((turn.bundle != bundle).then_some(())),
-            Line::End(_) => Ok(Some(())),
+    pub async fn left(&mut self, name: &str, bundle: &str) -> Result<Line> {
+        let found = |line: Line| {
+            let left = match &line {
+                Line::Answer(turn) => turn.talk == name && turn.bundle != bundle,
+                Line::End(broken) => broken.talk == name,
+            };
+            Ok(left.then_some(line))
         };
-        self.script.until("the conversation to leave its bundle", found).await
+        self.script.until(&format!("{name} to leave {bundle}"), found).await
     }
 
-    /// All turns that were answered.
+    /// All turns of a conversation that were answered.
     ///
     /// # Errors
     /// Where the client said something else than lines of JSON.
-    pub fn turns(&self) -> Result<Vec<Turn>> {
+    pub fn turns(&self, name: &str) -> Result<Vec<Turn>> {
         let turns = self.script.lines()?.into_iter().filter_map(|line| match line {
-            Line::Answer(turn) => Some(turn),
+            Line::Answer(turn) => (turn.talk == name).then_some(turn),
             Line::End(_) => None,
         });
         Ok(turns.collect())
+    }
+
+    fn tell(&mut self, order: &Value) -> Result<()> {
+        let told = writeln!(self.orders, "{order}");
+        self.script.process.must_run()?;
+        told.context("the client hears nothing")
     }
 }
 

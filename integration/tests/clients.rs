@@ -1,17 +1,17 @@
 //! Real clients from their own packages, each through two Envoys in turn: whatever an SDK can send back, and be it an id
 //! that the agent made, its conversations stay on the bundle that they began on.
 //!
-//! Agents keep conversations in their process, so that one which hops is refused there or forgotten. Nothing in agents or
-//! clients is made for colorfast.
+//! Each agent keeps its conversations in its memory, so that one which hops is refused there or forgotten. Nothing in agents
+//! or clients is made for colorfast.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use integration::numbers::from_environment;
-use integration::sdk::{NODE, Server, Talk};
+use integration::sdk::{Agents, Client, Line, NODE, Turn};
 use integration::{Balancer, Envoy, Mesh, Sdk, scenario};
 use serde_json::{Value, json};
 
-/// Turns between an event and the next.
-const TURNS: u32 = 6;
+/// Turns of every conversation while a verb is carried out, and as many after it.
+const TURNS: u32 = 4;
 /// Conversations of each way to talk that begin at a time, unless `COLORFAST_CONVERSATIONS` says otherwise.
 const CONVERSATIONS: usize = 1;
 
@@ -41,24 +41,33 @@ enum Loss {
 
 /// The parts that a story is about.
 struct Stage {
-    clients: Sdk,
-    _agents: Sdk,
+    client: Client,
     mesh: Mesh,
     balancer: Balancer,
-    agents: [Server; 2],
+    envoys: [Envoy; 2],
+    _agents: Agents,
+    _sdks: [Sdk; 2],
 }
 
 impl Clients {
     async fn stage(&self) -> Result<Stage> {
-        let (list, script) = self.agent;
-        let (sdk, clients) = (Sdk::of(list)?, Sdk::of(self.client.0)?);
+        let sdks = [Sdk::of(self.agent.0)?, Sdk::of(self.client.0)?];
+        let client = sdks[1].client(self.client.1)?;
         let balancer = Balancer::start().await?;
         // An agent of A2A tells clients where they reach it.
         let url = self.url(&balancer);
-        let options: &[&str] = if script == "a2a_agent.py" { &[&url] } else { &[] };
-        let agents = [sdk.serve(script, "b-1", options).await?, sdk.serve(script, "g-1", options).await?];
-        let mesh = Mesh::with(self.settings.clone(), &[("blue", "b-1"), ("green", "g-1")]).await?;
-        Ok(Stage { clients, _agents: sdk, mesh, balancer, agents })
+        let options: &[&str] = if self.agent.1 == "a2a_agent.py" { &["--url", &url] } else { &[] };
+        let agents = sdks[0].serve(self.agent.1, &["b-1", "g-1"], options);
+        let mesh = Mesh::with(self.settings.clone(), &[("blue", "b-1"), ("green", "g-1")]);
+        let (agents, mesh) = tokio::try_join!(agents, mesh)?;
+        let start = async |node: &str| {
+            let config = mesh.config(node)?.agent("blue", agents.addresses[0]).agent("green", agents.addresses[1]);
+            Envoy::start(config).await
+        };
+        let envoys: [Envoy; 2] = tokio::try_join!(start("edge-1"), start("edge-2"))?.into();
+        mesh.until_current(2).await?;
+        balancer.spread(&envoys.each_ref().map(Envoy::address));
+        Ok(Stage { client, mesh, balancer, envoys, _agents: agents, _sdks: sdks })
     }
 
     fn url(&self, balancer: &Balancer) -> String {
@@ -66,110 +75,112 @@ impl Clients {
     }
 
     /// Conversations of each way to talk that begin now, at the proxies in turn.
-    async fn begin(&self, stage: &Stage, when: &str) -> Result<Vec<(String, Talk)>> {
+    async fn begin(&self, stage: &mut Stage, when: &str) -> Result<Vec<String>> {
         let url = self.url(&stage.balancer);
         let mut talks = Vec::new();
         for (way, options) in self.ways {
             for number in 0..from_environment("COLORFAST_CONVERSATIONS", CONVERSATIONS)? {
                 let name = format!("{when} {way} {number}");
-                let options = [*options, &["--burst", "3", "--pause", "1"]].concat();
-                talks.push((name.clone(), stage.clients.talk(self.client.1, &name, &url, &options)?));
+                stage.client.begin(&name, &url, options)?;
+                talks.push(name);
             }
         }
-        for (name, talk) in &mut talks {
-            let turn = talk.turn(TURNS / 2).await.with_context(|| name.clone())?;
-            ensure!(turn.kept, "{name} did not begin: {turn:?}");
-        }
+        stage.go_on(&talks).await?;
         Ok(talks)
     }
 
     /// Kept: conversations whose requests go to two Envoys in turn, each at once after the answer before, stay where they
     /// began, through a ramp to one half and a switch; those of a bundle that is given up are lost, and no others.
     async fn are_kept(self) -> Result<()> {
-        let stage = self.stage().await?;
-        let Stage { mesh, balancer, .. } = &stage;
-        let mut envoys = Vec::new();
-        for node in ["edge-1", "edge-2"] {
-            let [blue, green] = &stage.agents;
-            let config = mesh.config(node)?.agent("blue", blue.address).agent("green", green.address);
-            envoys.push(mesh.join(config).await?);
-        }
-        balancer.spread(&envoys.iter().map(Envoy::address).collect::<Vec<_>>());
+        self.turns_kept().await.map(drop)
+    }
 
-        let mut talks = self.begin(&stage, "before").await?;
-        mesh.does("ramp green 50%").await?;
-        talks.extend(self.begin(&stage, "in the ramp").await?);
-        go_on(&mut talks).await?;
-        mesh.does("switch green").await?;
-        talks.extend(self.begin(&stage, "after").await?);
-        go_on(&mut talks).await?;
-        no_hops(&talks)?;
+    /// The same; answers all turns that were answered.
+    async fn turns_kept(self) -> Result<Vec<Turn>> {
+        let mut stage = self.stage().await?;
+        let mut talks = self.begin(&mut stage, "before").await?;
+        stage.go_on_while(&talks, "ramp green 50%").await?;
+        talks.extend(self.begin(&mut stage, "in the ramp").await?);
+        stage.go_on(&talks).await?;
+        stage.go_on_while(&talks, "switch green").await?;
+        talks.extend(self.begin(&mut stage, "after").await?);
+        stage.go_on(&talks).await?;
+        stage.no_hops(&talks)?;
 
         let (mut kept, mut lost): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
-        for (name, talk) in talks {
-            let first =
-                talk.turns()?.first().map(|turn| turn.bundle.clone()).context("a conversation without a turn")?;
+        for name in &talks {
+            let turns = stage.client.turns(name)?;
+            let first = &*turns.first().context("a conversation without a turn")?.bundle;
             ensure!(!name.starts_with("before") || first == "b-1", "{name} began on {first}");
             ensure!(!name.starts_with("after") || first == "g-1", "{name} began on {first}");
-            if first == "b-1" { kept.push((name, talk)) } else { lost.push((name, talk)) }
+            if first == "b-1" { kept.push(name.clone()) } else { lost.push(name.clone()) }
         }
-        mesh.does("rollback").await?;
-        for (name, talk) in &mut lost {
-            self.loss.befalls(talk).await.with_context(|| name.clone())?;
+        stage.mesh.does("rollback").await?;
+        stage.client.order(&lost, 1)?;
+        for name in &lost {
+            let left = stage.client.left(name, "g-1").await?;
+            self.loss.is(&left).with_context(|| name.clone())?;
         }
-        go_on(&mut kept).await?;
-        no_hops(&kept)?;
-        let passed = balancer.passed();
+        stage.go_on(&kept).await?;
+        stage.no_hops(&kept)?;
+        let passed = stage.balancer.passed();
         ensure!(passed.iter().all(|passed| *passed > u64::from(TURNS)), "requests went to {passed:?}");
-        for envoy in &envoys {
+        for envoy in &stage.envoys {
             envoy.expect_no_crash().await?;
         }
+        talks.iter().map(|name| stage.client.turns(name)).collect::<Result<Vec<_>>>().map(|turns| turns.concat())
+    }
+}
+
+impl Stage {
+    /// Waits for more turns of every conversation.
+    async fn go_on(&mut self, talks: &[String]) -> Result<()> {
+        still_kept(&self.client.go_on(talks, TURNS).await?)
+    }
+
+    /// The same, while the operator does something.
+    async fn go_on_while(&mut self, talks: &[String], verb: &str) -> Result<()> {
+        let (_, turns) = tokio::try_join!(self.mesh.does(verb), self.client.go_on(talks, TURNS))?;
+        still_kept(&turns)?;
+        self.go_on(talks).await
+    }
+
+    /// Tells how the conversations went, and fails where one of them was answered by two bundles or forgotten.
+    fn no_hops(&self, talks: &[String]) -> Result<()> {
+        let mut moved = Vec::new();
+        let (mut all, mut hops, mut lost) = (0, 0, 0);
+        for name in talks {
+            let turns = self.client.turns(name)?;
+            let hopped = turns.windows(2).filter(|pair| pair[0].bundle != pair[1].bundle).count();
+            let forgotten = turns.iter().filter(|turn| !turn.kept).count();
+            (all, hops, lost) = (all + turns.len(), hops + hopped, lost + forgotten);
+            if hopped + forgotten > 0 {
+                moved.push(format!("{name}: {hopped} of {}, {forgotten} forgotten", turns.len()));
+            }
+        }
+        println!("{} conversations, {all} turns, {hops} hops, {lost} forgotten", talks.len());
+        ensure!(moved.is_empty(), "conversations were not kept: {moved:#?}");
         Ok(())
     }
 }
 
-/// Tells how the conversations went, and fails where one of them was answered by two bundles or forgotten.
-fn no_hops(talks: &[(String, Talk)]) -> Result<()> {
-    let mut moved = Vec::new();
-    let (mut all, mut hops, mut lost) = (0, 0, 0);
-    for (name, talk) in talks {
-        let turns = talk.turns()?;
-        let hopped = turns.windows(2).filter(|pair| pair[0].bundle != pair[1].bundle).count();
-        let forgotten = turns.iter().filter(|turn| !turn.kept).count();
-        (all, hops, lost) = (all + turns.len(), hops + hopped, lost + forgotten);
-        if hopped + forgotten > 0 {
-            moved.push(format!("{name}: {hopped} of {}, {forgotten} forgotten", turns.len()));
-        }
-    }
-    println!("{} conversations, {all} turns, {hops} hops, {lost} forgotten", talks.len());
-    ensure!(moved.is_empty(), "conversations were not kept: {moved:#?}");
+fn still_kept(turns: &[Turn]) -> Result<()> {
+    let forgotten = turns.iter().find(|turn| !turn.kept);
+    ensure!(forgotten.is_none(), "a conversation was forgotten: {forgotten:?}");
     Ok(())
 }
 
 impl Loss {
-    async fn befalls(self, talk: &mut Talk) -> Result<()> {
-        match self {
-            Self::Refused(words) => {
-                let broken = talk.broken().await?;
-                ensure!(broken.broken.contains(words), "{broken:?}");
-            }
-            Self::Moved => {
-                let turn = talk.until("another bundle", |turn| turn.bundle == "b-1").await?;
-                ensure!(turn.kept, "{turn:?}");
-            }
-            Self::Any => talk.left("g-1").await?,
+    /// Whether that is how conversations leave a bundle which is given up.
+    fn is(self, left: &Line) -> Result<()> {
+        match (self, left) {
+            (Self::Refused(words), Line::End(broken)) => ensure!(broken.broken.contains(words), "{broken:?}"),
+            (Self::Moved, Line::Answer(turn)) => ensure!(turn.kept, "{turn:?}"),
+            (Self::Any, _) => {}
+            _ => bail!("it was lost in another way: {left:?}"),
         }
         Ok(())
     }
-}
-
-/// Waits for more turns of every conversation.
-async fn go_on(talks: &mut [(String, Talk)]) -> Result<()> {
-    for (name, talk) in talks {
-        let turn = talk.go_on(TURNS).await.with_context(|| name.clone())?;
-        ensure!(turn.kept, "{name} was forgotten: {turn:?}");
-    }
-    Ok(())
 }
 
 /// Where the SDKs of MCP 1 are listed.
@@ -238,17 +249,11 @@ fn mcp_1_is_kept_by_its_session_id_alone() {
         loss: Loss::Refused("Session terminated"),
     };
     scenario(async move {
-        let stage = clients.stage().await?;
-        let [blue, green] = &stage.agents;
-        let config = stage.mesh.config("edge")?.agent("blue", blue.address).agent("green", green.address);
-        let envoy = stage.mesh.join(config).await?;
-        stage.balancer.spread(&[envoy.address()]);
-        let (_, mut talk) = clients.begin(&stage, "shown").await?.remove(0);
-        let turn = talk.go_on(1).await?;
-        let held = turn.held.clone().context("the client holds an id")?;
-        ensure!(held != turn.session && turn.session.len() == 32, "the agent saw the envelope: {turn:?}");
-        drop((talk, envoy, stage));
-        clients.are_kept().await
+        for turn in clients.turns_kept().await? {
+            let held = turn.held.as_ref().context("the client holds an id")?;
+            ensure!(*held != turn.session && turn.session.len() == 32, "the agent saw the envelope: {turn:?}");
+        }
+        Ok(())
     });
 }
 

@@ -3,6 +3,7 @@
 //! Nothing in either is made for colorfast: the client keeps cookies because its HTTP library does.
 
 use anyhow::ensure;
+use integration::sdk::{Line, Turn};
 use integration::{Mesh, Sdk, scenario};
 use serde_json::json;
 
@@ -13,34 +14,38 @@ use serde_json::json;
 fn an_mcp_conversation_is_kept_through_a_switch() {
     scenario(async {
         let sdk = Sdk::of("requirements.txt")?;
-        let (blue, green) =
-            (sdk.serve("mcp_agent.py", "b-1", &[]).await?, sdk.serve("mcp_agent.py", "g-1", &[]).await?);
+        let agents = sdk.serve("mcp_agent.py", &["b-1", "g-1"], &[]).await?;
         let settings = json!({"session_sources": [{"header": "mcp-session-id"}], "pin": {"cookie": "always"}});
         let mesh = Mesh::with(settings, &[("blue", "b-1"), ("green", "g-1")]).await?;
-        let config = mesh.config("envoy-1")?.agent("blue", blue.address).agent("green", green.address);
+        let config = mesh.config("envoy-1")?.agent("blue", agents.addresses[0]).agent("green", agents.addresses[1]);
         let envoy = mesh.join(config).await?;
         let url = format!("http://{}/mcp", envoy.address());
-        let talk = |name: &str, options: &[&str]| sdk.talk("mcp_client.py", name, &url, options);
+        let mut client = sdk.client("mcp_client.py")?;
+        let [keeping, forgetting, new] = ["keeping", "forgetting", "new"].map(|name| [name.to_owned()]);
 
-        let mut keeping = talk("keeping", &[])?;
-        let mut forgetting = talk("forgetting", &["--forget-cookies"])?;
-        let first = keeping.turn(10).await?;
-        ensure!(first.bundle == "b-1" && forgetting.turn(10).await?.bundle == "b-1");
+        client.begin("keeping", &url, &[])?;
+        client.begin("forgetting", &url, &["--forget-cookies"])?;
+        for talk in [&keeping, &forgetting] {
+            ensure!(client.go_on(talk, 3).await?.iter().all(|turn| turn.bundle == "b-1"));
+        }
         mesh.does("switch green").await?;
 
-        let later = keeping.go_on(20).await?;
-        ensure!((&later.bundle, &later.session) == (&first.bundle, &first.session), "{first:?} went on as {later:?}");
-        ensure!(keeping.turns()?.into_iter().all(|turn| turn.kept));
+        client.go_on(&keeping, 5).await?;
+        client.go_on(&forgetting, 5).await?;
+        for name in ["keeping", "forgetting"] {
+            let turns = client.turns(name)?;
+            let stays = |turn: &Turn| turn.kept && turn.bundle == "b-1" && turn.session == turns[0].session;
+            ensure!(turns.len() == 8 && turns.iter().all(stays), "{turns:?}");
+        }
 
-        let newcomer = talk("new", &["--turns", "3"])?.turn(3).await?;
-        ensure!(newcomer.bundle == "g-1" && newcomer.kept, "{newcomer:?}");
-
-        let remembered = forgetting.go_on(20).await?;
-        ensure!(remembered.bundle == "b-1" && remembered.kept, "{remembered:?}");
+        client.begin("new", &url, &[])?;
+        let newcomer = client.go_on(&new, 3).await?;
+        ensure!(newcomer.iter().all(|turn| turn.bundle == "g-1" && turn.kept), "{newcomer:?}");
 
         mesh.does("migrate blue").await?;
-        let lost = forgetting.broken().await?;
-        ensure!(lost.broken == "Session terminated" && lost.turn > 10, "{lost:?}");
+        client.order(&forgetting, 1)?;
+        let lost = client.left("forgetting", "b-1").await?;
+        ensure!(matches!(&lost, Line::End(lost) if lost.broken == "Session terminated" && lost.turn == 9), "{lost:?}");
         Ok(())
     });
 }
