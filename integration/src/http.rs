@@ -4,22 +4,31 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
+use std::future::{Future as _, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use anyhow::{Context as _, Result, anyhow, bail};
+use http::header::{
+    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use http::{Method, Request, Response, Uri};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::client::conn::{http1, http2};
+use hyper::ext;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
+
+use crate::wait;
 
 /// How long one exchange may take, unless the call says otherwise.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -218,6 +227,25 @@ impl Call {
         }
         Ok(request)
     }
+
+    /// The same, asking for a WebSocket: an upgrade in HTTP/1.1, an extended CONNECT in HTTP/2.
+    fn upgrade(&self, address: SocketAddr, protocol: Protocol) -> Result<Request<Sending>> {
+        let mut request = self.request(address, protocol)?;
+        let headers = request.headers_mut();
+        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        match protocol {
+            Protocol::Http1 => {
+                headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
+            }
+            Protocol::Http2 => {
+                *request.method_mut() = Method::CONNECT;
+                request.extensions_mut().insert(ext::Protocol::from_static("websocket"));
+            }
+        }
+        Ok(request)
+    }
 }
 
 /// Why there is no answer.
@@ -336,6 +364,37 @@ impl Line {
         Ok(Stream { status: head.status.as_u16(), headers: head.headers, body, limit: call.limit })
     }
 
+    /// Opens a WebSocket by a call, in the way of the line's protocol. Over HTTP/1.1 it has the connection for itself, and the
+    /// line opens another one for its next call; over HTTP/2 it lives on this line.
+    ///
+    /// # Errors
+    /// Where it is refused, with the status and the body of the answer.
+    pub async fn socket(&mut self, call: &Call) -> Result<Socket> {
+        let opening = async {
+            if self.open.is_none() {
+                self.connect().await?;
+            }
+            if let Some(Connection { sender: Sender::Http2(..), allows_sockets, .. }) = &self.open {
+                let allowed = || allows_sockets.load(Ordering::Relaxed);
+                wait::until("the settings that allow extended CONNECT", call.limit, allowed).await?;
+            }
+            let answer = self.attempt(call.upgrade(self.address, self.protocol)?).await.map_err(SendError::fault)?;
+            let status = answer.status().as_u16();
+            if ![101, 200].contains(&status) {
+                let body = answer.into_body().collect().await?.to_bytes();
+                bail!("the upgrade was answered {status}: {}", String::from_utf8_lossy(&body));
+            }
+            let headers = answer.headers().clone();
+            anyhow::Ok(Socket { headers, bytes: TokioIo::new(hyper::upgrade::on(answer).await?) })
+        };
+        let opened = tokio::time::timeout(call.limit, opening).await;
+        let opened = opened.with_context(|| format!("no socket within {:?}", call.limit)).flatten();
+        if opened.is_err() || self.protocol == Protocol::Http1 {
+            self.open = None;
+        }
+        opened
+    }
+
     async fn exchange(&mut self, call: &Call) -> Result<Response<Incoming>, Fault> {
         let request = call.request(self.address, self.protocol);
         let request = request.map_err(|error| Fault::NoConnection(format!("{error:#}")))?;
@@ -398,6 +457,15 @@ impl Stream {
     }
 }
 
+/// What an upgrade leaves open: bytes both ways, until either side ends it.
+#[derive(Debug)]
+pub struct Socket {
+    /// The headers of the answer to the upgrade.
+    pub headers: HeaderMap,
+    /// What is sent and what comes.
+    pub bytes: TokioIo<Upgraded>,
+}
+
 enum SendError {
     Connect(anyhow::Error),
     Exchange(hyper::Error),
@@ -429,6 +497,8 @@ fn cut(error: &hyper::Error) -> Fault {
 struct Connection {
     sender: Sender,
     driver: JoinHandle<()>,
+    /// Whether the settings of the other side, which come a moment after the connection, allow extended CONNECT.
+    allows_sockets: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -442,17 +512,25 @@ impl Connection {
         let stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true)?;
         let io = TokioIo::new(stream);
+        let allows_sockets = Arc::new(AtomicBool::new(false));
         // A connection's end shows in the next call; the driver has nobody to tell.
-        Ok(match protocol {
+        let (sender, driver) = match protocol {
             Protocol::Http1 => {
                 let (sender, driver) = http1::handshake(io).await?;
-                Self { sender: Sender::Http1(sender), driver: tokio::spawn(async { _ = driver.await }) }
+                (Sender::Http1(sender), tokio::spawn(async { _ = driver.with_upgrades().await }))
             }
             Protocol::Http2 => {
-                let (sender, driver) = http2::handshake(TokioExecutor::new(), io).await?;
-                Self { sender: Sender::Http2(sender), driver: tokio::spawn(async { _ = driver.await }) }
+                let (sender, mut driver) = http2::handshake(TokioExecutor::new(), io).await?;
+                let allows = Arc::clone(&allows_sockets);
+                let drive = poll_fn(move |cx| {
+                    let done = Pin::new(&mut driver).poll(cx);
+                    allows.store(driver.is_extended_connect_protocol_enabled(), Ordering::Relaxed);
+                    done
+                });
+                (Sender::Http2(sender), tokio::spawn(async { _ = drive.await }))
             }
-        })
+        };
+        Ok(Self { sender, driver, allows_sockets })
     }
 }
 

@@ -3,12 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use integration::http::{Answer, Call, Line, Protocol};
+use integration::http::{Answer, Call, Line, Protocol, Socket};
 use integration::mesh::{SLOTS, ask, fresh};
 use integration::{Envoy, Mesh, names, scenario, wait, waits};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 /// How long a session may be silent.
 const IDLE: Duration = Duration::from_secs(3);
@@ -53,9 +52,22 @@ impl Listener {
     }
 
     fn keep(&mut self, answer: &Answer) {
-        if let (Some(pin), Some(fresh)) = (&mut self.pin, answer.header(names::PIN)) {
+        self.keep_pin(answer.header(names::PIN));
+    }
+
+    fn keep_pin(&mut self, fresh: Option<String>) {
+        if let (Some(pin), Some(fresh)) = (&mut self.pin, fresh) {
             *pin = fresh;
         }
+    }
+
+    /// Opens a socket, and keeps the pin that the answer to the upgrade carries.
+    async fn socket(&mut self, line: &mut Line) -> Result<Socket> {
+        let socket = line.socket(&self.call("/socket")).await?;
+        let header = |name| socket.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        ensure!(header(names::SERVED_BY).as_deref() == Some("blue"), "{:?}", socket.headers);
+        self.keep_pin(header(names::PIN));
+        Ok(socket)
     }
 
     /// Which slot serves it at each proxy.
@@ -71,14 +83,7 @@ impl Listener {
 async fn stage() -> Result<(Mesh, [Envoy; 2])> {
     let pin = json!({"cookie": "never", "idle_timeout_seconds": IDLE.as_secs(), "first_return_seconds": 2});
     let mesh = Mesh::with(json!({"pin": pin, "memory": waits::of_ms(2_000)}), &SLOTS).await?;
-    let join = async |node| {
-        let config = mesh.config(node)?.edit_http(|hcm| {
-            hcm["upgrade_configs"] = json!([{"upgrade_type": "websocket"}]);
-            Ok(())
-        });
-        mesh.join(config).await
-    };
-    let envoys = [join("edge-1").await?, join("edge-2").await?];
+    let envoys = [mesh.envoy("edge-1").await?, mesh.envoy("edge-2").await?];
     mesh.until_current(2).await?;
     Ok((mesh, envoys))
 }
@@ -163,26 +168,29 @@ fn a_session_is_in_use_while_its_event_stream_is_open() {
     });
 }
 
-/// The same of WebSockets.
+/// The same of WebSockets, by the shipped configuration as it is: by an upgrade in HTTP/1.1 and by extended CONNECT in HTTP/2,
+/// to an agent that speaks HTTP/1.1.
 #[test]
 fn a_session_is_in_use_while_its_socket_is_open() {
     scenario(async {
         let (mesh, envoys) = stage().await?;
         let mut lines = envoys.each_ref().map(|envoy| Line::new(envoy.address(), Protocol::Http2));
+        let mut upgrading = envoys.each_ref().map(|envoy| Line::new(envoy.address(), Protocol::Http1));
         let (mut listeners, mut sockets) = (Vec::new(), Vec::new());
         for number in 0..SESSIONS {
             for echo in [Echo::Nothing, Echo::Pin] {
                 let mut listener = Listener::begin(&mut lines, echo, number).await?;
-                sockets.push(socket(&envoys[number % 2], &mut listener).await?);
+                let by = if number < SESSIONS / 2 { &mut upgrading } else { &mut lines };
+                sockets.push(listener.socket(&mut by[number % 2]).await?);
                 listeners.push(listener);
             }
         }
         let began = Instant::now();
         while began.elapsed() < BUSY {
-            for socket in &mut sockets {
-                socket.write_all(b"still here").await?;
+            for Socket { bytes, .. } in &mut sockets {
+                bytes.write_all(b"still here").await?;
                 let mut back = [0; 10];
-                socket.read_exact(&mut back).await?;
+                bytes.read_exact(&mut back).await?;
                 ensure!(&back == b"still here", "{back:?}");
             }
             tokio::time::sleep(PACE).await;
@@ -193,28 +201,4 @@ fn a_session_is_in_use_while_its_socket_is_open() {
         drop(sockets);
         judge(&mesh, &listeners, &mut lines, "sockets", still_held).await
     });
-}
-
-/// Opens a socket of a session, and keeps the pin that its answer carries.
-async fn socket(envoy: &Envoy, listener: &mut Listener) -> Result<TcpStream> {
-    let mut stream = TcpStream::connect(envoy.address()).await?;
-    let pin = listener.pin.as_ref().map(|pin| format!("{}: {pin}\r\n", names::PIN)).unwrap_or_default();
-    let head = format!(
-        "GET /socket HTTP/1.1\r\nhost: chat.test\r\n{}: {}\r\n{pin}connection: upgrade\r\nupgrade: websocket\r\n\
-         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        names::SESSION,
-        listener.id,
-    );
-    stream.write_all(head.as_bytes()).await?;
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        answer.push(stream.read_u8().await.context("an answer to the upgrade")?);
-    }
-    let answer = String::from_utf8_lossy(&answer);
-    ensure!(answer.starts_with("HTTP/1.1 101 ") && answer.contains("x-served-by: blue"), "{answer}");
-    let fresh = answer.lines().find_map(|line| line.strip_prefix(names::PIN)?.strip_prefix(": "));
-    if let (Some(pin), Some(fresh)) = (&mut listener.pin, fresh) {
-        fresh.clone_into(pin);
-    }
-    Ok(stream)
 }
